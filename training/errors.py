@@ -1,0 +1,96 @@
+"""Every error rankloop raises on purpose.
+
+RankloopError
+├── ConfigError          a setting or an option can't be used
+├── DataError            preferences, prompts, exports or annotations can't be used
+│   └── LabelConfigError     a labeling configuration has no answers to compare
+├── ModelError           a model or tokenizer can't be loaded, or has an unsupported architecture
+├── CheckpointError      a checkpoint is truncated or belongs to another run
+├── DivergedError        training ran away (NaN, KL, repetition); the last good state is kept
+└── EdgeError            an outside system refused or didn't answer
+    ├── LabelStudioError     Label Studio
+    └── RegistryError        MLflow
+"""
+
+from __future__ import annotations
+
+
+class RankloopError(Exception):
+    """Says what was wrong, what was got, what was expected, and how to mend it.
+
+    Args:
+        what: the fault in one clause, for instance `unknown verdict`.
+        got: the offending value, shown with `repr` and shortened; leave out where the value is secret.
+        expected: what would have been right, in words.
+        remedy: what the person can do about it, a whole sentence.
+    """
+
+    def __init__(
+        self, what: str, *, got: object = None, expected: str | None = None, remedy: str | None = None
+    ) -> None:
+        self.what = what
+        self.got = got
+        self.expected = expected
+        self.remedy = remedy
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        clauses = [self.what]
+        if self.got is not None:
+            clauses.append(f"got {_shorten(repr(self.got))}")
+        if self.expected is not None:
+            clauses.append(f"expected {self.expected}")
+        sentence = "; ".join(clauses).rstrip(".") + "."
+        return f"{sentence} {self.remedy}" if self.remedy else sentence
+
+
+class ConfigError(RankloopError):
+    """A setting or an option can't be used."""
+
+
+class DataError(RankloopError):
+    """Preferences, prompts, exports or annotations can't be used."""
+
+
+class LabelConfigError(DataError):
+    """A labeling configuration has no answers to compare."""
+
+
+class ModelError(RankloopError):
+    """A model or tokenizer can't be loaded, or has an unsupported architecture."""
+
+
+class CheckpointError(RankloopError):
+    """A checkpoint is truncated or belongs to another run."""
+
+
+class DivergedError(RankloopError):
+    """Training ran away; the last good state is kept."""
+
+
+class EdgeError(RankloopError):
+    """An outside system refused or didn't answer."""
+
+
+class LabelStudioError(EdgeError):
+    """Label Studio refused or didn't answer; `status` is its HTTP status, None when there was no answer."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        got: object = None,
+        expected: str | None = None,
+        remedy: str | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(what, got=got, expected=expected, remedy=remedy)
+        self.status = status
+
+
+class RegistryError(EdgeError):
+    """MLflow refused, didn't answer, or holds a damaged artifact."""
+
+
+def _shorten(text: str, limit: int = 200) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,104 @@
+"""The domain's data: judgements people made, preferences to learn from, prompts to answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """What a person said of a pair. The values are what Label Studio stores (the choices' aliases)."""
+
+    ANSWER1 = "answer1"
+    ANSWER2 = "answer2"
+    TIE = "tie"
+    BOTH_BAD = "both_bad"
+
+
+class Split(StrEnum):
+    """Which part of the data a prompt belongs to, for life."""
+
+    TRAIN = "train"
+    SELECTION = "selection"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedAnswer:
+    """One answer as the person saw or rewrote it.
+
+    `proposed` is the text the model proposed where the person changed it, else None.
+    `model_version` is the version that wrote it, where known.
+    """
+
+    text: str
+    model_version: str | None = None
+    proposed: str | None = None
+
+    @property
+    def edited(self) -> bool:
+        """Whether the person rewrote what the model proposed."""
+        return self.proposed is not None and self.proposed != self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One person's verdict on one pair of answers to one prompt."""
+
+    prompt: str
+    answer1: JudgedAnswer
+    answer2: JudgedAnswer
+    verdict: Verdict
+    annotator: str
+    project_id: int | None = None
+    task_id: int | None = None
+    annotation_id: int | None = None
+    updated_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceSource:
+    """Where a preference comes from, so that it can be traced back to the people who made it."""
+
+    project_id: int | None = None
+    task_id: int | None = None
+    annotation_ids: tuple[int, ...] = ()
+    chosen_version: str | None = None
+    rejected_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """All votes on one pair, in TRL's preference format with our extras.
+
+    `p_chosen` is the share of votes for `chosen` (a tie counts half), in [0.5, 1]; 0.5 is a tie.
+    """
+
+    prompt: str
+    chosen: str
+    rejected: str
+    p_chosen: float = 1.0
+    votes: int = 1
+    annotators: tuple[str, ...] = ()
+    source: PreferenceSource = field(default_factory=PreferenceSource)
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether the votes are even."""
+        return self.p_chosen == 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRecord:
+    """A prompt for PPO, with the reference answer its reward is measured against where the data has one."""
+
+    prompt: str
+    reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """An answer a person wrote or rewrote: what supervised training imitates."""
+
+    prompt: str
+    answer: str
