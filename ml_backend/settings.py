@@ -1,4 +1,4 @@
-"""The only reader of the environment. Every setting is an environment variable, `RANKLOOP_` plus its name in capitals."""
+"""The only reader of the environment. A setting is the variable `RANKLOOP_` plus its name in capitals."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ ROOT = Path(__file__).parent.parent
 
 # Lower layers first. A module may import from lower layers of its own package, and ml_backend from training.
 TRAINING_LAYERS = [
-    {"errors", "types", "config"},
+    {"errors", "types"},
+    {"config"},
     {"objectives", "preferences", "text", "files"},
     {"models", "sampling"},
     {"sft", "reward", "ppo", "evaluate"},
