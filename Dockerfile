@@ -1,0 +1,30 @@
+# The ML backend and its worker. `docker build -t rankloop .`, then `docker compose up`.
+FROM python:3.11-slim-bookworm
+
+ENV PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PYTHONUNBUFFERED=1 \
+    RANKLOOP_DATA_DIR=/data \
+    RANKLOOP_HOST=0.0.0.0
+
+RUN useradd --create-home --uid 10001 rankloop \
+    && install --directory --owner=rankloop /data
+
+WORKDIR /app
+
+# Dependencies change less often than code: they get a layer of their own. torch first and alone, see the Makefile.
+COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY ml_backend ml_backend
+COPY training training
+RUN pip install "$(grep '^torch==' constraints.txt)" \
+    && pip install -c constraints.txt .
+
+USER rankloop
+VOLUME /data
+EXPOSE 9090
+
+HEALTHCHECK --interval=30s --timeout=3s --start-period=60s \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9090/health', timeout=2)"]
+
+# Server and worker in one container; `rankloop serve` and `rankloop worker` run them apart.
+CMD ["rankloop", "up"]
