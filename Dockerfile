@@ -8,7 +8,7 @@ ENV PIP_NO_CACHE_DIR=1 \
     RANKLOOP_HOST=0.0.0.0
 
 RUN useradd --create-home --uid 10001 rankloop \
-    && install --directory --owner=rankloop /data
+    && install --directory --owner=rankloop /data /home/rankloop/.cache /home/rankloop/.cache/huggingface
 
 WORKDIR /app
 
