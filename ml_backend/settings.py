@@ -50,6 +50,7 @@ class Settings(BaseSettings):
         description="see BASIC_AUTH_USER",
     )
     webhook_secret: SecretStr | None = Field(None, description="webhooks must bring it in X-Rankloop-Secret")
+    allow_open: bool = Field(False, description="listen beyond this machine without BASIC_AUTH_USER and _PASS")
 
     mlflow_tracking_uri: str | None = Field(None, description="MLflow server; default SQLite in the data folder")
     database_url: str | None = Field(None, description="DBOS system database; default SQLite in the data folder")

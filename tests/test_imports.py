@@ -20,13 +20,15 @@ TRAINING_LAYERS = [
     {"__main__"},
 ]
 ML_BACKEND_LAYERS = [
-    {"settings", "schemas", "demo_data"},
-    {"registry", "label_studio", "labeling", "child"},
+    {"settings", "schemas", "demo_data", "batching"},
+    {"registry", "label_studio", "labeling", "child", "auth"},
+    {"loaded_version"},
     {"proposer"},
     {"answer_pair_model"},
     {"cycle_steps"},
     {"workflows"},
     {"app", "label_studio_ml"},
+    {"serve"},
     {"cli"},
 ]
 OUTSIDE_SYSTEMS = {
@@ -35,6 +37,7 @@ OUTSIDE_SYSTEMS = {
     "label_studio_sdk": {"ml_backend.label_studio"},
     "label_studio_ml": {"ml_backend.label_studio_ml"},
     "flask": {"ml_backend.app"},
+    "gunicorn": {"ml_backend.serve"},
 }
 
 

@@ -1,0 +1,154 @@
+"""Many requests, one model: work is cut into batches, and everybody gets a fair share of them."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+Group = TypeVar("Group", bound=Hashable)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class _Order(Generic[Result]):
+    """One caller's items: what is done of them, and whether the caller still waits."""
+
+    deadline: float
+    results: list[Result | None]
+    left: int
+    failure: BaseException | None = None
+    abandoned: bool = False
+
+
+@dataclass(order=True, slots=True)
+class _Ticket(Generic[Group, Item, Result]):
+    turn: int
+    number: int
+    group: Group = field(compare=False)
+    item: Item = field(compare=False)
+    index: int = field(compare=False)
+    order: _Order[Result] = field(compare=False)
+
+
+class FairBatcher(Generic[Group, Item, Result]):
+    """Runs items in batches on one thread, merging what different callers asked for at the same time.
+
+    Two generations at once on a few cores are far slower than one after the other, so only one batch runs at a time.
+    An item's turn is the current turn plus its place in its own request: someone who asks for one answer doesn't wait
+    behind someone who asks for thousands.
+
+    Args:
+        run: answers the items of one batch, in order; all of them belong to the same group.
+        batch_size: most items in a batch.
+    """
+
+    def __init__(self, run: Callable[[Group, Sequence[Item]], Sequence[Result]], *, batch_size: int) -> None:
+        self._run = run
+        self._batch_size = batch_size
+        self._waiting: list[_Ticket[Group, Item, Result]] = []
+        self._numbers = itertools.count()
+        self._turn = 0
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread that runs batches. Doing it twice does no harm."""
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="rankloop-batches", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End after the batch that is running; callers that still wait get None for what isn't done."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def __len__(self) -> int:
+        """How many items wait for their turn."""
+        return len(self._waiting)
+
+    def submit(self, group: Group, items: Sequence[Item], *, deadline_s: float) -> list[Result | None]:
+        """Wait for the items' results, `deadline_s` seconds at most.
+
+        Returns:
+            One result per item, in order; None for what didn't fit into the time.
+
+        Raises:
+            Exception: what `run` raised for a batch that held one of these items.
+        """
+        order: _Order[Result] = _Order(time.monotonic() + deadline_s, [None] * len(items), len(items))
+        with self._changed:
+            for index, item in enumerate(items):
+                ticket = _Ticket(self._turn + index, next(self._numbers), group, item, index, order)
+                heapq.heappush(self._waiting, ticket)
+            self._changed.notify_all()
+            while order.left and order.failure is None and not self._stopped:
+                remaining_s = order.deadline - time.monotonic()
+                if remaining_s <= 0:
+                    break
+                self._changed.wait(remaining_s)
+            order.abandoned = True
+            if order.failure is not None:
+                raise order.failure
+            return list(order.results)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._stopped:
+                    self._changed.wait()
+                if self._stopped:
+                    return
+                batch = self._next_batch()
+            if batch:
+                self._answer(batch)
+
+    def _next_batch(self) -> list[_Ticket[Group, Item, Result]]:
+        """Take the tickets whose turn it is: of one group, still waited for, within their time."""
+        batch: list[_Ticket[Group, Item, Result]] = []
+        other_groups = []
+        now = time.monotonic()
+        while self._waiting and len(batch) < self._batch_size:
+            ticket = heapq.heappop(self._waiting)
+            if ticket.order.abandoned or ticket.order.deadline <= now:
+                continue
+            if batch and ticket.group != batch[0].group:
+                other_groups.append(ticket)
+                continue
+            batch.append(ticket)
+        for ticket in other_groups:
+            heapq.heappush(self._waiting, ticket)
+        if batch:
+            self._turn = max(self._turn, batch[0].turn)
+        return batch
+
+    def _answer(self, batch: Sequence[_Ticket[Group, Item, Result]]) -> None:
+        try:
+            results = self._run(batch[0].group, [ticket.item for ticket in batch])
+            answered = list(zip(batch, results, strict=True))
+        except Exception as error:
+            logger.exception("a batch of %d failed", len(batch))
+            with self._changed:
+                for ticket in batch:
+                    ticket.order.failure = error
+                self._changed.notify_all()
+            return
+        with self._changed:
+            for ticket, result in answered:
+                ticket.order.results[ticket.index] = result
+                ticket.order.left -= 1
+            self._changed.notify_all()

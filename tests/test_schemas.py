@@ -1,0 +1,45 @@
+"""Label Studio's requests: what is read of them, and what is said of those that can't be read."""
+
+from __future__ import annotations
+
+import pytest
+
+from ml_backend.schemas import PredictRequest, SetupRequest, WebhookRequest, parse_request
+from training.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"), [("1.1795380917", 1), ("42", 42), (7, 7), (12.5, 12), (None, None), ("", None)]
+)
+def test_a_project_is_read_however_it_is_written(sent: object, read: int | None) -> None:
+    """Label Studio writes `{id}.{created}`; plain ids and nothing at all are understood too."""
+    assert parse_request(SetupRequest, {"project": sent}).project == read
+
+
+def test_unknown_keys_and_null_are_tolerated() -> None:
+    """A PATCH of the backend sends `extra_params: null`; newer versions may send more."""
+    body = {"project": "1.2", "schema": "<View/>", "extra_params": None, "hostname": "x", "brand_new": [1]}
+    assert parse_request(SetupRequest, body).label_config == "<View/>"
+
+
+@pytest.mark.parametrize(
+    ("schema", "body", "named"),
+    [
+        (PredictRequest, {}, "'tasks' of the request is missing"),
+        (PredictRequest, {"tasks": "all"}, "'tasks'.*got 'all'"),
+        (PredictRequest, {"tasks": [{"id": 1}, 5]}, "'tasks.1'.*got 5"),
+        (PredictRequest, {"tasks": None}, "'tasks'"),
+        (PredictRequest, {"tasks": [], "label_config": 4}, "'label_config'.*got 4"),
+        (PredictRequest, {"tasks": [], "params": []}, "'params'"),
+        (PredictRequest, {"tasks": [], "project": "abc"}, "'project'.*got 'abc'"),
+        (WebhookRequest, {"project": {"id": 1}}, "'action' of the request is missing"),
+        (WebhookRequest, {"action": None}, "'action'"),
+        (WebhookRequest, {"action": "X", "project": {"id": {}}}, "'project.id'"),
+        (WebhookRequest, [1, 2], "expected a JSON object"),
+        (WebhookRequest, None, "expected a JSON object"),
+    ],
+)
+def test_a_fault_names_its_field(schema: type, body: object, named: str) -> None:
+    """The error says which field can't be used and what it held."""
+    with pytest.raises(DataError, match=named):
+        parse_request(schema, body)
