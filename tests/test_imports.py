@@ -13,9 +13,13 @@ ROOT = Path(__file__).parent.parent
 TRAINING_LAYERS = [
     {"errors", "types"},
     {"config"},
-    {"objectives", "preferences", "text", "files"},
+    {"files", "records"},
+    {"objectives", "preferences", "text"},
+    {"backbone"},
     {"models", "sampling"},
-    {"sft", "reward", "ppo", "evaluate"},
+    {"reward_model", "checkpoints"},
+    {"evaluate", "rollout"},
+    {"sft", "reward", "ppo"},
     {"cycle"},
     {"__main__"},
 ]

@@ -1,0 +1,274 @@
+"""One view of a decoder-only transformer, whatever its architecture: embed, run blocks, normalise, project.
+
+The reinforcement learning code needs the activations *between* two blocks, so that frozen layers run once and
+their output is shared and reused. Hugging Face models don't offer that, so an adapter per architecture does.
+
+Legend: B batch, T tokens, H hidden size, V vocabulary, N selected tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class BlockContext:
+    """What every block needs beside the hidden states; made once for a batch and used at every depth.
+
+    positions: (B, T) long, counted over real tokens.
+    arguments: keyword arguments of a block's forward, for instance its attention mask or rotary embeddings.
+    """
+
+    positions: Tensor
+    arguments: Mapping[str, Any]
+
+
+class TopLayers(nn.Module):
+    """The blocks from some depth up and the final norm: the part of a model that is trained.
+
+    Args:
+        blocks: transformer blocks, lowest first.
+        norm: the final norm.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], norm: nn.Module) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = norm
+
+    def forward(self, hidden: Tensor, context: BlockContext) -> Tensor:
+        """Take hidden states (B, T, H) at this part's depth to final, normalised hidden states (B, T, H)."""
+        for block in self.blocks:
+            hidden = block(hidden, **context.arguments)
+        return self.norm(hidden)  # type: ignore[no-any-return]
+
+
+class Backbone(ABC):
+    """A causal language model taken apart. Subclass it for another architecture and name it in `backbone_of`.
+
+    Args:
+        model: the Hugging Face model; its weights are used in place, not copied.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        without_dropout(model)
+
+    @property
+    @abstractmethod
+    def embeddings(self) -> Mapping[str, nn.Module]:
+        """The modules below the first block, and the output head, by attribute path in the model."""
+
+    @property
+    @abstractmethod
+    def blocks(self) -> nn.ModuleList:
+        """All blocks, lowest first."""
+
+    @property
+    @abstractmethod
+    def norm(self) -> nn.Module:
+        """The final norm."""
+
+    @property
+    @abstractmethod
+    def hidden_size(self) -> int:
+        """H."""
+
+    @property
+    @abstractmethod
+    def max_positions(self) -> int:
+        """The longest sequence the model can read, in tokens."""
+
+    @abstractmethod
+    def context(self, mask: Tensor) -> BlockContext:
+        """What blocks need for a batch whose real tokens are `mask` (B, T) bool, padded on either side."""
+
+    @abstractmethod
+    def embed(self, ids: Tensor, context: BlockContext) -> Tensor:
+        """Token ids (B, T) long to the hidden states (B, T, H) that enter the first block."""
+
+    @abstractmethod
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Final, normalised hidden states (..., H) to logits (..., V)."""
+
+    @property
+    def n_layers(self) -> int:
+        """How many blocks there are."""
+        return len(self.blocks)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.norm.parameters()).device
+
+    def run(self, hidden: Tensor, context: BlockContext, start: int, stop: int) -> Tensor:
+        """Run blocks `start` up to but without `stop` on hidden states (B, T, H)."""
+        for block in self.blocks[start:stop]:
+            hidden = block(hidden, **context.arguments)
+        return hidden
+
+    def top(self, start: int) -> TopLayers:
+        """The blocks from `start` up and the final norm, sharing their weights with the model."""
+        return TopLayers(list(self.blocks[start:]), self.norm)
+
+    def copy_of_top(self, start: int) -> TopLayers:
+        """The same with weights of their own."""
+        return copy.deepcopy(self.top(start))
+
+    def trunk_parameters(self, depth: int) -> Iterator[tuple[str, Tensor]]:
+        """Names and values of everything below block `depth`: embeddings, output head, lower blocks."""
+        for path, module in self.embeddings.items():
+            for name, value in module.named_parameters():
+                yield f"{path}.{name}", value
+        for index, block in enumerate(self.blocks[:depth]):
+            for name, value in block.named_parameters():
+                yield f"blocks.{index}.{name}", value
+
+    def trunk_digest(self, depth: int) -> str:
+        """A hash of everything below block `depth`, to tell whether two models share it bit for bit."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, value in self.trunk_parameters(depth):
+            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def share_trunk(self, base: Backbone, depth: int) -> None:
+        """Put `base`'s own modules in place of this model's below block `depth`: the same numbers, held once.
+
+        Raises:
+            ModelError: the two differ there, so that shared activations would be wrong.
+        """
+        if base.n_layers != self.n_layers:
+            raise ModelError(
+                "the policy isn't a version of the base model",
+                got=f"{self.n_layers} layers",
+                expected=f"{base.n_layers} layers",
+            )
+        theirs = dict(base.trunk_parameters(depth))
+        ours = dict(self.trunk_parameters(depth))
+        differing = [name for name in theirs if name not in ours or not _same(ours[name], theirs[name])]
+        if differing or len(ours) != len(theirs):
+            raise ModelError(
+                "the policy's frozen layers differ from the base model's",
+                got=differing[:3] or sorted(set(ours) - set(theirs))[:3],
+                expected=f"embeddings and the first {depth} layers bit for bit as in the base",
+                remedy="Start from the base or from a version trained from it, with the same trainable_layers.",
+            )
+        for path, module in base.embeddings.items():
+            self.model.set_submodule(path, module)
+        for index in range(depth):
+            self.blocks[index] = base.blocks[index]
+
+
+class GPT2Backbone(Backbone):
+    """GPT-2: learned positions added at the embedding, so blocks need only an attention mask."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        if model.config._attn_implementation != "sdpa":
+            # Only sdpa reads "no mask" as causal, which is the fast path for right-padded batches.
+            model.set_attn_implementation("sdpa")
+
+    @property
+    def embeddings(self) -> Mapping[str, nn.Module]:
+        """Token and position embeddings, and the head, which is the token embedding again where weights are tied."""
+        model = self.model
+        return {
+            "transformer.wte": model.transformer.wte,
+            "transformer.wpe": model.transformer.wpe,
+            "lm_head": model.lm_head,
+        }
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """All blocks, lowest first."""
+        blocks: nn.ModuleList = self.model.transformer.h
+        return blocks
+
+    @property
+    def norm(self) -> nn.Module:
+        """The final norm."""
+        norm: nn.Module = self.model.transformer.ln_f
+        return norm
+
+    @property
+    def hidden_size(self) -> int:
+        """H."""
+        return int(self.model.config.n_embd)
+
+    @property
+    def max_positions(self) -> int:
+        """The number of learned positions."""
+        return int(self.model.config.n_positions)
+
+    def context(self, mask: Tensor) -> BlockContext:
+        """Positions over real tokens, and an attention mask where padding makes one necessary."""
+        positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+        return BlockContext(positions=positions, arguments={"attention_mask": _attention_mask(mask)})
+
+    def embed(self, ids: Tensor, context: BlockContext) -> Tensor:
+        """Token plus position embedding."""
+        transformer = self.model.transformer
+        return transformer.wte(ids) + transformer.wpe(context.positions)  # type: ignore[no-any-return]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The output head."""
+        return self.model.lm_head(hidden)  # type: ignore[no-any-return]
+
+
+_ADAPTERS: Mapping[str, type[Backbone]] = {"gpt2": GPT2Backbone}
+
+
+def backbone_of(model: Any) -> Backbone:
+    """The adapter for a Hugging Face causal language model.
+
+    Raises:
+        ModelError: there is no adapter for its architecture.
+    """
+    architecture = str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
+    adapter = _ADAPTERS.get(architecture)
+    if adapter is None:
+        raise ModelError(
+            "this model architecture can't be trained here",
+            got=architecture,
+            expected=f"one of {', '.join(_ADAPTERS)}",
+            remedy="Choose a GPT-2 model, or add an adapter in training/backbone.py.",
+        )
+    return adapter(model)
+
+
+def without_dropout(module: nn.Module) -> None:
+    """Switch dropout off for good: under it two passes disagree, and PPO's ratios would measure the noise."""
+    module.eval()
+    for child in module.modules():
+        if isinstance(child, nn.Dropout):
+            child.p = 0.0
+
+
+def _attention_mask(mask: Tensor) -> Tensor | None:
+    """(B, 1, T, T) bool, True where a query may look; None where causality alone already hides the padding.
+
+    Padding on the right stands after every real token, so no real token sees it. A padded query looks at itself,
+    since a softmax over nothing is NaN.
+    """
+    is_padded_right = not bool((mask[:, 1:] & ~mask[:, :-1]).any())
+    if is_padded_right:
+        return None
+    length = mask.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
+    itself = torch.eye(length, dtype=torch.bool, device=mask.device)
+    return ((causal & mask[:, None, :]) | itself)[:, None]
+
+
+def _same(left: Tensor, right: Tensor) -> bool:
+    return left is right or (left.shape == right.shape and torch.equal(left.to(right.device), right))
