@@ -1,0 +1,175 @@
+"""Text files of records (JSON lines, CSV, plain lines), read with errors that name the file and the line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from training.errors import DataError
+
+Member = TypeVar("Member")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line's fields, which knows where it stands."""
+
+    path: Path
+    line: int
+    fields: Mapping[str, object]
+
+    def fault(
+        self, what: str, *, got: object = None, expected: str | None = None, remedy: str | None = None
+    ) -> DataError:
+        """An error that begins with this record's file and line."""
+        return DataError(f"{self.path}, line {self.line}: {what}", got=got, expected=expected, remedy=remedy)
+
+    def has(self, name: str) -> bool:
+        """Whether the field is there and isn't null."""
+        return self.fields.get(name) is not None
+
+    def text(self, *names: str) -> str:
+        """The text of the first of `names` that is there.
+
+        Raises:
+            DataError: none is there, or it is no text, is blank, or holds half a character.
+        """
+        name = next((name for name in names if self.has(name)), None)
+        wanted = " or ".join(f'"{name}"' for name in names)
+        if name is None:
+            raise self.fault(f"no {wanted}", got=sorted(self.fields), expected=f"a text in {wanted}")
+        value = self.fields[name]
+        if not isinstance(value, str) or not value.strip():
+            raise self.fault(f'"{name}" can\'t be used', got=value, expected="a text that isn't blank")
+        if not is_whole_unicode(value):
+            raise self.fault(f'"{name}" holds half a character (a lone surrogate)', got=value, expected="whole Unicode")
+        return value
+
+    def optional_text(self, *names: str) -> str | None:
+        """Like `text`, but None where none of `names` is there."""
+        return self.text(*names) if any(self.has(name) for name in names) else None
+
+    def number(self, name: str, *, default: float, low: float, high: float) -> float:
+        """A finite number in [low, high].
+
+        Raises:
+            DataError: it is something else.
+        """
+        value = self.fields.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise self.fault(f'"{name}" can\'t be used', got=value, expected=f"a number from {low:g} to {high:g}")
+        return float(value)
+
+    def whole_number(self, name: str, *, default: int | None, low: int = 0) -> int | None:
+        """A whole number of at least `low`; `default` where the field is missing or null.
+
+        Raises:
+            DataError: it is something else.
+        """
+        value = self.fields.get(name)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise self.fault(f'"{name}" can\'t be used', got=value, expected=f"a whole number from {low} up")
+        return value
+
+    def list_of(self, name: str, kind: type[Member]) -> list[Member]:
+        """A list whose members are all of `kind`; empty where the field is missing or null.
+
+        Raises:
+            DataError: it is something else.
+        """
+        value = self.fields.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list) or not all(type(member) is kind for member in value):
+            raise self.fault(f'"{name}" can\'t be used', got=value, expected=f"a list of {kind.__name__}")
+        return value
+
+    def nested(self, name: str) -> Record:
+        """The object in a field, empty where the field is missing or null.
+
+        Raises:
+            DataError: it is no object.
+        """
+        value = self.fields.get(name)
+        if value is not None and not isinstance(value, dict):
+            raise self.fault(f'"{name}" can\'t be used', got=value, expected="an object")
+        return Record(self.path, self.line, value or {})
+
+
+def is_whole_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8, which half of a surrogate pair can't."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def read_json_lines(path: Path) -> Iterator[Record]:
+    """Each line's JSON object; blank lines are passed over.
+
+    Raises:
+        DataError: the file can't be read, or a line is no JSON object; names file and line.
+    """
+    for number, line in _numbered_lines(path):
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
+            raise DataError(
+                f"{path}, line {number}: no JSON ({error})",
+                got=line,
+                expected="one JSON object a line",
+                remedy="A cut-off last line is what a broken-off download leaves; fetch the file again.",
+            ) from error
+        if not isinstance(fields, dict):
+            raise DataError(f"{path}, line {number}: no JSON object", got=fields, expected="one JSON object a line")
+        yield Record(path, number, fields)
+
+
+def read_plain_lines(path: Path, name: str) -> Iterator[Record]:
+    """Each line as the field `name`; blank lines are passed over.
+
+    Raises:
+        DataError: the file can't be read.
+    """
+    for number, line in _numbered_lines(path):
+        yield Record(path, number, {name: line.strip()})
+
+
+def read_csv(path: Path) -> Iterator[Record]:
+    """Each row of a CSV file whose first row names the columns; empty cells count as missing.
+
+    Raises:
+        DataError: the file can't be read, has no rows' names, or a row is longer than the first.
+    """
+    reader = csv.DictReader(io.StringIO(_read(path), newline=""))
+    try:
+        for row in reader:
+            if None in row:
+                raise DataError(
+                    f"{path}, line {reader.line_num}: more cells than the first row names",
+                    got=row[None],
+                    remedy='Put cells that hold a comma in double quotes ("...").',
+                )
+            yield Record(path, reader.line_num, {name: cell for name, cell in row.items() if cell and cell.strip()})
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: no CSV ({error})") from error
+
+
+def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    # Only \n ends a line: str.splitlines would also cut at characters that may stand inside a JSON text.
+    for number, line in enumerate(_read(path).split("\n"), start=1):
+        if line.strip():
+            yield number, line
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path} can't be read", remedy=f"{error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text", got=error.object[error.start : error.end]) from error
