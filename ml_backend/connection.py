@@ -1,0 +1,132 @@
+"""How a project is wired to this backend: one ML backend row, one webhook that brings the backend's credentials."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlsplit
+
+from ml_backend.auth import SECRET_HEADER, Guard
+from ml_backend.label_studio import LabelStudio, MLBackend, Webhook
+from ml_backend.settings import Settings
+from training.errors import LabelStudioError
+
+HOST_NAME_REMEDY = (
+    "Give the backend a host name with a dot (in Docker Compose a network alias such as rankloop.local), "
+    "localhost or an IP address, and set RANKLOOP_BACKEND_URL to it."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BackendAddress:
+    """Where Label Studio finds the backend, and the credentials it must bring."""
+
+    url: str
+    title: str
+    guard: Guard
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """What the settings say. The title is the model's name."""
+        return cls(settings.public_url(), settings.model_name, Guard.from_settings(settings))
+
+    @property
+    def webhook_url(self) -> str:
+        """Where Label Studio sends what happens."""
+        return f"{self.url}/webhook"
+
+    def webhook_headers(self) -> dict[str, str]:
+        """Headers a webhook must carry: Label Studio puts no credentials into webhooks by itself."""
+        headers = {}
+        if self.guard.secret:
+            headers[SECRET_HEADER] = self.guard.secret
+        if self.guard.basic:
+            pair = ":".join(self.guard.basic).encode()
+            headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+        return headers
+
+
+def has_single_label_host(url: str) -> bool:
+    """Whether the host is a bare name such as `ml-backend`: Label Studio connects to it, but refuses webhooks to it."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or "." in host:
+        return False
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    return False
+
+
+def connect_backend(label_studio: LabelStudio, project_id: int, address: BackendAddress) -> MLBackend:
+    """Connect the backend to a project, or put right a connection to the same URL. Safe to repeat.
+
+    Rows that repeat the URL are removed; those of other URLs stay and are reported by `rankloop doctor`. A row that a
+    refused connection leaves behind is removed again. The project is made to show this backend's predictions.
+
+    Raises:
+        LabelStudioError: Label Studio refuses the address, or the backend doesn't answer there.
+    """
+    same = [backend for backend in label_studio.backends(project_id) if _same_url(backend.url, address.url)]
+    for duplicate in same[1:]:
+        label_studio.remove_backend(duplicate.id)
+    if same:
+        backend = label_studio.update_backend(same[0], address.title, address.guard.basic)
+    else:
+        backend = _add(label_studio, project_id, address)
+    if label_studio.project(project_id).model_version != address.title:
+        label_studio.update_project(project_id, model_version=address.title)
+    return backend
+
+
+def _add(label_studio: LabelStudio, project_id: int, address: BackendAddress) -> MLBackend:
+    try:
+        return label_studio.add_backend(project_id, address.url, address.title, address.guard.basic)
+    except LabelStudioError:
+        for backend in label_studio.backends(project_id):
+            if _same_url(backend.url, address.url):
+                label_studio.remove_backend(backend.id)
+        raise
+
+
+def secure_webhook(label_studio: LabelStudio, project_id: int, address: BackendAddress) -> Webhook:
+    """See to it that exactly one webhook tells the backend everything, with the credentials it asks for.
+
+    Label Studio makes the webhook when the backend is connected, without credentials; it silently makes none for a
+    host name without a dot. Safe to repeat.
+
+    Raises:
+        LabelStudioError: there is none, and Label Studio refuses to make one.
+    """
+    headers = address.webhook_headers()
+    same = [hook for hook in label_studio.webhooks(project_id) if _same_url(hook.url, address.webhook_url)]
+    for duplicate in same[1:]:
+        label_studio.remove_webhook(duplicate.id)
+    if not same:
+        return _add_webhook(label_studio, project_id, address, headers)
+    if webhook_is_right(same[0], headers):
+        return same[0]
+    return label_studio.update_webhook(same[0], headers)
+
+
+def webhook_is_right(webhook: Webhook, headers: dict[str, str]) -> bool:
+    """Whether a webhook is switched on for everything and carries these headers."""
+    return webhook.active and webhook.all_actions and webhook.payload and dict(webhook.headers) == headers
+
+
+def _add_webhook(
+    label_studio: LabelStudio, project_id: int, address: BackendAddress, headers: dict[str, str]
+) -> Webhook:
+    if has_single_label_host(address.url):
+        raise LabelStudioError(
+            "Label Studio makes no webhooks to a host name without a dot, so judgements wouldn't reach the backend",
+            got=address.url,
+            remedy=HOST_NAME_REMEDY,
+        )
+    return label_studio.add_webhook(project_id, address.webhook_url, headers)
+
+
+def _same_url(one: str, other: str) -> bool:
+    return one.rstrip("/") == other.rstrip("/")

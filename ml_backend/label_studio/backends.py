@@ -1,0 +1,155 @@
+"""ML backends and webhooks of a project, one request each; what to do with them is decided in `connection`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ml_backend.label_studio.records import MLBackend, Webhook
+from ml_backend.label_studio.session import Session, again, once
+from training.errors import LabelStudioError
+
+CONNECT_TIMEOUT_S = 60.0
+"""Label Studio asks the backend for health and setup, twice each, before it answers."""
+
+
+class Backends(Session):
+    """What can be done with ML backends and webhooks."""
+
+    def backends(self, project_id: int) -> list[MLBackend]:
+        """The project's ML backends, oldest first: Label Studio uses the first. It asks each for its health first."""
+        found = self._call(
+            f"list ML backends of project {project_id}",
+            lambda: self._sdk.ml.list(project=project_id, request_options=again(CONNECT_TIMEOUT_S)),
+        )
+        return sorted((_backend(item) for item in found), key=lambda backend: backend.id)
+
+    def add_backend(self, project_id: int, url: str, title: str, basic_auth: tuple[str, str] | None) -> MLBackend:
+        """Connect an ML backend; it must answer."""
+        made = self._call(
+            f"connect the backend {url}",
+            lambda: self._sdk.ml.create(
+                project=project_id,
+                url=url,
+                title=title,
+                request_options=once(CONNECT_TIMEOUT_S),
+                **_auth(basic_auth),
+            ),
+        )
+        return _backend(made)
+
+    def update_backend(self, backend: MLBackend, title: str, basic_auth: tuple[str, str] | None) -> MLBackend:
+        """Change a connected backend's title and credentials. Without `url` and `project` Label Studio fails."""
+        changed = self._call(
+            f"change the backend {backend.url}",
+            lambda: self._sdk.ml.update(
+                backend.id,
+                url=backend.url,
+                project=backend.project,
+                title=title,
+                request_options=once(CONNECT_TIMEOUT_S),
+                **_auth(basic_auth),
+            ),
+        )
+        return _backend(changed)
+
+    def remove_backend(self, backend_id: int) -> None:
+        """Disconnect a backend. Its webhook stays."""
+        self._call(
+            f"disconnect ML backend {backend_id}",
+            lambda: self._sdk.ml.delete(backend_id, request_options=again(CONNECT_TIMEOUT_S)),
+        )
+
+    def start_training(self, project_id: int) -> None:
+        """Press "Start Training": Label Studio sends START_TRAINING to the project's first backend.
+
+        Raises:
+            LabelStudioError: the project has no backend, or the backend refused.
+        """
+        backends = self.backends(project_id)
+        if not backends:
+            raise LabelStudioError(
+                f"project {project_id} has no ML backend", remedy="Connect one: rankloop init-project --project ID."
+            )
+        first = backends[0]
+        self._call(
+            f"start training on {first.url}",
+            lambda: self._sdk.ml.train(first.id, request_options=once(CONNECT_TIMEOUT_S)),
+        )
+
+    def webhooks(self, project_id: int) -> list[Webhook]:
+        """The project's webhooks, oldest first."""
+        found = self._call(
+            f"list webhooks of project {project_id}",
+            lambda: self._sdk.webhooks.list(project=str(project_id), request_options=again()),
+        )
+        return sorted((_webhook(item) for item in found), key=lambda webhook: webhook.id)
+
+    def add_webhook(self, project_id: int, url: str, headers: Mapping[str, str]) -> Webhook:
+        """Have everything that happens in the project told to `url`."""
+        made = self._call(
+            f"create the webhook {url}",
+            lambda: self._sdk.webhooks.create(
+                project=project_id,
+                url=url,
+                headers=dict(headers),
+                is_active=True,
+                send_payload=True,
+                send_for_all_actions=True,
+                request_options=once(),
+            ),
+        )
+        return _webhook(made)
+
+    def update_webhook(self, webhook: Webhook, headers: Mapping[str, str]) -> Webhook:
+        """Set a webhook's headers, and switch it on for all actions with their payload."""
+        self._call(
+            f"change the webhook {webhook.url}",
+            lambda: self._sdk.webhooks.update(
+                webhook.id,
+                url=webhook.url,
+                headers=dict(headers),
+                is_active=True,
+                send_payload=True,
+                send_for_all_actions=True,
+                request_options=again(),
+            ),
+        )
+        return replace(webhook, headers=dict(headers), active=True, all_actions=True, payload=True)
+
+    def remove_webhook(self, webhook_id: int) -> None:
+        """Delete a webhook."""
+        self._call(
+            f"delete webhook {webhook_id}", lambda: self._sdk.webhooks.delete(webhook_id, request_options=again())
+        )
+
+
+def _auth(basic_auth: tuple[str, str] | None) -> dict[str, Any]:
+    if basic_auth is None:
+        return {"auth_method": "NONE"}
+    return {"auth_method": "BASIC_AUTH", "basic_auth_user": basic_auth[0], "basic_auth_pass": basic_auth[1]}
+
+
+def _backend(item: Any) -> MLBackend:
+    return MLBackend(
+        id=int(item.id),
+        project=int(item.project),
+        url=item.url or "",
+        title=item.title or "",
+        state=str(item.state or ""),
+        error=item.error_message or "",
+        model_version=str(item.model_version or ""),
+        basic_auth_user=item.basic_auth_user or "",
+    )
+
+
+def _webhook(item: Any) -> Webhook:
+    return Webhook(
+        id=int(item.id),
+        url=item.url or "",
+        headers=dict(item.headers or {}),
+        active=item.is_active is not False,
+        all_actions=bool(item.send_for_all_actions),
+        payload=bool(item.send_payload),
+    )

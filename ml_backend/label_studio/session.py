@@ -1,0 +1,97 @@
+"""The connection to Label Studio, and the only importer of label_studio_sdk: log-in, time limits, retries, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Self, TypeVar
+
+import httpx
+from label_studio_sdk import LabelStudio as Client
+from label_studio_sdk.core.api_error import ApiError
+from label_studio_sdk.core.parse_error import ParsingError
+from label_studio_sdk.core.request_options import RequestOptions
+from label_studio_sdk.types import ImportApiRequest, PredictionRequest
+
+from ml_backend.label_studio.refusals import KEY_REMEDY, refused, unreachable
+from training.errors import LabelStudioError
+
+__all__ = ["BULK_TIMEOUT_S", "ImportApiRequest", "PredictionRequest", "Session", "again", "once"]
+
+Result = TypeVar("Result")
+
+RETRIES = 3
+BULK_TIMEOUT_S = 600.0
+
+
+def again(timeout_s: float | None = None) -> RequestOptions:
+    """Options of a request that may be sent twice: retried with growing pauses when the connection fails, on 429 and
+    on 5xx.
+    """
+    return _options(RETRIES, timeout_s)
+
+
+def once(timeout_s: float | None = None) -> RequestOptions:
+    """Options of a request that must not be sent twice, because it adds something."""
+    return _options(0, timeout_s)
+
+
+def _options(retries: int, timeout_s: float | None) -> RequestOptions:
+    return {"max_retries": retries} if timeout_s is None else {"max_retries": retries, "timeout": timeout_s}
+
+
+class Session:
+    """A connection to one Label Studio server.
+
+    Args:
+        url: its address, for instance `http://localhost:8080`; a path prefix is kept.
+        api_key: a personal access token (exchanged and refreshed as needed) or a legacy token.
+        timeout_s: for everyday requests; bulk work has `BULK_TIMEOUT_S`.
+
+    Raises:
+        LabelStudioError: the key is empty or expired. Nothing is sent yet.
+    """
+
+    def __init__(self, url: str, api_key: str, *, timeout_s: float = 30) -> None:
+        self.url = url.rstrip("/")
+        if not api_key.strip():
+            raise LabelStudioError("the key for Label Studio is empty", remedy=KEY_REMEDY)
+        self._http = httpx.Client(timeout=timeout_s, follow_redirects=True)
+        self._sdk = self._call(
+            "let the key in",
+            # the SDK joins addresses with urljoin, which drops a path prefix that doesn't end in a slash
+            lambda: Client(  # type: ignore[no-untyped-call]
+                base_url=self.url + "/", api_key=api_key.strip(), httpx_client=self._http, timeout=timeout_s
+            ),
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def release(self) -> str:
+        """The server's version, for instance `1.23.2`."""
+        return str(self._call("tell its version", lambda: self._sdk.versions.get(request_options=again())).release)
+
+    def whoami(self) -> str:
+        """The e-mail address of the key's owner."""
+        user = self._call("say whose key this is", lambda: self._sdk.users.whoami(request_options=again()))
+        return str(user.email)
+
+    def _call(self, doing: str, request: Callable[[], Result]) -> Result:
+        """Run `request`, and say what went wrong in words. `doing` continues "Label Studio refused to ..."."""
+        try:
+            return request()
+        except ApiError as error:
+            raise refused(doing, error.status_code, error.body, self.url) from error
+        except (ParsingError, ValueError) as error:  # ValueError: an answer that is no JSON
+            raise refused(doing, None, str(error)[:200], self.url) from error
+        except httpx.TimeoutException as error:
+            raise unreachable(doing, "", self.url, timed_out=True) from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise unreachable(doing, str(error), self.url) from error

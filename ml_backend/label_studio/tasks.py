@@ -1,0 +1,196 @@
+"""Tasks and the annotations people make on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from ml_backend.label_studio.records import Progress, Task, versions_of
+from ml_backend.label_studio.session import BULK_TIMEOUT_S, ImportApiRequest, Session, again, once
+from training.errors import LabelStudioError
+
+BATCH = 500
+PAGE = 1000
+
+_UNLABELED = {"filter": "filter:tasks:total_annotations", "operator": "equal", "type": "Number", "value": 0}
+_UNSKIPPED = {"filter": "filter:tasks:cancelled_annotations", "operator": "equal", "type": "Number", "value": 0}
+_LABELED = {"filter": "filter:tasks:total_annotations", "operator": "greater", "type": "Number", "value": 0}
+
+
+class Tasks(Session):
+    """What can be done with tasks and annotations."""
+
+    def import_tasks(
+        self, project_id: int, rows: Sequence[Mapping[str, Any]], on_progress: Progress | None = None
+    ) -> list[int]:
+        """Add tasks and return their ids.
+
+        Args:
+            project_id: where to.
+            rows: a task's data each (`{"prompt": ...}`), or `{"data": {...}, "predictions": [...]}`.
+            on_progress: told how many are imported, of how many.
+        """
+        ids: list[int] = []
+        for start in range(0, len(rows), BATCH):
+            request = [_import_request(row) for row in rows[start : start + BATCH]]
+            made = self._call(
+                f"import tasks into project {project_id}",
+                partial(
+                    self._sdk.projects.import_tasks,
+                    project_id,
+                    request=request,
+                    return_task_ids=True,
+                    request_options=once(BULK_TIMEOUT_S),
+                ),
+            )
+            ids += getattr(made, "task_ids", None) or []  # the SDK's type knows the counts only
+            if on_progress:
+                on_progress(len(ids), len(rows))
+        return ids
+
+    def tasks(self, project_id: int, include: str = "id,data", *filters: Mapping[str, Any]) -> list[Task]:
+        """A project's tasks by id, with the fields named in `include`, that pass all Data Manager `filters`."""
+        query: dict[str, Any] = {"ordering": ["tasks:id"]}
+        if filters:
+            query["filters"] = {"conjunction": "and", "items": list(filters)}
+        found: list[Any] = self._call(
+            f"list tasks of project {project_id}",
+            lambda: list(
+                self._sdk.tasks.list(
+                    project=project_id,
+                    fields="all",
+                    include=include,
+                    query=json.dumps(query),
+                    page_size=PAGE,
+                    request_options=again(BULK_TIMEOUT_S),
+                )
+            ),
+        )
+        wanted = include.split(",")
+        return [{name: value for name, value in task.model_dump().items() if name in wanted} for task in found]
+
+    def open_tasks(self, project_id: int, *, predictions: bool = False) -> list[Task]:
+        """Tasks nobody has labeled or skipped: `id`, `data`, `predictions_model_versions`, and on request
+        `predictions` with their results, oldest first.
+        """
+        extra = ",predictions,model_version,result" if predictions else ""
+        return self.tasks(project_id, "id,data,predictions_model_versions" + extra, _UNLABELED, _UNSKIPPED)
+
+    def tasks_to_propose(self, project_id: int, version: str) -> list[Task]:
+        """Tasks (`id`, `data`) that nobody has labeled or skipped and that have no prediction of `version`."""
+        return [
+            {"id": task["id"], "data": task["data"]}
+            for task in self.open_tasks(project_id)
+            if version not in versions_of(task)
+        ]
+
+    def export_bytes(self, project_id: int) -> bytes:
+        """Label Studio's own JSON export of every task that was labeled or skipped."""
+        return self._call(
+            f"export project {project_id}",
+            lambda: b"".join(
+                self._sdk.projects.exports.download_sync(
+                    project_id, export_type="JSON", request_options=again(BULK_TIMEOUT_S)
+                )
+            ),
+        )
+
+    def count_judgements_since(self, project_id: int, since: str | None) -> int:
+        """How many annotations that are neither skipped nor empty were made or changed after `since`.
+
+        Args:
+            project_id: the project.
+            since: an ISO time such as an annotation's `updated_at`; None counts all.
+        """
+        filters: list[Mapping[str, Any]] = [_LABELED]
+        after = _time(since) if since else None
+        if after:
+            filters.append(
+                {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime", "value": _stamp(after)}
+            )
+        # `include` also thins out what is inside of a task, so the annotations' own fields are named here as well
+        tasks = self.tasks(project_id, "id,annotations,updated_at,was_cancelled,result", *filters)
+        annotations = [annotation for task in tasks for annotation in task.get("annotations") or []]
+        return sum(
+            1
+            for annotation in annotations
+            if not annotation.get("was_cancelled")
+            and annotation.get("result")
+            and (after is None or _time(annotation["updated_at"]) > after)
+        )
+
+    def annotate(
+        self,
+        task_id: int,
+        result: Sequence[Mapping[str, Any]],
+        *,
+        lead_time: float | None = None,
+        was_cancelled: bool = False,
+        parent_prediction: int | None = None,
+    ) -> int:
+        """Submit an annotation as the key's owner. Returns its id.
+
+        Args:
+            task_id: the task that was judged.
+            result: regions in Label Studio's result format.
+            lead_time: seconds the judgement took.
+            was_cancelled: a skip instead of a judgement.
+            parent_prediction: the prediction it started from.
+        """
+        given = {"lead_time": lead_time, "parent_prediction": parent_prediction}
+        fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        made: Any = self._call(
+            f"annotate task {task_id}",
+            lambda: self._sdk.annotations.create(
+                task_id,
+                result=[dict(region) for region in result],
+                was_cancelled=was_cancelled,
+                request_options=once(),
+                **fields,
+            ),
+        )
+        if made.id is None:
+            raise LabelStudioError("Label Studio made an annotation without an id", got=task_id)
+        return int(made.id)
+
+    def skip(self, task_id: int, *, lead_time: float | None = None, parent_prediction: int | None = None) -> int:
+        """Skip a task, as an annotator who presses Skip. Returns the annotation's id."""
+        return self.annotate(task_id, [], lead_time=lead_time, was_cancelled=True, parent_prediction=parent_prediction)
+
+
+def parse_export(body: bytes, source: str) -> list[Task]:
+    """Read a JSON export.
+
+    Raises:
+        LabelStudioError: it is no list of tasks; names `source`.
+    """
+    try:
+        tasks = json.loads(body)
+    except ValueError as error:
+        raise LabelStudioError(f"the export from {source} is no JSON", got=body[:100]) from error
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise LabelStudioError(f"the export from {source} is no list of tasks", got=tasks)
+    return tasks
+
+
+def iter_annotations(tasks: Sequence[Task]) -> Iterator[Mapping[str, Any]]:
+    """Every annotation of exported tasks."""
+    for task in tasks:
+        yield from task.get("annotations") or []
+
+
+def _import_request(row: Mapping[str, Any]) -> ImportApiRequest:
+    return ImportApiRequest(**row) if isinstance(row.get("data"), dict) else ImportApiRequest(data=dict(row))
+
+
+def _time(value: str | datetime) -> datetime:
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _stamp(moment: datetime) -> str:
+    """The one form of a time that Label Studio's filters take."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
