@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from training.errors import ConfigError
+
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file beside its place, flush it to disk, and rename it into place; readers never see half of it."""
@@ -47,3 +51,28 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
+
+
+@contextmanager
+def one_writer(folder: Path) -> Iterator[None]:
+    """Keep every other process from writing to a folder, which is made if it isn't there.
+
+    The lock is the system's, so it ends with the process that holds it, however that ends.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ConfigError(
+            "another process is writing to this folder",
+            got=str(folder),
+            remedy="Wait until it has ended, or choose another folder.",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,146 @@
+"""One template for policy, reference and reward model: prompt, separator, answer, end of text; tokens, padding, masks.
+
+Masks are True at real tokens. Models without a pad token pad with the end token, which then only masks tell apart.
+
+Legend: B batch, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from training.config import TextConfig
+from training.errors import ModelError
+
+
+class TextCodec:
+    """Turns prompts and answers into tokens and back.
+
+    Text is only ever text: where a person writes the end-of-text marker into a prompt, its letters are encoded, not
+    the token that ends a sequence.
+
+    Args:
+        tokenizer: a transformers tokenizer with an end-of-text token.
+        config: separator and limits.
+
+    Attributes:
+        eos_id: the token that ends an answer.
+        pad_id: the token that fills a batch; the same as `eos_id` where the tokenizer has no pad token.
+        truncated_prompts: how many prompts were cut so far.
+        truncated_answers: how many answers were cut so far.
+
+    Raises:
+        ModelError: the tokenizer has no end-of-text token.
+    """
+
+    def __init__(self, tokenizer: Any, config: TextConfig | None = None) -> None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError(
+                "the tokenizer has no end-of-text token", remedy="Set eos_token in its tokenizer_config.json."
+            )
+        self.tokenizer = tokenizer
+        self.config = config or TextConfig()
+        self.eos_id = int(tokenizer.eos_token_id)
+        self.pad_id = self.eos_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+        self.truncated_prompts = 0
+        self.truncated_answers = 0
+
+    @classmethod
+    def load(cls, model: str, config: TextConfig | None = None) -> Self:
+        """The codec of a model folder or a model on the Hugging Face hub.
+
+        Raises:
+            ModelError: there is no tokenizer to load, or it can't end a text.
+        """
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(model)
+        except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+            raise ModelError(
+                "the tokenizer can't be loaded",
+                got=model,
+                expected="a folder with tokenizer.json, or a name on the Hugging Face hub",
+                remedy=f"Check the path, the name and the network. ({str(error).strip().partition(chr(10))[0]})",
+            ) from error
+        return cls(tokenizer, config)
+
+    def encode_prompt(self, prompt: str) -> list[int]:
+        """Prompt and separator, at least one token; what is too long is cut from the beginning, and counted."""
+        return self.encode_prompts([prompt])[0]
+
+    def encode_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Many prompts at once, which is faster."""
+        limit = self.config.max_prompt_tokens
+        encoded = self._encode([prompt + self.config.separator for prompt in prompts])
+        self.truncated_prompts += sum(len(ids) > limit for ids in encoded)
+        return [ids[-limit:] or [self.eos_id] for ids in encoded]
+
+    def encode_answer(self, answer: str) -> list[int]:
+        """Answer and end of text; what is too long is cut before the end of text, and counted."""
+        return self.encode_answers([answer])[0]
+
+    def encode_answers(self, answers: Sequence[str]) -> list[list[int]]:
+        """Many answers at once, which is faster."""
+        separator = self.config.separator
+        # After "TL;DR:" a word begins with a space; after a line break it doesn't.
+        space = " " if separator and not separator[-1].isspace() else ""
+        limit = self.config.max_answer_tokens - 1
+        encoded = self._encode([space + answer.strip() for answer in answers])
+        self.truncated_answers += sum(len(ids) > limit for ids in encoded)
+        return [[*ids[:limit], self.eos_id] for ids in encoded]
+
+    def decode_answer(self, ids: Sequence[int]) -> str:
+        """The text before the end of text, without special tokens and outer whitespace."""
+        ids = list(ids)
+        end = ids.index(self.eos_id) if self.eos_id in ids else len(ids)
+        text = self.tokenizer.decode(ids[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(text).strip()
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer's files into a model folder."""
+        self.tokenizer.save_pretrained(folder)
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        encoded = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False)
+        return [list(ids) for ids in encoded["input_ids"]]
+
+
+def pad_right(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Sequences side by side, padded behind: what training and scoring read.
+
+    Returns:
+        ids (B, T) long and mask (B, T) bool.
+    """
+    return _pad(sequences, pad_id, left=False)
+
+
+def pad_left(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Sequences side by side, padded in front: what decoding goes on from.
+
+    Returns:
+        ids (B, T) long and mask (B, T) bool.
+    """
+    return _pad(sequences, pad_id, left=True)
+
+
+def position_ids(mask: Tensor) -> Tensor:
+    """Positions (B, T) long over real tokens of `mask` (B, T) bool, padded on either side; 0 at padding."""
+    return ((mask.long().cumsum(dim=1) - 1) * mask).clamp(min=0)
+
+
+def _pad(sequences: Sequence[Sequence[int]], pad_id: int, *, left: bool) -> tuple[Tensor, Tensor]:
+    width = max((len(sequence) for sequence in sequences), default=0)
+    ids = torch.full((len(sequences), width), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(sequences), width), dtype=torch.bool)
+    for row, sequence in enumerate(sequences):
+        place = slice(width - len(sequence), width) if left else slice(0, len(sequence))
+        ids[row, place] = torch.tensor(sequence, dtype=torch.long)
+        mask[row, place] = True
+    return ids, mask
