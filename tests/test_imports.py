@@ -24,6 +24,9 @@ TRAINING_LAYERS = [
     {"__main__"},
 ]
 ML_BACKEND_LAYERS = [
+    {"label_config"},
+    {"label_predictions"},
+    {"label_annotations"},
     {"settings", "schemas", "demo_data", "batching", "supervise", "prompt_files", "console"},
     {"registry", "label_studio", "labeling", "child", "auth"},
     {"loaded_version", "connection", "export"},
