@@ -1,0 +1,130 @@
+"""Make a Label Studio project ready to rank: label config, ML backend, webhook, prompts. Safe to repeat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml_backend.connection import BackendAddress, connect_backend, secure_webhook
+from ml_backend.label_config import LabelConfig, parse_label_config
+from ml_backend.label_studio import LabelStudio, MLBackend, Project, Webhook
+from ml_backend.label_studio.records import Progress
+from ml_backend.prompt_files import PromptSource, Row, read_rows
+from training.errors import ConfigError, LabelConfigError
+
+DEFAULT_TITLE = "rankloop"
+LABEL_CONFIG_FILE = "label_config.xml"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyProject:
+    """What `init_project` left behind."""
+
+    project: Project
+    kind: str
+    backend: MLBackend | None
+    webhook: Webhook | None
+    imported: int
+    already_there: int
+
+
+def init_project(
+    label_studio: LabelStudio,
+    address: BackendAddress | None,
+    *,
+    title: str = DEFAULT_TITLE,
+    project_id: int | None = None,
+    label_config: str | None = None,
+    prompts: PromptSource | None = None,
+    on_progress: Progress | None = None,
+) -> ReadyProject:
+    """Create or adopt a project, connect the backend with its credentials, and import prompts it doesn't have yet.
+
+    Args:
+        label_studio: the server.
+        address: the backend to connect; None leaves the project unconnected.
+        title: the project's title, where `project_id` is None.
+        project_id: a project to adopt.
+        label_config: its XML; None keeps what the project has, or takes `label_config.xml` for a new one.
+        prompts: what to import.
+        on_progress: told how many prompts are imported, of how many.
+
+    Raises:
+        LabelStudioError: Label Studio refused something; what was done before stays, and repeating goes on from there.
+        LabelConfigError: the label config has no answers to compare.
+        DataError: the prompts can't be read.
+    """
+    if label_config is not None:
+        parse_label_config(label_config)
+    project = _ensure(label_studio, title, project_id, label_config)
+    config = parse_label_config(project.label_config)
+    rows = read_rows(prompts, *data_keys(config)) if prompts else []
+    backend = webhook = None
+    if address is not None:
+        backend = connect_backend(label_studio, project.id, address)
+        webhook = secure_webhook(label_studio, project.id, address)
+    new = _unknown_rows(label_studio, project.id, rows, config) if rows else []
+    if new:
+        label_studio.import_tasks(project.id, new, on_progress)
+    project = label_studio.project(project.id)
+    return ReadyProject(project, config.kind, backend, webhook, len(new), len(rows) - len(new))
+
+
+def default_label_config() -> str:
+    """The live label config: `label_config.xml` of the folder one stands in, else of the project's source.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for folder in (Path.cwd(), Path(__file__).parent.parent):
+        path = folder / LABEL_CONFIG_FILE
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    raise ConfigError(f"there is no {LABEL_CONFIG_FILE} here", remedy="Name one with --label-config FILE.")
+
+
+def data_keys(config: LabelConfig) -> tuple[str, list[str]]:
+    """The key of a task's data that holds the prompt, and those that must hold something beside it.
+
+    Raises:
+        LabelConfigError: the config shows the prompt under no key that a file's column could fill.
+    """
+    if config.prompt.key is None:
+        raise LabelConfigError("the label config shows no prompt", got=config.prompt.name)
+    return config.prompt.key, [field.key for field in config.answers if field.key is not None]
+
+
+def _ensure(label_studio: LabelStudio, title: str, project_id: int | None, label_config: str | None) -> Project:
+    if project_id is None and label_config is None and not label_studio.projects(title):
+        label_config = default_label_config()
+    project = label_studio.ensure_project(title, label_config, project_id=project_id)
+    if label_config is None and _is_blank(project.label_config):
+        return label_studio.update_project(project.id, label_config=default_label_config())
+    return project
+
+
+def _is_blank(label_config: str) -> bool:
+    return "".join(label_config.split()) in {"", "<View></View>", "<View/>"}
+
+
+def _unknown_rows(label_studio: LabelStudio, project_id: int, rows: Iterable[Row], config: LabelConfig) -> list[Row]:
+    """Rows the project has no task for; a row that repeats an earlier one is left out too."""
+    prompt_key, others = data_keys(config)
+    keys = [prompt_key, *others]
+    seen = {_identity(task["data"], keys) for task in label_studio.tasks(project_id)}
+    new = []
+    for row in rows:
+        identity = _identity(row, keys)
+        if identity not in seen:
+            seen.add(identity)
+            new.append(row)
+    return new
+
+
+def _identity(data: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """What makes a task the same question: the texts it shows, however they are laid out."""
+    shown = [data.get(key) for key in keys]
+    return json.dumps([" ".join(value.split()) if isinstance(value, str) else value for value in shown], sort_keys=True)

@@ -1,0 +1,97 @@
+"""Prompts to label: from a text, JSON lines or CSV file, or from a dataset of the Hugging Face hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from training.errors import DataError
+from training.records import Record, read_csv, read_json_lines, read_plain_lines
+
+Row = dict[str, Any]
+"""A task's data."""
+
+REFERENCE_FIELDS = ("reference", "label")
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSource:
+    """Where prompts come from.
+
+    Attributes:
+        name: a .txt (one prompt a line), .jsonl or .csv file, or the name of a dataset.
+        field: the column that holds the prompt.
+        split: the part of a dataset.
+        limit: no more than this many.
+    """
+
+    name: str
+    field: str = "prompt"
+    split: str = "train"
+    limit: int | None = None
+
+
+def read_rows(source: PromptSource, prompt_key: str, other_keys: Iterable[str] = ()) -> list[Row]:
+    """Read prompts as task data.
+
+    Args:
+        source: where from.
+        prompt_key: what the label config calls the prompt in a task's data.
+        other_keys: what else the label config shows (the answers of a pairwise config); must be there too.
+
+    Returns:
+        Rows with the prompt, the other keys, and `reference` where the source has an answer to measure against.
+
+    Raises:
+        DataError: the source can't be read, or a row lacks something; names the file and line.
+    """
+    others = list(other_keys)
+    rows = [_row(record, source.field, prompt_key, others) for record in islice(_records(source), source.limit)]
+    if not rows:
+        raise DataError(f"{source.name} holds no prompts", expected="at least one")
+    return rows
+
+
+def _records(source: PromptSource) -> Iterator[Record]:
+    path = Path(source.name).expanduser()
+    readers: dict[str, Callable[[Path], Iterator[Record]]] = {
+        ".txt": lambda path: read_plain_lines(path, source.field),
+        ".csv": read_csv,
+        ".jsonl": read_json_lines,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is not None:
+        return reader(path)
+    if path.is_file():
+        raise DataError(f"{path}: unknown kind of prompt file", got=path.suffix, expected=" or ".join(sorted(readers)))
+    return _dataset(source)
+
+
+def _dataset(source: PromptSource) -> Iterator[Record]:
+    import datasets  # half a second, and needed here only
+
+    try:
+        found = datasets.load_dataset(source.name, split=source.split)
+    except (OSError, ValueError) as error:  # every failure of the library itself is one of these
+        raise DataError(
+            f"{source.name} can't be loaded as a dataset",
+            got=f"{type(error).__name__}: {error}",
+            remedy="Name a .txt, .jsonl or .csv file that exists, or a dataset and its --split.",
+        ) from error
+    for number, fields in enumerate(found, start=1):
+        yield Record(Path(source.name), number, fields)
+
+
+def _row(record: Record, field: str, prompt_key: str, other_keys: Iterable[str]) -> Row:
+    row: Row = {prompt_key: record.text(field)}
+    for key in other_keys:
+        if not record.has(key):
+            raise record.fault(f'no "{key}", which the label config shows', got=sorted(record.fields))
+        row[key] = record.fields[key]
+    reference = record.optional_text(*REFERENCE_FIELDS)
+    if reference is not None:
+        row["reference"] = reference
+    return row

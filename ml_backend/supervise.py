@@ -1,0 +1,129 @@
+"""Server and worker side by side as child processes: both run, or both end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+GRACE_S = 20.0
+"""How long a child may take to end before it is killed. A worker lets its training process write nothing more."""
+
+logger = logging.getLogger(__name__)
+
+
+class Children:
+    """Child processes that are ended, by their ids, when the context is left.
+
+    Each child leads a process group of its own: Ctrl-C reaches the parent alone, which then ends them in order, and
+    what a child leaves behind can be ended with it.
+
+    Args:
+        environment: variables set for the children on top of the parent's.
+        logs: a folder for their output, one file each; None lets them write to the parent's.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None, logs: Path | None = None) -> None:
+        self._environment = {**os.environ, **(environment or {})}
+        self._logs = logs
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._ended: queue.SimpleQueue[tuple[str, int] | None] = queue.SimpleQueue()
+
+    def __enter__(self) -> Children:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self, name: str, command: Sequence[str]) -> int:
+        """Start a child and return its process id."""
+        with contextlib.ExitStack() as files:
+            log = files.enter_context((self._logs / f"{name}.log").open("ab")) if self._logs else None
+            process = subprocess.Popen(  # noqa: S603  # our own commands
+                list(command),
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT if log else None,
+                start_new_session=True,
+            )
+        self._processes[name] = process
+        threading.Thread(target=self._watch, args=(name, process), daemon=True, name=f"watch-{name}").start()
+        return process.pid
+
+    def wait(self, timeout_s: float | None = None) -> tuple[str, int] | None:
+        """Wait until a child ends by itself, or `interrupt` is called.
+
+        Returns:
+            The child's name and exit code; None when interrupted or when the time is up.
+        """
+        try:
+            return self._ended.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+
+    def interrupt(self) -> None:
+        """Let `wait` return. May be called from a signal handler."""
+        self._ended.put(None)
+
+    def stop(self) -> None:
+        """End all children, the last started first, and wait until they are gone."""
+        for process in reversed(self._processes.values()):
+            if process.poll() is None:
+                process.terminate()
+        for name, process in reversed(self._processes.items()):
+            try:
+                process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                logger.warning("%s (process %d) didn't end in %.0f s and is killed", name, process.pid, GRACE_S)
+                process.kill()
+                process.wait()
+            # what it started itself and left behind is in its group
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+        self._processes.clear()
+
+    def _watch(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        self._ended.put((name, process.wait()))
+
+
+def rankloop_command(*arguments: str) -> list[str]:
+    """The command line that runs `rankloop ARGUMENTS` with this interpreter."""
+    return [sys.executable, "-m", "ml_backend.cli", *arguments]
+
+
+def run_up(environment: Mapping[str, str] | None = None) -> int:
+    """Run server and worker until Ctrl-C, SIGTERM, or until one of them ends by itself.
+
+    Returns:
+        0 after Ctrl-C or SIGTERM, 1 when a child ended by itself.
+    """
+    with Children(environment) as children, _interrupted_by_signals(children):
+        for name in ("serve", "worker"):
+            children.start(name, rankloop_command(name))
+        ended = children.wait()
+    if ended is None:
+        return 0
+    logger.error("%s ended by itself with exit code %d, so the rest was ended too; its output above says why", *ended)
+    return 1
+
+
+@contextlib.contextmanager
+def _interrupted_by_signals(children: Children) -> Iterator[None]:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        children.interrupt()
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
