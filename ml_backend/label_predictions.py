@@ -1,0 +1,104 @@
+"""What the backend proposes, in the shapes Label Studio shows: answer pairs, a preferred answer, an order."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from ml_backend.label_config import LabelConfig
+
+Side = Literal["left", "right"]
+_REGION_ID = re.compile(r"(?P<version>.+)~[ab]~[0-9a-f]+")
+
+
+def live_prediction(config: LabelConfig, answer1: str, answer2: str, version: str) -> dict[str, Any]:
+    """Fill the two answer cards.
+
+    Label Studio hands a region's id and meta back with the annotation, so the version that wrote an answer, and the
+    answer as it was proposed, travel with the judgement.
+    """
+    name1, name2 = (field.name for field in config.answers)
+    return {
+        "model_version": version,
+        "result": [
+            _answer_region(config, name1, answer1, version, "a"),
+            _answer_region(config, name2, answer2, version, "b"),
+        ],
+    }
+
+
+def pairwise_prediction(config: LabelConfig, selected: Side, score: float, version: str) -> dict[str, Any]:
+    """Preselect the answer that the reward model prefers.
+
+    Args:
+        config: a pairwise config.
+        selected: the preferred side.
+        score: how sure the reward model is that it is the better one, a probability in [0, 1].
+        version: the version whose reward model judged.
+
+    Raises:
+        ValueError: `selected` is no side (Label Studio would show an error in the task's place), or `score` is no
+            probability (Label Studio would refuse the prediction).
+    """
+    if selected not in ("left", "right"):
+        raise ValueError(f"selected is left or right, not {selected!r}")
+    # Named after the first object only: with both names Label Studio silently shows nothing.
+    region = {
+        "id": f"{version}~preferred",
+        "type": "pairwise",
+        "from_name": config.control,
+        "to_name": config.answers[0].name,
+        "value": {"selected": selected},
+    }
+    return {"model_version": version, "score": _probability(score), "result": [region]}
+
+
+def ranker_prediction(config: LabelConfig, order: Sequence[str], score: float, version: str) -> dict[str, Any]:
+    """Show the answers in the order that the reward model prefers, best first.
+
+    Args:
+        config: a ranker config.
+        order: the items' ids.
+        score: how sure the reward model is, in [0, 1].
+        version: the version whose reward model judged.
+
+    Raises:
+        ValueError: an id stands in the order twice, or `score` is no probability.
+    """
+    if len(set(order)) != len(order):
+        raise ValueError(f"an id stands in the order twice: {list(order)!r}")
+    region = {
+        "id": f"{version}~order",
+        "type": "ranker",
+        "from_name": config.control,
+        "to_name": config.answers[0].name,
+        "value": {"ranker": {config.control: list(order)}},
+    }
+    return {"model_version": version, "score": _probability(score), "result": [region]}
+
+
+def version_in_region_id(region_id: object) -> str | None:
+    """The version that an answer region's id names; None for an id that isn't ours."""
+    match = _REGION_ID.fullmatch(region_id) if isinstance(region_id, str) else None
+    return match["version"] if match else None
+
+
+def _answer_region(config: LabelConfig, name: str, text: str, version: str, side: str) -> dict[str, Any]:
+    fingerprint = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()
+    return {
+        "id": f"{version}~{side}~{fingerprint}",
+        "type": "textarea",
+        "from_name": name,
+        "to_name": config.prompt.name,
+        "value": {"text": [text]},
+        "meta": {"version": version, "proposed": text},
+    }
+
+
+def _probability(score: float) -> float:
+    if not math.isfinite(score) or not 0.0 <= score <= 1.0:
+        raise ValueError(f"a score is a probability, not {score!r}")
+    return float(score)
