@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from training.errors import ModelError
+from training.text import position_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +214,7 @@ class GPT2Backbone(Backbone):
 
     def context(self, mask: Tensor) -> BlockContext:
         """Positions over real tokens, and an attention mask where padding makes one necessary."""
-        positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
-        return BlockContext(positions=positions, arguments={"attention_mask": _attention_mask(mask)})
+        return BlockContext(positions=position_ids(mask), arguments={"attention_mask": _attention_mask(mask)})
 
     def embed(self, ids: Tensor, context: BlockContext) -> Tensor:
         """Token plus position embedding."""

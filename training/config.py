@@ -63,6 +63,7 @@ class RewardConfig(_Config):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     warmup_share: Share = 0.1
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     patience_epochs: Positive = 3
 
 

@@ -1,0 +1,202 @@
+"""The reward model: the base's lower layers, top layers of its own, and a score read at the last real token.
+
+Legend: B batch, T tokens, H hidden size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from training.backbone import Backbone, BlockContext, backbone_of
+from training.errors import CheckpointError, ModelError
+from training.models import reward_layer_count
+from training.text import TextCodec, pad_right
+
+WEIGHTS_FILE = "reward_model.safetensors"
+CONFIG_FILE = "reward_config.json"
+
+
+class _SavedConfig(BaseModel):
+    """What stands in `reward_config.json` beside the weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_layers: int
+    own_layers: int
+    hidden_size: int
+    base_digest: str
+    score_mean: float
+    score_std: Annotated[float, Field(gt=0.0)]
+    temperature: Annotated[float, Field(gt=0.0)]
+
+
+class RewardModel(nn.Module):
+    """Scores how much people would like an answer.
+
+    Only the top layers, the final norm and the head are its own; the layers below are the base's, so that one pass
+    over them serves reference and reward model. The head starts at zero, so that every pair starts even.
+
+    Args:
+        base: the base model (a transformers PreTrainedModel); it is frozen.
+        own_layers: how many top layers are trained, from `reward_layer_count`.
+
+    Attributes:
+        depth: how many of the base's layers stand below its own.
+        score_mean: the mean score of the answers it was trained on.
+        score_std: their standard deviation.
+        temperature: score differences divided by it are calibrated log-odds.
+    """
+
+    def __init__(self, base: Any, own_layers: int) -> None:
+        super().__init__()
+        base.requires_grad_(requires_grad=False)
+        self._base = backbone_of(base)
+        self.depth = self._base.n_layers - own_layers
+        self.top = self._base.copy_of_top(self.depth).requires_grad_()
+        self.head = nn.Linear(self._base.hidden_size, 1, device=self._base.device)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.score_mean = 0.0
+        self.score_std = 1.0
+        self.temperature = 1.0
+
+    @classmethod
+    def on_base(cls, base: Any, frozen_share: float) -> Self:
+        """A fresh reward model that leaves the first `frozen_share` of the base's layers frozen."""
+        return cls(base, reward_layer_count(backbone_of(base).n_layers, frozen_share))
+
+    @property
+    def base(self) -> Backbone:
+        """The frozen base."""
+        return self._base
+
+    def trunk(self, ids: Tensor, context: BlockContext) -> Tensor:
+        """Hidden states (B, T, H) below its own layers. No gradient."""
+        with torch.no_grad():
+            return self._base.run(self._base.embed(ids, context), context, 0, self.depth)
+
+    def forward(self, trunk: Tensor, context: BlockContext, last: Tensor) -> Tensor:
+        """Scores (B,) from trunk activations (B, T, H), read at token `last` (B,) long of each row."""
+        hidden = self.top(trunk, context)
+        rows = torch.arange(hidden.shape[0], device=hidden.device)
+        return self.head(hidden[rows, last]).squeeze(-1)  # type: ignore[no-any-return]
+
+    def score(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Scores (B,) of whole sequences: ids (B, T) long, mask (B, T) bool, padded on either side. No gradient."""
+        with torch.no_grad():
+            context = self._base.context(mask)
+            return self(self.trunk(ids, context), context, last_real_token(mask))  # type: ignore[no-any-return]
+
+    def score_texts(self, codec: TextCodec, prompts: Sequence[str], answers: Sequence[str], batch: int = 32) -> Tensor:
+        """Scores (B,) float32 of answers to prompts, on the CPU, in the order given.
+
+        Args:
+            codec: puts prompt and answer together just as in training.
+            prompts: as many as there are answers.
+            answers: without an end-of-text token; the codec adds it.
+            batch: sequences to a forward pass; those of like length go together, so that little is padded.
+        """
+        pairs = sequences_of(codec, prompts, answers, self._base.max_positions)
+        sequences = [prompt + answer for prompt, answer in pairs]
+        order = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
+        scores = torch.zeros(len(sequences))
+        for start in range(0, len(order), batch):
+            chosen = order[start : start + batch]
+            ids, mask = pad_right([sequences[index] for index in chosen], codec.pad_id)
+            device = self._base.device
+            scores[chosen] = self.score(ids.to(device), mask.to(device)).float().cpu()
+        return scores
+
+    def preference_probability(self, difference: float) -> float:
+        """How likely people prefer the first of two answers whose scores differ by `difference`, calibrated."""
+        scaled = difference / self.temperature
+        return 1.0 / (1.0 + math.exp(-scaled)) if scaled >= 0 else math.exp(scaled) / (1.0 + math.exp(scaled))
+
+    def save(self, folder: Path) -> None:
+        """Write its own weights and what is needed to put them over the same base again."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()},
+            folder / WEIGHTS_FILE,
+        )
+        config = _SavedConfig(
+            n_layers=self._base.n_layers,
+            own_layers=self._base.n_layers - self.depth,
+            hidden_size=self._base.hidden_size,
+            base_digest=self._base.trunk_digest(self.depth),
+            score_mean=self.score_mean,
+            score_std=self.score_std,
+            temperature=self.temperature,
+        )
+        (folder / CONFIG_FILE).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, base: Any) -> Self:
+        """Put a saved reward model over its base again.
+
+        Raises:
+            ModelError: a file is missing or damaged, or the base isn't the one it was trained on.
+        """
+        try:
+            config = _SavedConfig.model_validate_json((folder / CONFIG_FILE).read_bytes())
+            weights = load_file(folder / WEIGHTS_FILE)
+        except (OSError, ValidationError, SafetensorError) as error:
+            raise ModelError(
+                "the reward model can't be loaded",
+                got=str(folder),
+                expected=f"a folder with {WEIGHTS_FILE} and {CONFIG_FILE}",
+                remedy=str(error).splitlines()[0],
+            ) from error
+        backbone = backbone_of(base)
+        depth = config.n_layers - config.own_layers
+        if backbone.n_layers != config.n_layers or backbone.trunk_digest(depth) != config.base_digest:
+            raise ModelError(
+                "the reward model was trained on another base model",
+                got=f"a base of {backbone.n_layers} layers, digest {backbone.trunk_digest(depth)}",
+                expected=f"{config.n_layers} layers, digest {config.base_digest}",
+                remedy="Load the base it was trained on, or train it again on this one.",
+            )
+        model = cls(base, config.own_layers)
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise CheckpointError("the reward model's weights don't fit its base", got=str(folder)) from error
+        model.score_mean, model.score_std = config.score_mean, config.score_std
+        model.temperature = config.temperature
+        return model
+
+
+def sequences_of(
+    codec: TextCodec, prompts: Sequence[str], answers: Sequence[str], max_tokens: int
+) -> list[tuple[list[int], list[int]]]:
+    """Prompts and answers as token ids, the answers with their end of text.
+
+    Where both are longer than `max_tokens`, what the model can read, the beginning of the prompt is left out.
+    """
+    pairs = []
+    for prompt, answer in zip(codec.encode_prompts(prompts), codec.encode_answers(answers), strict=True):
+        kept = answer[-max_tokens:]
+        pairs.append((prompt[max(0, len(prompt) + len(kept) - max_tokens) :], kept))
+    return pairs
+
+
+def last_real_token(mask: Tensor) -> Tensor:
+    """The index (B,) long of each row's last real token, for padding on either side."""
+    length = mask.shape[1]
+    return length - 1 - mask.flip(1).long().argmax(dim=1)
+
+
+def spread(scores: Iterable[float]) -> tuple[float, float]:
+    """Mean and standard deviation of scores, the latter never 0, for putting them on one scale."""
+    values = torch.tensor(list(scores), dtype=torch.float64)
+    deviation = float(values.std()) if len(values) > 1 else 1.0
+    return (float(values.mean()) if len(values) else 0.0), (deviation if deviation > 1e-6 else 1.0)
