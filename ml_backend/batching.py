@@ -15,6 +15,9 @@ Group = TypeVar("Group", bound=Hashable)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+FIRST_BATCH = 4
+"""Size of the first batch, as long as nobody knows how long one takes."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -44,7 +47,8 @@ class FairBatcher(Generic[Group, Item, Result]):
 
     Two generations at once on a few cores are far slower than one after the other, so only one batch runs at a time.
     An item's turn is the current turn plus its place in its own request: someone who asks for one answer doesn't wait
-    behind someone who asks for thousands.
+    behind someone who asks for thousands. Batches are kept small enough to be done within their callers' time, going
+    by how long the last ones took: a slow model answers some in time rather than none.
 
     Args:
         run: answers the items of one batch, in order; all of them belong to the same group.
@@ -57,6 +61,7 @@ class FairBatcher(Generic[Group, Item, Result]):
         self._waiting: list[_Ticket[Group, Item, Result]] = []
         self._numbers = itertools.count()
         self._turn = 0
+        self._item_s: float | None = None
         self._changed = threading.Condition()
         self._stopped = False
         self._thread: threading.Thread | None = None
@@ -122,7 +127,8 @@ class FairBatcher(Generic[Group, Item, Result]):
         batch: list[_Ticket[Group, Item, Result]] = []
         other_groups = []
         now = time.monotonic()
-        while self._waiting and len(batch) < self._batch_size:
+        room = self._batch_size
+        while self._waiting and len(batch) < room:
             ticket = heapq.heappop(self._waiting)
             if ticket.order.abandoned or ticket.order.deadline <= now:
                 continue
@@ -130,16 +136,25 @@ class FairBatcher(Generic[Group, Item, Result]):
                 other_groups.append(ticket)
                 continue
             batch.append(ticket)
+            room = min(room, self._room(ticket.order.deadline - now))
         for ticket in other_groups:
             heapq.heappush(self._waiting, ticket)
         if batch:
             self._turn = max(self._turn, batch[0].turn)
         return batch
 
+    def _room(self, left_s: float) -> int:
+        """How many items surely fit into the time that is left; one at least, since no less can be tried."""
+        if self._item_s is None:
+            return FIRST_BATCH
+        return max(1, int(0.5 * left_s / max(self._item_s, 1e-9)))
+
     def _answer(self, batch: Sequence[_Ticket[Group, Item, Result]]) -> None:
+        started = time.monotonic()
         try:
             results = self._run(batch[0].group, [ticket.item for ticket in batch])
             answered = list(zip(batch, results, strict=True))
+            self._item_s = (time.monotonic() - started) / len(batch)
         except Exception as error:
             logger.exception("a batch of %d failed", len(batch))
             with self._changed:

@@ -128,3 +128,21 @@ def test_stopping_releases_who_waits(gate: Gate) -> None:
         assert waiting.result(timeout=5) == [None, None]
         gate.open.set()
         stopping.result(timeout=5)
+
+
+def test_a_slow_model_answers_some_in_time_rather_than_none() -> None:
+    """At 50 ms an item a whole batch of 32 would miss a deadline of half a second; smaller ones don't."""
+
+    def slow(_: str, items: Sequence[int]) -> list[int]:
+        threading.Event().wait(0.05 * len(items))
+        return list(items)
+
+    batcher: FairBatcher[str, int, int] = FairBatcher(slow, batch_size=32)
+    batcher.start()
+    try:
+        results = batcher.submit("a", range(100), deadline_s=0.5)
+    finally:
+        batcher.stop()
+    done = [result for result in results if result is not None]
+    assert 4 <= len(done) <= 10
+    assert done == list(range(len(done)))

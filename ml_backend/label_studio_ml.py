@@ -1,0 +1,99 @@
+"""The same model for those who host their models with label-studio-ml 2.x, next to others.
+
+    from label_studio_ml.api import init_app
+    from ml_backend.label_studio_ml import hosted_model
+    from ml_backend.settings import load_settings
+
+    app = init_app(model_class=hosted_model(load_settings()))
+
+label-studio-ml passes on neither TASKS_CREATED nor deleted annotations, so there the scheduled reconciliation of
+`rankloop worker` finds new tasks and judgements. Our own server (`rankloop serve`) needs no such detour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_backend.answer_pair_model import AnswerPairModel, JobQueue, Prediction
+from ml_backend.proposer import Proposer
+from ml_backend.settings import Settings
+from training.errors import ConfigError
+
+INSTALL = "pip install --no-deps git+https://github.com/HumanSignal/label-studio-ml-backend.git colorama semver"
+
+
+def hosted_model(settings: Settings, proposer: Proposer | None = None, jobs: JobQueue | None = None) -> type[Any]:
+    """Make a `LabelStudioMLBase` class for `label_studio_ml.api.init_app`.
+
+    Args:
+        settings: where things are.
+        proposer: the champion, where the caller already has it loaded; made and started otherwise.
+        jobs: takes training and proposals; made otherwise.
+
+    Raises:
+        ConfigError: label-studio-ml 2.x isn't installed.
+        RegistryError: the model registry can't be reached.
+    """
+    base: Any = _base_class()
+    champion = proposer or _started_proposer(settings)
+    queue = jobs or _jobs(settings)
+
+    class RankloopModel(base):  # type: ignore[misc]  # the base comes from a package without annotations
+        """One request's view of the champion, in label-studio-ml's shape."""
+
+        def setup(self) -> None:
+            """Report the version that answers; label-studio-ml keeps it per project, on disk."""
+            version = self._model(with_config=False).model_version
+            if self.get("model_version") != version:
+                self.set("model_version", version)
+
+        def predict(
+            self, tasks: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None = None, **_: Any
+        ) -> list[Prediction]:
+            """One prediction per task; see `AnswerPairModel.predict`."""
+            return self._model(with_config=True).predict(tasks, context)
+
+        def fit(self, event: str, data: Mapping[str, Any], **_: Any) -> Mapping[str, Any]:
+            """Pass on what happened; see `AnswerPairModel.fit`."""
+            return self._model(with_config=False).fit(event, data)
+
+        def _model(self, *, with_config: bool) -> AnswerPairModel:
+            return AnswerPairModel(
+                self.label_config if with_config else None,
+                champion,
+                queue,
+                model_name=settings.model_name,
+                deadline_s=settings.predict_deadline_s,
+                project_id=int(self.project_id) if str(self.project_id).isdigit() else None,
+            )
+
+    return RankloopModel
+
+
+def _base_class() -> type[Any]:
+    try:
+        from label_studio_ml.model import LabelStudioMLBase
+    except ImportError as error:
+        raise ConfigError(
+            "label-studio-ml can't be imported",
+            got=str(error),
+            expected="label-studio-ml 2.x, which only its git repository has",
+            remedy=f"Install it with: {INSTALL}",
+        ) from error
+    return LabelStudioMLBase  # type: ignore[no-any-return]
+
+
+def _started_proposer(settings: Settings) -> Proposer:
+    from ml_backend.registry import Registry
+
+    proposer = Proposer(Registry(settings), settings)
+    proposer.start()
+    return proposer
+
+
+def _jobs(settings: Settings) -> JobQueue:
+    from ml_backend.workflows import Jobs
+
+    jobs: JobQueue = Jobs(settings)
+    return jobs

@@ -1,0 +1,152 @@
+"""One model version in memory: samples answer pairs and scores answers. Never changes once loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from training.config import SamplingConfig, TextConfig
+from training.models import load_causal_lm
+from training.reward_model import RewardModel
+from training.sampling import Sampler
+from training.text import TextCodec
+
+ATTEMPTS = 4
+"""How often a pair is sampled before an empty answer or two equal ones are taken as what the policy has to say."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPair:
+    """Two answers to one prompt in the order they are shown, and the version that wrote them."""
+
+    answer1: str
+    answer2: str
+    version: str
+
+    @property
+    def flawed(self) -> bool:
+        """Whether there is nothing to compare: an answer is empty, or both are the same."""
+        return not self.answer1 or not self.answer2 or self.answer1 == self.answer2
+
+
+class Scorer:
+    """A version's reward model, loaded when the first score is asked for; it shares the base's frozen layers."""
+
+    def __init__(self, folder: Path, base: Callable[[], Any]) -> None:
+        self._folder = folder
+        self._base = base
+
+    @cached_property
+    def model(self) -> RewardModel:
+        """The reward model itself."""
+        return RewardModel.load(self._folder, self._base())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedVersion:
+    """A policy with its tokenizer, and its reward model where it has one (the base has none).
+
+    Not safe for use from several threads at once: `FairBatcher` calls it from one.
+    """
+
+    name: str
+    codec: TextCodec
+    sampler: Sampler
+    sampling: SamplingConfig
+    scorer: Scorer | None = None
+
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        folder: Path,
+        *,
+        base: Callable[[], Any],
+        sampling: SamplingConfig,
+        text: TextConfig,
+        device: str = "auto",
+    ) -> Self:
+        """Load the version whose artifacts lie in `folder` (`policy/`, and `reward/` where it has one).
+
+        Args:
+            base: gives the base model, which the reward model is built on; called once a score is asked for.
+
+        Raises:
+            ModelError: the policy can't be loaded.
+        """
+        policy = str(folder / "policy")
+        codec = TextCodec.load(policy, text)
+        model = load_causal_lm(policy, device)
+        sampler = Sampler(model, eos_id=codec.eos_id, pad_id=codec.pad_id)
+        reward = folder / "reward"
+        return cls(name, codec, sampler, sampling, Scorer(reward, base) if reward.is_dir() else None)
+
+    def propose(self, questions: Sequence[tuple[str, str]]) -> list[AnswerPair]:
+        """Sample two answers to each prompt. The same key and prompt always get the same pair.
+
+        Args:
+            questions: (key, prompt) pairs; the key, for instance a task's id, seeds the sampling.
+        """
+        pairs = self._sample(questions, attempt=0)
+        for attempt in range(1, ATTEMPTS):
+            flawed = [index for index, pair in enumerate(pairs) if pair.flawed]
+            if not flawed:
+                break
+            again = self._sample([questions[index] for index in flawed], attempt=attempt)
+            for index, pair in zip(flawed, again, strict=True):
+                pairs[index] = pair
+        flaws = sum(pair.flawed for pair in pairs)
+        if flaws:
+            logger.warning(
+                "%s: %d of %d pairs are empty or equal after %d tries", self.name, flaws, len(pairs), ATTEMPTS
+            )
+        return pairs
+
+    def log_odds(self, answers: Sequence[tuple[str, str]]) -> list[float]:
+        """Score (prompt, answer) pairs with the reward model: the sigmoid of the difference of two answers to one
+        prompt is the calibrated probability that people prefer the first.
+
+        Raises:
+            ValueError: this version has no reward model; look at `scorer` first.
+            ModelError: it has one that can't be loaded.
+        """
+        if self.scorer is None:
+            raise ValueError(f"{self.name} has no reward model")
+        model = self.scorer.model
+        prompts, texts = zip(*[(_readable(prompt), _readable(answer)) for prompt, answer in answers], strict=True)
+        return [score / model.temperature for score in model.score_texts(self.codec, prompts, texts).tolist()]
+
+    def _sample(self, questions: Sequence[tuple[str, str]], *, attempt: int) -> list[AnswerPair]:
+        prompts = self.codec.encode_prompts([_readable(prompt) for _, prompt in questions])
+        seeds = [self._seed(key, f"answer {which} try {attempt}") for key, _ in questions for which in (0, 1)]
+        samples = self.sampler.sample(prompts, self.sampling, seeds=seeds, answers_per_prompt=2)
+        texts = [
+            self.codec.decode_answer(tokens[mask].tolist())
+            for tokens, mask in zip(samples.tokens, samples.mask, strict=True)
+        ]
+        return [
+            self._shown(key, first, second)
+            for (key, _), first, second in zip(questions, texts[::2], texts[1::2], strict=True)
+        ]
+
+    def _shown(self, key: str, first: str, second: str) -> AnswerPair:
+        """Which answer stands left is chance, so that a habit of choosing the left one teaches nothing."""
+        if self._seed(key, "side") % 2:
+            first, second = second, first
+        return AnswerPair(first, second, self.name)
+
+    def _seed(self, key: str, purpose: str) -> int:
+        digest = hashlib.blake2b(f"{key}\n{self.name}\n{purpose}".encode("utf-8", "replace"), digest_size=8).digest()
+        return int.from_bytes(digest) >> 1  # torch's generators take 63 bits
+
+
+def _readable(text: str) -> str:
+    """JSON can hold halves of letters (lone surrogates), which no tokenizer takes; they become question marks."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,86 @@
+"""The server process: gunicorn around the app, with the model and its threads in one worker process.
+
+One process, many threads: the champion is in memory once, and all requests share its queue. Models, MLflow and DBOS
+are touched only after gunicorn has forked, since none of them survives a fork.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, NoReturn
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from ml_backend.app import create_app
+from ml_backend.auth import refuse_open_bind
+from ml_backend.proposer import Proposer
+from ml_backend.registry import Registry
+from ml_backend.settings import Settings
+from ml_backend.workflows import Jobs
+from training.errors import RankloopError
+
+THREADS = 64
+"""Requests at once. Those that wait for answers hold a thread each, and health must always find a free one."""
+GRACE_S = 10
+"""How long running requests may go on once the server is told to end."""
+_APP_LOAD_ERROR = 4  # gunicorn's own code for "stop, don't start another worker"
+
+logger = logging.getLogger(__name__)
+
+
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotations
+    """Gunicorn, set up from our settings alone: it reads no command line and no configuration file."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._proposer: Proposer | None = None
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Tell gunicorn what to be."""
+        host = self._settings.host
+        options: dict[str, Any] = {
+            "bind": f"[{host}]:{self._settings.port}" if ":" in host.strip("[]") else f"{host}:{self._settings.port}",
+            "workers": 1,
+            "worker_class": "gthread",
+            "threads": THREADS,
+            "timeout": 120,
+            "graceful_timeout": GRACE_S,
+            "control_socket_disable": True,
+            "loglevel": "warning",
+            "proc_name": "rankloop",
+            "worker_exit": self._end,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """Build the app inside the worker process, and start loading the champion."""
+        try:
+            registry = Registry(self._settings)
+            self._proposer = Proposer(registry, self._settings)
+            app = create_app(self._settings, self._proposer, Jobs(self._settings), registry)
+        except RankloopError as error:
+            logger.error("the server can't start: %s", error)  # noqa: TRY400  # a sentence for a person, no traceback
+            sys.exit(_APP_LOAD_ERROR)
+        self._proposer.start()
+        return app
+
+    def _end(self, _arbiter: object, _worker: object) -> None:
+        if self._proposer is not None:
+            self._proposer.stop()
+
+
+def serve(settings: Settings) -> NoReturn:
+    """Serve until told to end (SIGTERM, SIGINT); leaves by SystemExit, as gunicorn does.
+
+    Raises:
+        ConfigError: the settings would leave the backend open to the network.
+    """
+    refuse_open_bind(settings)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logger.info("rankloop's ML backend listens on %s:%d", settings.host, settings.port)
+    Server(settings).run()
+    sys.exit(0)

@@ -1,0 +1,87 @@
+"""Stand-ins for our own two edges, so that the server can be tested without MLflow and DBOS."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.errors import RegistryError
+
+
+@dataclass(frozen=True, slots=True)
+class FakeVersion:
+    """As much of a registered version as the server looks at."""
+
+    number: int
+    name: str
+
+
+class FakeRegistry:
+    """Versions in memory, their artifacts in folders; the champion is whichever was promoted last."""
+
+    def __init__(self, folders: dict[str, Path]) -> None:
+        self.folders = folders
+        self.broken: str | None = None
+        self._champion: str | None = None
+        self._lock = threading.Lock()
+
+    def ensure_base(self) -> FakeVersion:
+        """The first version becomes champion when there is none."""
+        with self._lock:
+            self._champion = self._champion or next(iter(self.folders))
+            return self.get(self._champion)
+
+    def champion(self) -> FakeVersion | None:
+        """The champion, or the fault that was planted."""
+        if self.broken:
+            raise RegistryError(self.broken)
+        return self.get(self._champion) if self._champion else None
+
+    def versions(self) -> list[FakeVersion]:
+        """All versions, oldest first."""
+        return [self.get(name) for name in self.folders]
+
+    def get(self, name: str) -> FakeVersion:
+        """A version by its name."""
+        return FakeVersion(list(self.folders).index(name) + 1, name)
+
+    def fetch(self, version: FakeVersion) -> Path:
+        """Where its artifacts are."""
+        return self.folders[version.name]
+
+    def promote(self, name: str) -> FakeVersion:
+        """Make a version the champion."""
+        self._champion = name
+        return self.get(name)
+
+
+class FakeJobs:
+    """Remembers what was asked of it."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int]] = []
+        self.fault: Exception | None = None
+
+    def _note(self, what: str, project_id: int) -> None:
+        if self.fault:
+            raise self.fault
+        self.calls.append((what, project_id))
+
+    def judgement_arrived(self, project_id: int) -> None:
+        """Remember a judgement."""
+        self._note("judgement", project_id)
+
+    def start_training(self, project_id: int) -> dict[str, Any]:
+        """Remember a wish to train."""
+        self._note("train", project_id)
+        return {"job": "cycle-1", "status": "queued", "message": "a training cycle was queued"}
+
+    def propose(self, project_id: int) -> None:
+        """Remember a wish for proposals."""
+        self._note("propose", project_id)
+
+    def status(self) -> dict[str, Any]:
+        """Nothing is ever running."""
+        return {"running": []}

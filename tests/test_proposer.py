@@ -1,0 +1,188 @@
+"""The champion at work: loaded in the background, swapped whole, repeatable, on time."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from edge_fakes import FakeRegistry
+
+from ml_backend.loaded_version import LoadedVersion
+from ml_backend.proposer import Proposer
+from training.config import SamplingConfig, TextConfig
+
+QUESTIONS = [(f"task {n}", f"How do I boil {n} eggs?") for n in range(6)]
+
+
+def _until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+    """Wait for what another thread brings about."""
+    ends = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < ends, "waited in vain"
+        threading.Event().wait(0.01)
+
+
+def _load(folders: dict[str, Path], base: Path, name: str) -> LoadedVersion:
+    from training.models import load_causal_lm
+
+    return LoadedVersion.load(
+        name,
+        folders[name],
+        base=lambda: load_causal_lm(str(base), "cpu"),
+        sampling=SamplingConfig(max_new_tokens=12),
+        text=TextConfig(),
+        device="cpu",
+    )
+
+
+def test_the_base_becomes_champion_where_there_is_none(proposer: Proposer, registry: FakeRegistry) -> None:
+    """An empty registry gets the base registered, and the base answers."""
+    assert proposer.wait_until_loaded(30)
+    assert registry.champion() is not None
+    assert proposer.version == proposer.expected == "rankloop-v1"
+    pairs = proposer.propose(QUESTIONS, deadline_s=30)
+    assert [pair.version for pair in pairs if pair] == ["rankloop-v1"] * 6
+
+
+def test_nothing_is_answered_before_a_version_is_loaded(registry: FakeRegistry, settings: Any) -> None:
+    """A proposer that was never started has no version, and says so at once."""
+    proposer = Proposer(registry, settings)  # type: ignore[arg-type]
+    assert proposer.version is None
+    assert proposer.expected is None
+    assert proposer.propose(QUESTIONS, deadline_s=5) == [None] * 6
+    assert proposer.log_odds([("a", "b")], deadline_s=5) is None
+
+
+def test_the_same_question_gets_the_same_pair(version_folders: dict[str, Path], tiny_model_dir: Path) -> None:
+    """Key and version seed the answers: alone or in a batch, today or tomorrow, in any order."""
+    version = _load(version_folders, tiny_model_dir, "rankloop-v2")
+    together = version.propose(QUESTIONS)
+    assert _load(version_folders, tiny_model_dir, "rankloop-v2").propose(QUESTIONS) == together
+    assert version.propose(QUESTIONS[::-1])[::-1] == together
+    assert [version.propose([question])[0] for question in QUESTIONS] == together
+
+
+def test_another_task_gets_another_pair(version_folders: dict[str, Path], tiny_model_dir: Path) -> None:
+    """The same prompt in another task is sampled anew, so that two people see more of what the policy says."""
+    version = _load(version_folders, tiny_model_dir, "rankloop-v1")
+    pairs = version.propose([(f"task {n}", "What is tea?") for n in range(8)])
+    assert len({(pair.answer1, pair.answer2) for pair in pairs}) == 8
+
+
+def test_both_answers_differ_and_say_something(version_folders: dict[str, Path], tiny_model_dir: Path) -> None:
+    """Empty and equal answers are sampled again."""
+    version = _load(version_folders, tiny_model_dir, "rankloop-v1")
+    assert not any(pair.flawed for pair in version.propose([(f"task {n}", "?") for n in range(64)]))
+
+
+def test_which_answer_stands_left_is_chance(version_folders: dict[str, Path], tiny_model_dir: Path) -> None:
+    """Of 400 pairs about half are swapped (within 4 standard deviations of 200)."""
+    version = _load(version_folders, tiny_model_dir, "rankloop-v1")
+    swapped = sum(version._shown(f"task {n}", "first", "second").answer1 == "second" for n in range(400))
+    assert abs(swapped - 200) <= 40
+
+
+def test_a_prompt_longer_than_the_model_reads_is_answered(
+    version_folders: dict[str, Path], tiny_model_dir: Path
+) -> None:
+    """A prompt beyond the model's positions, an empty one, and broken letters get a pair like any other."""
+    version = _load(version_folders, tiny_model_dir, "rankloop-v1")
+    pairs = version.propose([("a", "word " * 500), ("b", ""), ("c", "half a letter: \ud83d"), ("d", "\x00")])
+    assert not any(pair.flawed for pair in pairs)
+
+
+def test_log_odds_are_the_reward_models(version_folders: dict[str, Path], tiny_model_dir: Path) -> None:
+    """What is served is exactly what the reward model says of each answer by itself."""
+    from training.models import load_causal_lm
+    from training.reward_model import RewardModel
+
+    version = _load(version_folders, tiny_model_dir, "rankloop-v2")
+    answers = [("What is tea?", "Leaves."), ("What is tea?", "Leaves in hot water, and much besides.")]
+    served = version.log_odds(answers)
+    reward = RewardModel.load(version_folders["rankloop-v2"] / "reward", load_causal_lm(str(tiny_model_dir), "cpu"))
+    alone = [float(reward.score_texts(version.codec, [prompt], [answer])[0]) for prompt, answer in answers]
+    assert served == pytest.approx(alone, abs=1e-4)
+    assert served[0] != served[1]
+    assert all(math.isfinite(score) for score in served)
+
+
+def test_a_new_champion_takes_over(proposer: Proposer, registry: FakeRegistry) -> None:
+    """The version changes within the polling time, and brings its reward model along; a rollback goes back."""
+    assert proposer.wait_until_loaded(30)
+    assert proposer.log_odds([("a", "b")], deadline_s=30) is None
+    registry.promote("rankloop-v2")
+    _until(lambda: proposer.version == "rankloop-v2")
+    judged = proposer.log_odds([("a", "b")], deadline_s=30)
+    assert judged is not None
+    assert judged[0] == "rankloop-v2"
+    registry.promote("rankloop-v1")
+    _until(lambda: proposer.version == "rankloop-v1")
+
+
+def test_a_champion_that_cannot_be_loaded_changes_nothing(
+    registry: FakeRegistry, proposer: Proposer, tmp_path: Path
+) -> None:
+    """The old version goes on answering, the fault is told, and the next sound champion is loaded."""
+    assert proposer.wait_until_loaded(30)
+    registry.folders = {**registry.folders, "rankloop-v4": tmp_path / "gone"}
+    registry.promote("rankloop-v4")
+    _until(lambda: proposer.fault)
+    assert "gone" in str(proposer.fault)
+    assert proposer.version == "rankloop-v1"
+    assert all(proposer.propose(QUESTIONS, deadline_s=30))
+    registry.promote("rankloop-v2")
+    _until(lambda: proposer.version == "rankloop-v2")
+    _until(lambda: proposer.fault is None)
+
+
+def test_a_registry_that_does_not_answer_is_asked_again(registry: FakeRegistry, settings: Any) -> None:
+    """Whoever waits for the first version learns at once that it can't be had; once it can be had, it is loaded."""
+    registry.broken = "MLflow is away"
+    proposer = Proposer(registry, settings)  # type: ignore[arg-type]
+    proposer.start()
+    try:
+        assert not proposer.wait_until_loaded(30)
+        assert proposer.fault == "MLflow is away."
+        registry.broken = None
+        _until(lambda: proposer.version == "rankloop-v1")
+    finally:
+        proposer.stop()
+
+
+def test_what_does_not_fit_into_the_time_is_none(proposer: Proposer) -> None:
+    """A caller without time gets None for every question, and the next one is answered."""
+    assert proposer.wait_until_loaded(30)
+    assert proposer.propose(QUESTIONS, deadline_s=0.0) == [None] * 6
+    assert all(proposer.propose(QUESTIONS, deadline_s=30))
+
+
+def test_no_answer_mixes_versions_while_champions_change(proposer: Proposer, registry: FakeRegistry) -> None:
+    """With champions changing under many requests, each request's answers are one version's, and are that version's."""
+    assert proposer.wait_until_loaded(30)
+    stop = threading.Event()
+    seen: list[list[Any]] = []
+
+    def ask() -> None:
+        while not stop.is_set():
+            seen.append(proposer.propose(QUESTIONS, deadline_s=60))
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask) for _ in range(4)]
+        for name in ("rankloop-v2", "rankloop-v3", "rankloop-v1"):
+            registry.promote(name)
+            _until(lambda name=name: any(pairs[0].version == name for pairs in list(seen)))  # type: ignore[misc]
+        stop.set()
+        for future in asking:
+            future.result()
+    known: dict[str, list[Any]] = {}
+    for pairs in seen:
+        versions = {pair.version for pair in pairs}
+        assert len(versions) == 1
+        assert known.setdefault(versions.pop(), pairs) == pairs
+    assert set(known) == {"rankloop-v1", "rankloop-v2", "rankloop-v3"}
