@@ -10,7 +10,6 @@ import logging
 import sys
 from typing import Any, NoReturn
 
-from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from ml_backend.app import create_app
@@ -56,7 +55,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
         for name, value in options.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Flask:
+    def load(self) -> Any:
         """Build the app inside the worker process, and start loading the champion."""
         try:
             registry = Registry(self._settings)
