@@ -9,9 +9,10 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from ml_backend.auth import SECRET_HEADER, Guard
-from ml_backend.label_studio import LabelStudio, MLBackend, Webhook
+from ml_backend.label_studio import LabelStudio, MLBackend, Project, Webhook
+from ml_backend.label_studio.refusals import KEY_REMEDY
 from ml_backend.settings import Settings
-from training.errors import LabelStudioError
+from training.errors import ConfigError, LabelStudioError
 
 HOST_NAME_REMEDY = (
     "Give the backend a host name with a dot (in Docker Compose a network alias such as rankloop.local), "
@@ -46,6 +47,39 @@ class BackendAddress:
             pair = ":".join(self.guard.basic).encode()
             headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
         return headers
+
+
+def open_label_studio(settings: Settings) -> LabelStudio:
+    """Label Studio as the settings say.
+
+    Raises:
+        ConfigError: no key is set.
+    """
+    if settings.label_studio_api_key is None:
+        raise ConfigError("LABEL_STUDIO_API_KEY is not set", remedy=KEY_REMEDY)
+    return LabelStudio(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+
+
+def choose_project(label_studio: LabelStudio, title: str) -> Project:
+    """The one project that shows the predictions of the backend with this title.
+
+    Raises:
+        LabelStudioError: there is none, or there are several.
+    """
+    ours = [project for project in label_studio.projects() if project.model_version == title]
+    if len(ours) == 1:
+        return ours[0]
+    if not ours:
+        raise LabelStudioError(
+            f"no project at {label_studio.url} is connected to the backend {title!r}",
+            remedy="Connect one with rankloop init-project, or say which with --project ID.",
+        )
+    listed = ", ".join(f"{project.id} ({project.title})" for project in ours)
+    raise LabelStudioError(
+        f"{len(ours)} projects are connected to the backend {title!r}",
+        got=listed,
+        remedy="Say which with --project ID.",
+    )
 
 
 def has_single_label_host(url: str) -> bool:

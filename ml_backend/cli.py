@@ -1,0 +1,164 @@
+"""The command line: each command reads the settings, hands over to the module that does the work, shows the result."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from ml_backend import project_commands, training_commands
+from ml_backend.command_options import ProjectOption, settings_from
+from training.errors import RankloopError
+
+EXIT_WRONG = 1
+EXIT_REFUSED = 2
+
+HELP = """Label Studio rankings in, a better language model out.
+
+Settings come from the environment: `LABEL_STUDIO_URL`, `LABEL_STUDIO_API_KEY`, `BASIC_AUTH_USER`, `BASIC_AUTH_PASS`,
+and `RANKLOOP_*` (`RANKLOOP_MODEL=gpt2`, `RANKLOOP_DATA_DIR`, `RANKLOOP_TRAIN_AFTER`, ...).
+
+First steps:
+
+- `rankloop demo` shows the whole loop with a simulated annotator
+- `rankloop up` serves the ML backend and trains in the background
+- `rankloop init-project --prompts prompts.txt` makes a project and connects it
+- `rankloop doctor` says what is wrong, if anything is
+"""
+
+HostOption = Annotated[str | None, typer.Option(help="Address to listen on instead of RANKLOOP_HOST.")]
+PortOption = Annotated[int | None, typer.Option(help="Port to listen on instead of RANKLOOP_PORT.")]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=HELP,
+)
+
+
+class _State:
+    """Options of the command that runs."""
+
+    debug = False
+
+
+@app.callback()
+def _every_command(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    _State.debug = debug
+
+
+@app.command()
+def up(host: HostOption = None, port: PortOption = None) -> None:
+    """Serve the ML backend and train in the background, until Ctrl-C.
+
+    Runs `rankloop serve` and `rankloop worker` as child processes; when one ends, so does the other.
+
+    Example: `rankloop up --port 9091`
+    """
+    from ml_backend.auth import refuse_open_bind
+    from ml_backend.supervise import run_up
+
+    settings = settings_from(host=host, port=port)
+    refuse_open_bind(settings)
+    typer.echo(f"Starting the ML backend on {settings.host}:{settings.port} and a worker; Ctrl-C ends both.", err=True)
+    raise typer.Exit(run_up({"RANKLOOP_HOST": settings.host, "RANKLOOP_PORT": str(settings.port)}))
+
+
+@app.command()
+def serve(host: HostOption = None, port: PortOption = None) -> None:
+    """Serve the ML backend alone. Training needs a `rankloop worker` beside it.
+
+    Example: `rankloop serve --host 0.0.0.0` (with BASIC_AUTH_USER and BASIC_AUTH_PASS set)
+    """
+    from ml_backend.serve import serve as run
+
+    run(settings_from(host=host, port=port))
+
+
+@app.command()
+def worker() -> None:
+    """Run the jobs alone: training cycles and proposals.
+
+    Killed at any moment, it goes on where it was when it is started again.
+    """
+    from ml_backend.workflows import run_worker
+
+    run_worker(settings_from())
+
+
+app.command("init-project")(project_commands.init_project)
+app.command()(project_commands.propose)
+app.command()(training_commands.train)
+app.command()(training_commands.status)
+app.command()(training_commands.versions)
+app.command()(training_commands.promote)
+app.command()(training_commands.rollback)
+app.command()(project_commands.export)
+
+
+@app.command()
+def doctor(project: ProjectOption = None) -> None:
+    """Examine every part of the loop, and say what is wrong and what to do about it. Exit code 1 when something is.
+
+    Example: `rankloop doctor --project 7`
+    """
+    from ml_backend.console import show_table
+    from ml_backend.doctor import Verdict, examine
+
+    findings = list(examine(settings_from(), project))
+    rows = [(finding.subject, finding.verdict.value, finding.detail, finding.remedy) for finding in findings]
+    show_table(("what", "", "found", "what to do"), rows)
+    if any(finding.verdict is Verdict.WRONG for finding in findings):
+        raise typer.Exit(EXIT_WRONG)
+
+
+@app.command()
+def demo(
+    rounds: Annotated[int, typer.Option(min=1, help="Training rounds.")] = 2,
+    annotations: Annotated[int | None, typer.Option(min=1, help="Judgements the annotator makes in a round.")] = None,
+    preference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:FUNCTION",
+            help='What the annotator prefers: a function (prompt, answer1, answer2) -> "1", "2" or "tie".',
+        ),
+    ] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write the figures here.")] = None,
+    keep_running: Annotated[bool, typer.Option(help="Leave everything running at the end, to go on by hand.")] = False,
+) -> None:
+    """Watch the whole loop: a real Label Studio, a simulated annotator, a reward model, PPO, and back.
+
+    Examples: `rankloop demo`, `rankloop demo --rounds 3 --preference taste.py:shorter --report report.json`
+    """
+    raise NotImplementedError((rounds, annotations, preference, report, keep_running))
+
+
+def main() -> NoReturn:
+    """Run the command line. An error is one line on stderr and exit code 2; only --debug shows a traceback."""
+    try:
+        app()
+    except RankloopError as error:
+        if _State.debug:
+            raise
+        _refuse(str(error), EXIT_REFUSED)
+    except Exception as error:
+        if _State.debug:
+            raise
+        _refuse(f"internal error: {type(error).__name__}: {error} (rankloop --debug ... shows more)", EXIT_WRONG)
+    sys.exit(0)
+
+
+def _refuse(message: str, code: int) -> NoReturn:
+    typer.echo(f"rankloop: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""What several commands share: the project option, and the way from the settings to what a command works on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from training.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ml_backend.settings import Settings
+
+ProjectOption = Annotated[
+    int | None, typer.Option("--project", help="The project's id; not needed where only one uses this backend.")
+]
+
+
+def settings_from(**overrides: object) -> Settings:
+    """The settings, with those overridden that were given on the command line."""
+    from ml_backend.settings import load_settings
+
+    return load_settings(**{name: value for name, value in overrides.items() if value is not None})
+
+
+def project_id_from(settings: Settings, given: int | None) -> int:
+    """The project named on the command line, else the one that is connected to this backend."""
+    from ml_backend.connection import choose_project, open_label_studio
+
+    if given is not None:
+        return given
+    with open_label_studio(settings) as label_studio:
+        return choose_project(label_studio, settings.model_name).id
+
+
+def read_text(path: Path) -> str:
+    """A file's text.
+
+    Raises:
+        ConfigError: it can't be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} can't be read", remedy=f"{error}.") from error

@@ -1,0 +1,220 @@
+"""`rankloop doctor`: looks at every part of the loop and says what is wrong and what to do about it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+import httpx
+
+from ml_backend.connection import (
+    HOST_NAME_REMEDY,
+    BackendAddress,
+    has_single_label_host,
+    open_label_studio,
+    webhook_is_right,
+)
+from ml_backend.label_config import parse_label_config
+from ml_backend.label_studio import LabelStudio, Project
+from ml_backend.label_studio.refusals import BACKEND_AUTH_REMEDY, BACKEND_REMEDY
+from ml_backend.settings import Settings
+from training.errors import RankloopError
+
+TESTED_RELEASE = "1.23"
+MIN_FREE_BYTES = 2 * 1024**3
+BACKEND_TIMEOUT_S = 3.0
+"""Label Studio's own patience with /setup."""
+_CONNECT = "Run: rankloop init-project --project {id}"
+
+
+class Verdict(StrEnum):
+    """How a check came out."""
+
+    OK = "ok"
+    WARNING = "look"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found, and what to do about it."""
+
+    subject: str
+    verdict: Verdict
+    detail: str
+    remedy: str = ""
+
+
+def ok(subject: str, detail: str) -> Finding:
+    """All is well."""
+    return Finding(subject, Verdict.OK, detail)
+
+
+def wrong(subject: str, detail: str, remedy: str) -> Finding:
+    """The loop won't turn like this."""
+    return Finding(subject, Verdict.WRONG, detail, remedy)
+
+
+def look(subject: str, detail: str, remedy: str) -> Finding:
+    """Works, but not as well as it should."""
+    return Finding(subject, Verdict.WARNING, detail, remedy)
+
+
+def examine(settings: Settings, project_id: int | None = None) -> Iterator[Finding]:
+    """Look at everything, one finding after the other as they come in.
+
+    Args:
+        settings: where everything should be.
+        project_id: the project to look at; None looks at every project that shows this backend's predictions.
+    """
+    yield from _guarded("model", lambda: _model(settings))
+    yield from _guarded("disk", lambda: _disk(settings))
+    yield from _guarded("versions", lambda: _registry(settings))
+    yield from _guarded("jobs", lambda: _jobs(settings))
+    yield from _guarded("backend", lambda: _backend(settings))
+    yield from _guarded("Label Studio", lambda: _label_studio(settings, project_id))
+
+
+def _guarded(subject: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """A check that fails is a finding, not the end of the examination."""
+    try:
+        yield from check()
+    except RankloopError as error:
+        yield wrong(subject, error.what if error.got is None else f"{error.what} ({error.got})", error.remedy or "")
+
+
+def _model(settings: Settings) -> Iterator[Finding]:
+    from training.models import load_causal_lm  # torch takes a second to load
+    from training.text import TextCodec
+
+    TextCodec.load(settings.model)
+    parameters = sum(parameter.numel() for parameter in load_causal_lm(settings.model, "cpu").parameters())
+    yield ok("model", f"{settings.model} loads ({parameters / 1e6:.1f} million parameters)")
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    free = shutil.disk_usage(settings.home()).free
+    detail = f"{free / 1024**3:.1f} GB free under {settings.home()}"
+    if free < MIN_FREE_BYTES:
+        yield wrong("disk", detail, "Make room: every version keeps a whole model. RANKLOOP_DATA_DIR moves the folder.")
+    else:
+        yield ok("disk", detail)
+
+
+def _registry(settings: Settings) -> Iterator[Finding]:
+    from ml_backend.registry import Registry
+
+    champion = Registry(settings).champion()
+    if champion is None:
+        yield look("versions", "there is no version yet", "The first `rankloop up` registers the base model.")
+    else:
+        yield ok("versions", f"the champion is {champion.name}")
+
+
+def _backend(settings: Settings) -> Iterator[Finding]:
+    address = BackendAddress.from_settings(settings)
+    url = f"http://{'localhost' if settings.host in {'0.0.0.0', '::'} else settings.host}:{settings.port}"  # noqa: S104
+    try:
+        health = httpx.get(f"{url}/health", timeout=BACKEND_TIMEOUT_S)
+        setup = httpx.post(
+            f"{url}/setup", json={"project": "0.0", "schema": ""}, auth=address.guard.basic, timeout=BACKEND_TIMEOUT_S
+        )
+    except httpx.TimeoutException:
+        yield wrong("backend", f"{url} answers too slowly for Label Studio", "Look at its log; is the machine busy?")
+        return
+    except httpx.HTTPError as error:
+        yield wrong("backend", f"{url} doesn't answer ({error})", "Start it: rankloop up")
+        return
+    if setup.status_code == httpx.codes.UNAUTHORIZED:
+        yield wrong("backend", f"{url} refuses our credentials", BACKEND_AUTH_REMEDY)
+    elif health.status_code != httpx.codes.OK:
+        yield wrong("backend", f"{url}/health answers {health.status_code}", "Look at the backend's log.")
+    else:
+        yield ok("backend", f"{url} answers; Label Studio is told {address.url}")
+    if address.guard.basic and not settings.webhook_secret:
+        yield ok("backend", "webhooks bring the Basic credentials, since no RANKLOOP_WEBHOOK_SECRET is set")
+
+
+def _jobs(settings: Settings) -> Iterator[Finding]:
+    raise NotImplementedError
+
+
+def _label_studio(settings: Settings, project_id: int | None) -> Iterator[Finding]:
+    with open_label_studio(settings) as label_studio:
+        release = label_studio.release()
+        detail = f"{label_studio.url} is Label Studio {release}"
+        if release.startswith(TESTED_RELEASE):
+            yield ok("Label Studio", detail)
+        else:
+            yield look("Label Studio", detail, f"rankloop is tested with {TESTED_RELEASE} only.")
+        yield ok("key", f"belongs to {label_studio.whoami()}")
+        address = BackendAddress.from_settings(settings)
+        projects = [label_studio.project(project_id)] if project_id else _ours(label_studio, address)
+        if not projects:
+            yield wrong("project", "no project shows this backend's predictions", "Run: rankloop init-project")
+        for project in projects:
+            yield from _project(label_studio, project, address)
+
+
+def _ours(label_studio: LabelStudio, address: BackendAddress) -> list[Project]:
+    return [project for project in label_studio.projects() if project.model_version == address.title]
+
+
+def _project(label_studio: LabelStudio, project: Project, address: BackendAddress) -> Iterator[Finding]:
+    subject = f"project {project.id}"
+    try:
+        kind = parse_label_config(project.label_config).kind
+        yield ok(subject, f"{project.title!r} asks for {kind} judgements of {project.tasks} tasks")
+    except RankloopError as error:
+        yield wrong(subject, str(error), f"{_CONNECT.format(id=project.id)} --label-config label_config.xml")
+    if not project.shows_predictions or not project.model_version:
+        yield wrong(subject, "annotators are shown no predictions", _CONNECT.format(id=project.id))
+    yield from _guarded(subject, lambda: _connected(label_studio, project, address))
+    yield from _guarded(subject, lambda: _webhook(label_studio, project, address))
+
+
+def _connected(label_studio: LabelStudio, project: Project, address: BackendAddress) -> Iterator[Finding]:
+    subject = f"project {project.id}"
+    backends = label_studio.backends(project.id)
+    ours = [backend for backend in backends if backend.url.rstrip("/") == address.url]
+    if not ours:
+        others = ", ".join(backend.url for backend in backends) or "none"
+        yield wrong(subject, f"the backend {address.url} isn't connected (connected: {others})", _connect(project))
+        return
+    if backends[0].url.rstrip("/") != address.url:
+        yield wrong(
+            subject,
+            f"Label Studio uses the first of its backends only, which is {backends[0].url}",
+            "Remove that one in the project's settings (Model), or run the project on one backend.",
+        )
+    elif len(backends) > 1:
+        yield look(subject, f"{len(backends)} backends are connected; the first one is used", _connect(project))
+    if ours[0].connected:
+        yield ok(subject, f"the backend is connected and reports {ours[0].model_version or 'no version yet'}")
+    else:
+        yield wrong(subject, f"Label Studio can't use the backend: {ours[0].error or 'no answer'}", BACKEND_REMEDY)
+    wanted = address.guard.basic[0] if address.guard.basic else ""
+    if ours[0].basic_auth_user != wanted:
+        yield wrong(subject, "Label Studio has other Basic credentials than the backend", _connect(project))
+
+
+def _webhook(label_studio: LabelStudio, project: Project, address: BackendAddress) -> Iterator[Finding]:
+    subject = f"project {project.id}"
+    hooks = [hook for hook in label_studio.webhooks(project.id) if hook.url.rstrip("/") == address.webhook_url]
+    if not hooks and has_single_label_host(address.url):
+        yield wrong(subject, f"Label Studio makes no webhook to {address.url}", HOST_NAME_REMEDY)
+    elif not hooks:
+        yield wrong(subject, "no webhook tells the backend of judgements", _connect(project))
+    elif len(hooks) > 1:
+        yield wrong(subject, f"{len(hooks)} webhooks tell the backend everything twice", _connect(project))
+    elif not webhook_is_right(hooks[0], address.webhook_headers()):
+        yield wrong(subject, "the webhook is switched off or lacks the backend's credentials", _connect(project))
+    else:
+        secured = "with its credentials" if hooks[0].headers else "without credentials, as none are set"
+        yield ok(subject, f"one webhook tells the backend of judgements, {secured}")
+
+
+def _connect(project: Project) -> str:
+    return _CONNECT.format(id=project.id)

@@ -1,0 +1,109 @@
+"""Commands about a project's tasks and judgements: init-project, propose, export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ml_backend.command_options import ProjectOption, project_id_from, read_text, settings_from
+
+
+def init_project(
+    title: Annotated[str, typer.Option(help="Title of the project to find or create.")] = "rankloop",
+    project: Annotated[int | None, typer.Option("--project", help="Id of a project to adopt instead.")] = None,
+    label_config: Annotated[
+        Path | None, typer.Option(help="XML file. Without it a project keeps its own, and a new one gets live pairs.")
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="Prompts to import: a .txt, .jsonl or .csv file, or the name of a dataset.")
+    ] = None,
+    prompt_field: Annotated[str, typer.Option(help="Column that holds the prompt.")] = "prompt",
+    split: Annotated[str, typer.Option(help="Part of a dataset.")] = "train",
+    limit: Annotated[int | None, typer.Option(min=1, help="Import no more prompts than this.")] = None,
+    connect: Annotated[bool, typer.Option(help="Connect the running backend and secure its webhook.")] = True,
+) -> None:
+    """Make a project in Label Studio, connect the backend, and import prompts. Safe to repeat.
+
+    The backend must be running (`rankloop up`). Prompts the project already has are not imported twice.
+
+    Examples:
+
+    `rankloop init-project --prompts prompts.txt`
+
+    `rankloop init-project --project 7 --prompts questions.csv --prompt-field question`
+
+    `rankloop init-project --title Summaries --prompts trl-lib/tldr --split validation --limit 500`
+    """
+    from ml_backend.connection import BackendAddress, open_label_studio
+    from ml_backend.console import progress_bar
+    from ml_backend.init_project import init_project as make_ready
+    from ml_backend.prompt_files import PromptSource
+
+    settings = settings_from()
+    xml = read_text(label_config) if label_config else None
+    with open_label_studio(settings) as label_studio, progress_bar("importing prompts") as on_progress:
+        done = make_ready(
+            label_studio,
+            BackendAddress.from_settings(settings) if connect else None,
+            title=title,
+            project_id=project,
+            label_config=xml,
+            prompts=PromptSource(prompts, prompt_field, split, limit) if prompts else None,
+            on_progress=on_progress,
+        )
+    typer.echo(f"Project {done.project.id} {done.project.title!r} asks for {done.kind} judgements.")
+    if done.backend:
+        typer.echo(f"It is connected to {done.backend.url}, and its webhook brings the credentials that are set.")
+    if prompts:
+        typer.echo(f"Imported {done.imported} prompts; {done.already_there} were there already.")
+    typer.echo(f"Label at {settings.label_studio_url.rstrip('/')}/projects/{done.project.id}/data")
+
+
+def propose(project: ProjectOption = None) -> None:
+    """Have answers proposed for every task that has none of the champion's. The worker does it in the background.
+
+    Example: `rankloop propose --project 7`
+    """
+    from ml_backend.workflows import Jobs
+
+    settings = settings_from()
+    number = project_id_from(settings, project)
+    Jobs(settings).propose(number)
+    typer.echo(f"Proposals for project {number} are queued; watch them with: rankloop status")
+
+
+def export(
+    out: Annotated[Path, typer.Option(help="Where to write preferences, as JSON lines.")] = Path("preferences.jsonl"),
+    from_file: Annotated[
+        Path | None, typer.Option(help="A JSON export of Label Studio, instead of asking the server.")
+    ] = None,
+    label_config: Annotated[
+        Path | None, typer.Option(help="The labeling configuration of --from-file; without it, inferred from results.")
+    ] = None,
+    project: ProjectOption = None,
+) -> None:
+    """Write judgements as preferences in TRL's format, and print what became of each annotation as JSON.
+
+    Examples:
+
+    `rankloop export --project 7 --out preferences.jsonl`
+
+    `rankloop export --from-file export.json --out preferences.jsonl`
+    """
+    from ml_backend.connection import open_label_studio
+    from ml_backend.export import export_preferences, read_export_file
+    from ml_backend.label_config import parse_label_config
+
+    config = parse_label_config(read_text(label_config)) if label_config else None
+    if from_file is not None:
+        summary = export_preferences(read_export_file(from_file), out, config, project)
+    else:
+        settings = settings_from()
+        number = project_id_from(settings, project)
+        with open_label_studio(settings) as label_studio:
+            config = config or parse_label_config(label_studio.project(number).label_config)
+            summary = export_preferences(label_studio.export_tasks(number), out, config, number)
+    typer.echo(json.dumps(summary.as_json(), indent=2))

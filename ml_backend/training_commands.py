@@ -1,0 +1,68 @@
+"""Commands about training and its versions: train, status, versions, promote, rollback."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ml_backend.command_options import ProjectOption, project_id_from, settings_from
+
+
+def train(
+    project: ProjectOption = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until the cycle is done, with a progress bar.")] = False,
+) -> None:
+    """Start a training cycle now, on all judgements there are.
+
+    Examples: `rankloop train`, `rankloop train --project 7 --wait`
+    """
+    from ml_backend.reports import wait_for_cycle
+    from ml_backend.workflows import Jobs
+
+    settings = settings_from()
+    jobs = Jobs(settings)
+    job = jobs.start_training(project_id_from(settings, project))
+    typer.echo(str(job.get("message") or job))
+    if wait and job.get("job"):
+        raise typer.Exit(wait_for_cycle(settings, jobs, str(job["job"])))
+
+
+def status() -> None:
+    """Show the champion, what runs, what waits, and what became of earlier cycles.
+
+    Example: `rankloop status`
+    """
+    from ml_backend.reports import show_status
+
+    show_status(settings_from())
+
+
+def versions() -> None:
+    """List the model versions with what each was trained on and how good it is.
+
+    Example: `rankloop versions`
+    """
+    from ml_backend.reports import show_versions
+
+    show_versions(settings_from())
+
+
+def promote(name: Annotated[str, typer.Argument(help="A version's name, as `rankloop versions` lists it.")]) -> None:
+    """Make a version the champion. A running backend loads it within seconds.
+
+    Example: `rankloop promote rankloop-v3`
+    """
+    from ml_backend.registry import Registry
+
+    typer.echo(f"{Registry(settings_from()).promote(name).name} is the champion now.")
+
+
+def rollback() -> None:
+    """Go back to the version that was champion before.
+
+    Example: `rankloop rollback`
+    """
+    from ml_backend.registry import Registry
+
+    typer.echo(f"{Registry(settings_from()).rollback().name} is the champion again.")

@@ -1,0 +1,71 @@
+"""A few of Label Studio's answers over real HTTP, for what a healthy server can't be made to do on demand."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answer = tuple[int, Any]
+"""Status and body; a body that is a text is sent as HTML."""
+
+
+@dataclass(slots=True)
+class FakeLabelStudio:
+    """Answers by method and path; remembers what was asked."""
+
+    url: str = ""
+    answers: dict[str, Callable[[dict[str, Any]], Answer]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+
+    def on(self, request: str, *answers: Answer) -> None:
+        """Answer `request` ("GET /api/version/") with these in turn; the last one stays."""
+        left = list(answers)
+        self.answers[request] = lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+    def times(self, request: str) -> int:
+        """How often it was asked."""
+        return self.asked.count(request)
+
+
+@contextmanager
+def fake_label_studio() -> Iterator[FakeLabelStudio]:
+    """Serve until the context is left."""
+    fake = FakeLabelStudio()
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(length) or b"{}")
+            request = f"{self.command} {self.path.partition('?')[0]}"
+            fake.asked.append(request)
+            fake.keys.append(self.headers.get("Authorization", ""))
+            unknown: Callable[[Any], Answer] = lambda _: (404, {"detail": "Not found."})  # noqa: E731
+            status, answer = fake.answers.get(request, unknown)(body)
+            content = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "text/html" if isinstance(answer, str) else "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PATCH = do_DELETE = _answer  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            """Keep the tests' output clean."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    fake.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield fake
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
