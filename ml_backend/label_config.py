@@ -198,11 +198,11 @@ def _two_answers(areas: Sequence[_Tag]) -> Sequence[_Tag]:
 
 def _verdict_choices(tags: Sequence[_Tag], answers: Sequence[_Tag]) -> tuple[_Tag, dict[str, Verdict]]:
     """The Choices that asks which answer is better, and what each of its choices means."""
-    own_names = {answers[0].name: Verdict.ANSWER1, answers[1].name: Verdict.ANSWER2}
+    own_names = {_word(answers[0].name): Verdict.ANSWER1, _word(answers[1].name): Verdict.ANSWER2}
     found = []
     for tag in _named(tags, "choices"):
         stored = [_stored(element) for element in tag.element.iter() if str(element.tag).lower() == "choice"]
-        meanings = {value: own_names.get(value) or _meaning(value) for value in stored}
+        meanings = {value: own_names.get(_word(value)) or _meaning(value) for value in stored}
         known = {value: verdict for value, verdict in meanings.items() if verdict}
         if {Verdict.ANSWER1, Verdict.ANSWER2} <= set(known.values()):
             found.append((tag, known))
@@ -221,8 +221,12 @@ def _stored(choice: Element) -> str:
 
 
 def _meaning(value: str) -> Verdict | None:
-    word = re.sub(r"[\W_]+", "", value).lower()
+    word = _word(value)
     return next((verdict for verdict, words in _VERDICT_WORDS.items() if word in words), None)
+
+
+def _word(value: str) -> str:
+    return re.sub(r"[\W_]+", "", value).lower()
 
 
 def _pairwise(tags: Sequence[_Tag], control: _Tag) -> LabelConfig:
