@@ -40,7 +40,12 @@ class SamplingConfig(_Config):
 
 
 class SFTConfig(_Config):
-    """Supervised (maximum likelihood) training on answers people wrote."""
+    """Supervised (maximum likelihood) training on answers people wrote.
+
+    `trainable_layers` None means the layers that PPO trains, so that the outcome can go on to PPO; `all` means every
+    layer and the embeddings. `learn_prompts` also trains on the prompts' own tokens, as a model made from scratch needs.
+    `precision` auto computes in bfloat16 where the hardware does so natively, over float32 weights.
+    """
 
     seed: int = 0
     learning_rate: LearningRate = 5e-5
@@ -48,7 +53,10 @@ class SFTConfig(_Config):
     batch_size: Positive = 16
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     warmup_share: Share = 0.05
-    trainable_layers: Positive | None = None  # None: every layer and the embeddings
+    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    trainable_layers: Positive | Literal["all"] | None = None
+    learn_prompts: bool = False
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every_steps: Positive = 200
 
 

@@ -40,6 +40,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield fresh
+        for item in fresh.rglob("*"):  # some writers, safetensors among them, let nobody else read
+            item.chmod(0o755 if item.is_dir() else 0o644)
         fresh.chmod(0o755)
         if path.exists():
             old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))

@@ -1,0 +1,280 @@
+"""What is optimised, as pure functions, in the order the papers came: likelihood, policy gradient, PPO, Bradley-Terry.
+
+Legend: B sequences, T tokens of the longest answer, V vocabulary, N prompts, K answers to each.
+Masks are True at real tokens; what stands at padding never matters, not even infinity or NaN. KL is in nats.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.errors import ConfigError
+
+# --- Masked sums ----------------------------------------------------------------------------------------------------
+
+
+def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
+    """Sum over the real tokens of each sequence: values (B, T), mask (B, T) bool, to (B,)."""
+    return torch.where(mask, values, 0.0).sum(dim=-1)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over all real tokens of a batch: values (B, T), mask (B, T) bool, to a scalar; 0 where there are none."""
+    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+# --- Maximum likelihood ---------------------------------------------------------------------------------------------
+
+
+def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
+    """Log-probability of each token under the logits that predict it, in float32.
+
+    Args:
+        logits: (..., V), at the positions *before* the tokens.
+        tokens: (...) long.
+        temperature: what sampling divided the logits by; learning must do the same to see the same policy.
+
+    Returns:
+        (...) float32.
+    """
+    flat = logits.reshape(-1, logits.shape[-1]).float() / temperature
+    return -F.cross_entropy(flat, tokens.reshape(-1), reduction="none").view(tokens.shape)
+
+
+def mle_loss(logprobs: Tensor, mask: Tensor) -> Tensor:
+    """Negative log-likelihood in nats a token: logprobs (B, T), mask (B, T) bool, to a scalar.
+
+    Its gradient is -E[grad log pi(y|x)] over the data's own answers.
+    """
+    return -masked_mean(logprobs, mask)
+
+
+# --- Policy gradient ------------------------------------------------------------------------------------------------
+
+
+def policy_gradient_loss(logprobs: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
+    """Negative surrogate whose gradient is REINFORCE's: -mean over sequences of A(x, y) log pi(y|x).
+
+    With A = r(x, y) - b(x) the gradient's expectation is that of the expected reward for any baseline b(x), since
+    E[grad log pi] = 0; a baseline near the expected reward makes it less noisy. With A = 1 everywhere and answers
+    from data this is maximum likelihood; with A = 1 and answers from the policy the expected gradient is zero.
+
+    Args:
+        logprobs: (B, T) of the sampled tokens under the policy.
+        advantages: (B,), one a sequence; no gradient flows through it.
+        mask: (B, T) bool.
+
+    Reference: Williams 1992, theorem 1; Sutton et al. 1999, theorem 1.
+    """
+    return -(advantages.detach() * masked_sum(logprobs, mask)).mean()
+
+
+def advantages_over_baseline(scores: Tensor, baselines: Tensor) -> Tensor:
+    """REINFORCE's advantages r(x, y) - b(x): scores (B,), baselines (B,) that know only the prompt, to (B,)."""
+    return scores - baselines.detach()
+
+
+def rloo_advantages(scores: Tensor) -> Tensor:
+    """Each answer's score minus the mean score of the other answers to the same prompt.
+
+    The others' scores don't depend on the answer, so they are a baseline b(x) estimated without a value function.
+
+    Args:
+        scores: (N, K), K answers to each of N prompts.
+
+    Returns:
+        (N, K).
+
+    Raises:
+        ConfigError: there is no other answer.
+
+    Reference: Kool et al. 2019; Ahmadian et al. 2024 (2402.14740), equation 8.
+    """
+    answers = scores.shape[1]
+    if answers < 2:
+        raise ConfigError(
+            "rloo compares answers to one prompt", got=answers, expected="answers_per_prompt of 2 or more"
+        )
+    others = (scores.sum(dim=1, keepdim=True) - scores) / (answers - 1)
+    return scores - others
+
+
+# --- PPO ------------------------------------------------------------------------------------------------------------
+
+
+def kl_k1(logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor) -> Tensor:
+    """Log-ratio log pi(y|x) - log pi_ref(y|x) of each sequence: unbiased for the KL, sometimes negative.
+
+    Args:
+        logprobs: (B, T) under the policy that sampled.
+        reference_logprobs: (B, T) under the reference.
+        mask: (B, T) bool, response tokens only.
+
+    Returns:
+        (B,) nats a sequence.
+    """
+    return masked_sum(logprobs - reference_logprobs, mask)
+
+
+def kl_k3(logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor) -> Tensor:
+    """Unbiased and never negative: the sum over tokens of (r - 1) - log r, with r = pi_ref / pi.
+
+    Shapes as for `kl_k1`. Reference: Schulman 2020, "Approximating KL divergence".
+    """
+    log_ratio = torch.where(mask, reference_logprobs - logprobs, 0.0)
+    return (torch.expm1(log_ratio) - log_ratio).sum(dim=-1)
+
+
+def rewards_with_kl(
+    scores: Tensor, logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor, kl_coefficient: float
+) -> Tensor:
+    """Rewards of each token: the KL penalty everywhere, and the score at the last real token.
+
+    Summed over a sequence this is R(x, y) = r(x, y) - beta log(pi(y|x) / pi_ref(y|x)).
+
+    Args:
+        scores: (B,) of whole answers.
+        logprobs: (B, T) under the policy that sampled.
+        reference_logprobs: (B, T).
+        mask: (B, T) bool, padded on the right, at least one real token a row.
+        kl_coefficient: beta.
+
+    Returns:
+        (B, T), 0 at padding.
+
+    Reference: Ziegler et al. 2019 (1909.08593), equation 2.
+    """
+    rewards = torch.where(mask, -kl_coefficient * (logprobs - reference_logprobs), 0.0)
+    last = mask.long().sum(dim=1, keepdim=True) - 1
+    return rewards.scatter_add(1, last, scores[:, None].to(rewards.dtype))
+
+
+def generalized_advantages(
+    rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: float
+) -> tuple[Tensor, Tensor]:
+    """Advantages and returns; after the last real token there is nothing more to expect.
+
+    Args:
+        rewards: (B, T).
+        values: (B, T), of the state before each token.
+        mask: (B, T) bool, padded on the right.
+        gamma: discount, in [0, 1].
+        lam: 1 is reward-to-go minus value, 0 is the one-step error.
+
+    Returns:
+        advantages (B, T) and returns (B, T) = advantages + values, 0 at padding.
+
+    Reference: Schulman et al. 2015 (1506.02438), equation 16.
+    """
+    rewards, values = torch.where(mask, rewards, 0.0), torch.where(mask, values, 0.0)
+    advantages = torch.zeros_like(rewards)
+    next_value = next_advantage = torch.zeros_like(rewards[:, 0])
+    for t in reversed(range(rewards.shape[1])):
+        error = rewards[:, t] + gamma * next_value - values[:, t]
+        next_advantage = torch.where(mask[:, t], error + gamma * lam * next_advantage, 0.0)
+        next_value = values[:, t]
+        advantages[:, t] = next_advantage
+    return advantages, advantages + values
+
+
+def whiten(values: Tensor, mask: Tensor, *, center: bool = True) -> Tensor:
+    """Scale real tokens to standard deviation 1, and with `center` to mean 0: (B, T), mask (B, T) bool, to (B, T).
+
+    Advantages are centred. Rewards must not be: their sign says whether an answer was better than nothing.
+    Where nothing varies the values are only centred.
+    """
+    mean = masked_mean(values, mask)
+    variance = masked_mean((values - mean).square(), mask)
+    deviation = torch.where(variance > 1e-12, variance, 1.0).sqrt()
+    return torch.where(mask, (values - mean) / deviation if center else values / deviation, 0.0)
+
+
+def clipped_policy_loss(
+    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, clip_ratio: float
+) -> tuple[Tensor, Tensor]:
+    """PPO's loss: a token's ratio earns nothing more beyond 1 +- `clip_ratio`.
+
+    Args:
+        logprobs: (B, T) under the policy that learns.
+        old_logprobs: (B, T) under the policy that sampled.
+        advantages: (B, T).
+        mask: (B, T) bool.
+        clip_ratio: epsilon.
+
+    Returns:
+        loss (scalar, mean over real tokens) and the share of real tokens where the clip holds (scalar).
+
+    Reference: Schulman et al. 2017 (1707.06347), equation 7.
+    """
+    ratio = torch.where(mask, logprobs - old_logprobs.detach(), 0.0).exp()
+    advantages = torch.where(mask, advantages.detach(), 0.0)
+    free, clipped = -advantages * ratio, -advantages * ratio.clamp(1 - clip_ratio, 1 + clip_ratio)
+    loss = masked_mean(torch.maximum(free, clipped), mask)
+    return loss, masked_mean((clipped > free).float(), mask)
+
+
+def clipped_value_loss(
+    values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip_value: float
+) -> tuple[Tensor, Tensor]:
+    """Half the squared error of the value function, which may move at most `clip_value` from what it said at sampling.
+
+    Args:
+        values: (B, T) now.
+        old_values: (B, T) at sampling.
+        returns: (B, T).
+        mask: (B, T) bool.
+        clip_value: how far it may move.
+
+    Returns:
+        loss (scalar, mean over real tokens) and the share of real tokens where the clip holds (scalar).
+
+    Reference: Huang et al. 2022, "The 37 Implementation Details of PPO", detail 9.
+    """
+    values, old_values, returns = (torch.where(mask, part, 0.0) for part in (values, old_values, returns))
+    old_values, returns = old_values.detach(), returns.detach()
+    clipped_values = old_values + (values - old_values).clamp(-clip_value, clip_value)
+    free, clipped = (values - returns).square(), (clipped_values - returns).square()
+    return 0.5 * masked_mean(torch.maximum(free, clipped), mask), masked_mean((clipped > free).float(), mask)
+
+
+def adapted_kl_coefficient(
+    kl_coefficient: float, kl_nats: float, *, target_nats: float, sequences: int, horizon_sequences: int
+) -> float:
+    """The next KL coefficient: a proportional controller that moves by at most 20% a horizon.
+
+    Args:
+        kl_coefficient: beta so far.
+        kl_nats: mean KL of the newest sequences, over response tokens.
+        target_nats: where the KL should stay.
+        sequences: how many sequences were sampled since the last change.
+        horizon_sequences: over how many an error of 20% moves beta by 20%.
+
+    Reference: Ziegler et al. 2019 (1909.08593), section 2.2.
+    """
+    error = min(0.2, max(-0.2, kl_nats / target_nats - 1.0))
+    return kl_coefficient * (1.0 + error * sequences / horizon_sequences)
+
+
+# --- Preferences ----------------------------------------------------------------------------------------------------
+
+
+def bradley_terry_loss(chosen: Tensor, rejected: Tensor, p_chosen: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy between people's votes and sigmoid(score of chosen - score of rejected), in nats a pair.
+
+    Args:
+        chosen: (B,) scores of the answers most people chose.
+        rejected: (B,) scores of the others.
+        p_chosen: (B,) share of votes for the chosen one; 0.5 is a tie and pulls the scores together.
+        label_smoothing: how often a vote is taken to be the opposite of what was meant.
+
+    Returns:
+        Scalar, mean over pairs.
+
+    Reference: Bradley & Terry 1952; Stiennon et al. 2020 (2009.01325), section 3.4.
+    """
+    target = p_chosen + label_smoothing * (1 - 2 * p_chosen)
+    difference = (chosen - rejected).float()
+    # logsigmoid, since log(sigmoid(x)) underflows to -inf below about -100.
+    return -(target * F.logsigmoid(difference) + (1 - target) * F.logsigmoid(-difference)).mean()

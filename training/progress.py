@@ -1,0 +1,90 @@
+"""How a person, or the process that started this one, follows a training run: a bar, a table, and `progress.json`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from training.files import write_atomically
+
+PROGRESS_FILE = "progress.json"
+_SECONDS_BETWEEN_FILES = 0.5
+_COLUMN_WIDTH = 16
+
+Metrics = Mapping[str, float | None]
+
+
+class StageProgress:
+    """Shows one stage's progress while it is entered.
+
+    `progress.json` is {"stage", "step", "total", "metrics"} and is replaced whole, at most twice a second.
+
+    Args:
+        folder: where `progress.json` goes.
+        stage: what runs, for instance `reward`.
+        quiet: write the file only.
+        console: where bar and table go, stderr if not given. The bar is left out where that is no terminal.
+    """
+
+    def __init__(self, folder: Path, stage: str, *, quiet: bool = False, console: Console | None = None) -> None:
+        self._path = folder / PROGRESS_FILE
+        self._stage = stage
+        self._console = console or Console(stderr=True, quiet=quiet, highlight=False)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=quiet or not self._console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task(stage, total=None)
+        self._columns: tuple[str, ...] = ()
+        self._metrics: dict[str, float | None] = {}
+        self._written_at = 0.0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def step(self, step: int, total: int, metrics: Metrics | None = None) -> None:
+        """Say that `step` steps of `total` are done; metrics keep their value until they are given again."""
+        self._metrics.update(metrics or {})
+        self._bar.update(self._task, completed=step, total=total)
+        now = time.monotonic()
+        if step >= total or now - self._written_at >= _SECONDS_BETWEEN_FILES:
+            self._written_at = now
+            content = {"stage": self._stage, "step": step, "total": total, "metrics": self._metrics}
+            write_atomically(self._path, json.dumps(content) + "\n")
+
+    def row(self, metrics: Metrics) -> None:
+        """Add a line to the table; the first one's names head the columns."""
+        if tuple(metrics) != self._columns:
+            self._columns = tuple(metrics)
+            self._console.print("".join(name.replace("_", " ").rjust(_COLUMN_WIDTH) for name in metrics), style="bold")
+        self._console.print("".join(_cell(value).rjust(_COLUMN_WIDTH) for value in metrics.values()))
+
+    def say(self, sentence: str) -> None:
+        """Print a line among the others."""
+        self._console.print(sentence, soft_wrap=True)
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.4g}"

@@ -1,0 +1,47 @@
+"""What supervised training showed, as numbers and as a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from training.curves import Panel, draw_curves
+from training.files import write_atomically
+
+
+@dataclass(frozen=True, slots=True)
+class SFTPoint:
+    """Losses in nats a token: on the batches since the last point, and on the selection split (None where empty)."""
+
+    step: int
+    train_loss: float
+    validation_loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SFTReport:
+    """What supervised training showed.
+
+    n: demonstrations by split.
+    best_step: the step whose weights were kept, the one with the lowest validation loss.
+    train_loss, validation_loss: in nats a token, at that step.
+    """
+
+    n: dict[str, int]
+    best_step: int
+    train_loss: float
+    validation_loss: float | None
+    trained_parameters: int
+    curve: tuple[SFTPoint, ...]
+
+    def save(self, folder: Path) -> None:
+        """Write `report.json` and `curves.png`."""
+        lines: Mapping[str, Sequence[float | None]] = {
+            "training": [point.train_loss for point in self.curve],
+            "validation": [point.validation_loss for point in self.curve],
+        }
+        panel = Panel("loss, nats a token", [point.step for point in self.curve], lines)
+        draw_curves(folder / "curves.png", "Supervised training", [panel])
+        write_atomically(folder / "report.json", json.dumps(asdict(self), indent=2) + "\n")
