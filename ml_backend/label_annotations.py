@@ -197,14 +197,16 @@ class _Proposal:
 
 
 def _proposals(annotation: Json, task: Json, field: Field) -> Iterator[_Proposal]:
-    """What predictions hold for an answer, the one that the annotation began as first."""
-    stored = task.get("predictions")
-    predictions = [p for p in stored if isinstance(p, Mapping)] if isinstance(stored, list) else []
-    parent = annotation.get("parent_prediction")
-    own = annotation.get("prediction")
-    parents = [own] if isinstance(own, Mapping) and own else []
-    parents += [p for p in predictions if parent is not None and p.get("id") == parent]
-    others = [p for p in predictions if p not in parents]
+    """What predictions hold for an answer, the one that the annotation began as first.
+
+    Label Studio notes the prediction that stood there in `prediction` also where the annotation came from elsewhere;
+    only `parent_prediction` says that the annotation began as one.
+    """
+    stored, noted, parent = task.get("predictions"), annotation.get("prediction"), annotation.get("parent_prediction")
+    predictions = [noted, *(stored if isinstance(stored, list) else [])]
+    known = [p for p in predictions if isinstance(p, Mapping) and p]
+    parents = [p for p in known if parent is not None and p.get("id") == parent]
+    others = [p for p in known if p not in parents]
     for prediction in [*parents, *others]:
         result = prediction.get("result")
         pieces = [piece for piece in result if isinstance(piece, Mapping)] if isinstance(result, list) else []

@@ -180,6 +180,12 @@ def test_an_answer_typed_anew_is_compared_with_the_prediction() -> None:
     assert (alone.model_version, alone.edited) == (None, False)
 
 
+def test_texts_that_a_script_posts_are_no_edits() -> None:
+    """Label Studio notes the task's prediction beside any annotation; without a parent it proves nothing."""
+    made = annotation([*plain("own", "words"), verdict("answer1")], prediction=PREDICTION, parent_prediction=None)
+    assert convert(task(made))[0][0].answer1 == JudgedAnswer("own")
+
+
 def plain(*texts: str, origin: str | None = None) -> list[Json]:
     """Both answers without ids and meta, as a script may post them."""
     more = {} if origin is None else {"origin": origin}
