@@ -70,7 +70,11 @@ def _add_label_studio_routes(app: Flask, settings: Settings, proposer: Proposer,
     @app.post("/setup")
     def setup() -> Response:
         body = parse_request(SetupRequest, _json())
-        return jsonify(model_version=model(body.label_config, body.project).model_version)
+        asked = model(body.label_config, body.project)
+        if proposer.version is None and proposer.fault:
+            # Label Studio then shows the reason, and doesn't store empty predictions task by task.
+            raise ModelError("no version can be loaded", expected="a champion that loads", remedy=proposer.fault)
+        return jsonify(model_version=asked.model_version)
 
     @app.post("/predict")
     def predict() -> Response:

@@ -153,6 +153,8 @@ class Proposer:
 
     def _look(self) -> None:
         """Load the champion if it is another than the one that is loaded."""
+        if self._current is None:
+            self._registry.ensure_base()
         champion = self._registry.champion() or self._registry.ensure_base()
         if champion.name == self.version:
             return

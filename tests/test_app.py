@@ -122,6 +122,19 @@ def test_setup_while_loading_answers_with_a_string(settings: Any, jobs: FakeJobs
     assert (answer.status_code, answer.json) == (200, {"model_version": "rankloop-loading"})
 
 
+def test_setup_says_why_nothing_can_be_loaded(settings: Any, jobs: FakeJobs, registry: FakeRegistry) -> None:
+    """A 503 with the reason keeps Label Studio from asking for, and storing, one empty prediction per task opened."""
+    registry.broken = "MLflow is away"
+    proposer = Proposer(registry, settings)  # type: ignore[arg-type]
+    proposer.start()
+    assert not proposer.wait_until_loaded(30)
+    answer = _app(settings, proposer, jobs, registry).test_client().post("/setup", json=SETUP)
+    proposer.stop()
+    assert answer.status_code == 503
+    assert "MLflow is away" in answer.json["error"]
+    assert "MLflow is away" in answer.status
+
+
 def test_predict_answers_each_task_in_order(client: FlaskClient) -> None:
     """One result per task, also where there is no prompt; string versions, float scores, and setup's version."""
     answer = client.post("/predict", json=_predict(_task(3), _task(1, None), _task(2, "What is tea?")))
