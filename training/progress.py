@@ -27,14 +27,14 @@ class StageProgress:
     `progress.json` is {"stage", "step", "total", "metrics"} and is replaced whole, at most twice a second.
 
     Args:
-        folder: where `progress.json` goes.
+        folder: where `progress.json` goes; None writes none.
         stage: what runs, for instance `reward`.
         quiet: write the file only.
         console: where bar and table go, stderr if not given. The bar is left out where that is no terminal.
     """
 
-    def __init__(self, folder: Path, stage: str, *, quiet: bool = False, console: Console | None = None) -> None:
-        self._path = folder / PROGRESS_FILE
+    def __init__(self, folder: Path | None, stage: str, *, quiet: bool = False, console: Console | None = None) -> None:
+        self._path = folder / PROGRESS_FILE if folder else None
         self._stage = stage
         self._console = console or Console(stderr=True, quiet=quiet, highlight=False)
         self._bar = Progress(
@@ -67,7 +67,7 @@ class StageProgress:
         self._metrics.update(metrics or {})
         self._bar.update(self._task, completed=step, total=total)
         now = time.monotonic()
-        if step >= total or now - self._written_at >= _SECONDS_BETWEEN_FILES:
+        if self._path and (step >= total or now - self._written_at >= _SECONDS_BETWEEN_FILES):
             self._written_at = now
             content = {"stage": self._stage, "step": step, "total": total, "metrics": self._metrics}
             write_atomically(self._path, json.dumps(content) + "\n")

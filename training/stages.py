@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,14 +34,9 @@ def run_sft(options: Options, model: str, data: Path) -> None:
 
     config = options.config
     demonstrations = read_demonstrations(data)
-    with (
-        open_run(
-            options.out, "sft", {"model": model, "data": data, "text settings": config.text, "sft settings": config.sft}
-        ) as finished,
-        StageProgress(options.out, "sft", quiet=options.quiet) as progress,
-    ):
-        if finished:
-            progress.say(f"{options.out} holds this run's outcome already.")
+    inputs = {"model": model, "data": data, "text settings": config.text, "sft settings": config.sft}
+    with _stage(options, "sft", inputs) as progress:
+        if progress is None:
             return
         language_model = load_causal_lm(model, options.device)
         codec = TextCodec.load(model, config.text)
@@ -68,22 +63,29 @@ def run_sft(options: Options, model: str, data: Path) -> None:
 
 
 @contextmanager
-def _run_of_many(options: Options, stage: str, inputs: Mapping[str, object]) -> Iterator[tuple[bool, bool]]:
-    """Hold the folder once for all processes of `accelerate launch`; yields whether it is finished, and quietness."""
+def _stage(options: Options, stage: str, inputs: Mapping[str, object]) -> Iterator[StageProgress | None]:
+    """Hold the folder and show progress; yields None where the same run is finished already.
+
+    Of the processes of `accelerate launch` one holds the folder and speaks for all.
+    """
     from accelerate import PartialState
 
     transformers_logging.disable_progress_bar()  # its bars for loading and saving would tear ours apart
     state = PartialState(cpu=options.device == "cpu")
-    try:
-        if state.is_main_process:
-            with open_run(options.out, stage, inputs) as finished:
-                state.wait_for_everyone()
-                yield finished, options.quiet
+    with ExitStack() as stack:
+        if state.num_processes > 1:
+            stack.callback(state.destroy_process_group)
+        finished = stack.enter_context(open_run(options.out, stage, inputs)) if state.is_main_process else None
+        state.wait_for_everyone()
+        if finished is None:
+            finished, folder, quiet = is_finished(options.out), None, True
         else:
-            state.wait_for_everyone()
-            yield is_finished(options.out), True
-    finally:
-        state.destroy_process_group()
+            folder, quiet = options.out, options.quiet
+        progress = stack.enter_context(StageProgress(folder, stage, quiet=quiet))
+        if finished:
+            progress.say(f"{options.out} holds this run's outcome already.")
+        yield None if finished else progress
+        state.wait_for_everyone()
 
 
 def _say_truncations(progress: StageProgress, codec: TextCodec) -> None:
