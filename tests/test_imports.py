@@ -18,7 +18,9 @@ TRAINING_LAYERS = [
     {"backbone"},
     {"models", "sampling"},
     {"reward_model"},
-    {"evaluate", "rollout", "reward_data", "reward_report", "ppo_report", "sft_data", "sft_report"},
+    {"rollout", "reward_data", "reward_report", "ppo_report", "ppo_inputs", "diagnostics", "sft_data", "sft_report"},
+    {"evaluate", "ppo_update"},
+    {"policy_evaluation"},
     {"sft", "reward", "ppo"},
     {"cycle"},
     {"run_folder", "progress"},
@@ -30,6 +32,7 @@ ML_BACKEND_LAYERS = [
     {"label_predictions"},
     {"label_annotations"},
     {"settings", "version_files", "schemas", "demo_data", "batching", "supervise", "prompt_files", "console"},
+    {"demo_preference"},
     {"registry", "label_studio", "labeling", "child", "auth"},
     {"loaded_version", "connection", "infer_config"},
     {"proposer", "init_project", "export", "command_options"},
@@ -42,7 +45,7 @@ ML_BACKEND_LAYERS = [
     {"cli"},
 ]
 OUTSIDE_SYSTEMS = {
-    "mlflow": {"ml_backend.registry"},
+    "mlflow": {"ml_backend.registry.session"},
     "dbos": {"ml_backend.workflows"},
     "label_studio_sdk": {"ml_backend.label_studio.session"},
     "label_studio_ml": {"ml_backend.label_studio_ml"},

@@ -1,0 +1,109 @@
+"""Rebuilds the demo model from its topics and phrases: corpus, tokenizer, network, training, prompts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # the packages beside which this script stands, installed or not
+
+from demo_corpus import Example, ask, write_corpus  # noqa: E402 - needs the path above
+from demo_network import POSITIONS, new_network  # noqa: E402
+from demo_tokenizer import train_tokenizer  # noqa: E402
+
+from training.config import TRAINING_CONFIG_FILE  # noqa: E402
+from training.preferences import split_of  # noqa: E402
+from training.types import Split  # noqa: E402
+
+PACKAGED_SETTINGS = ROOT / "ml_backend" / "demo_data" / "model" / TRAINING_CONFIG_FILE
+SFT_SETTINGS = Path(__file__).parent / "sft_settings.json"
+VALIDATION_EXAMPLES = 1000
+VOCABULARY = 3072
+
+
+def build(
+    out: Annotated[Path, typer.Option(help="Folder for model/, prompts.txt and held_out_prompts.txt.")],
+    examples: Annotated[int, typer.Option(help="Answers written; about 70% of them are trained on.")] = 72_000,
+    seed: Annotated[int, typer.Option(help="Decides corpus and first weights; training has its own seed.")] = 0,
+    work: Annotated[Path | None, typer.Option(help="Folder for corpus and checkpoints.  [default: OUT/work]")] = None,
+    corpus_only: Annotated[bool, typer.Option(help="Write the corpus into the work folder, and stop.")] = False,
+) -> None:
+    """Rebuild the demo model.
+
+    Writes a corpus of questions and answers of mixed quality (WORK/corpus.jsonl, with the quality of each answer),
+    learns a tokenizer from it, trains a small GPT-2 from scratch with `python -m training sft`, and lays model and
+    prompts into OUT as they stand in ml_backend/demo_data. Takes some ten minutes on two cores. A build that was
+    cut off goes on from its last checkpoint when it is started again with the same options.
+
+    To look at the texts:  python scripts/build_demo_model/build.py --out /tmp/demo --corpus-only
+    """
+    work = work or out / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    corpus = write_corpus(examples, seed)
+    _write_lines(work / "corpus.jsonl", (json.dumps(example.row()) for example in corpus))
+    typer.echo(f"{len(corpus)} answers in {work / 'corpus.jsonl'}")
+    if corpus_only:
+        return
+    _prepare(corpus, seed, work)
+    _train(work)
+    _lay_out(work, out)
+    typer.echo(f"model and prompts in {out}")
+
+
+def _prepare(corpus: list[Example], seed: int, work: Path) -> None:
+    """What training starts from: an untrained model with its tokenizer, and demonstrations.
+
+    Supervised training goes by the project's split of prompts: it learns from the first part, and picks its best
+    weights by the second, for which a thousand answers are plenty.
+    """
+    tokenizer = train_tokenizer(
+        (f"{example.prompt}\n{example.answer}" for example in corpus), vocabulary=VOCABULARY, longest=POSITIONS
+    )
+    tokenizer.save_pretrained(work / "untrained")
+    new_network(tokenizer, seed).save_pretrained(work / "untrained")
+    learned = [example for example in corpus if split_of(example.prompt) is Split.TRAIN]
+    checked = [example for example in corpus if split_of(example.prompt) is Split.SELECTION][:VALIDATION_EXAMPLES]
+    _write_lines(
+        work / "demonstrations.jsonl",
+        (json.dumps({"prompt": example.prompt, "answer": example.answer}) for example in learned + checked),
+    )
+
+
+def _train(work: Path) -> None:
+    files = {
+        "--model": work / "untrained",
+        "--data": work / "demonstrations.jsonl",
+        "--out": work / "sft",
+        "--config": SFT_SETTINGS,
+    }
+    options = [str(part) for pair in files.items() for part in pair]
+    command = [sys.executable, "-m", "training", "sft", "--from-scratch", *options]
+    finished = subprocess.run(command, cwd=ROOT, check=False)  # noqa: S603 - our own program
+    if finished.returncode:
+        raise typer.Exit(finished.returncode)
+
+
+def _lay_out(work: Path, out: Path) -> None:
+    """Model and prompts as the package has them. The cycle's settings are tuned by hand, and kept."""
+    shutil.copytree(work / "sft" / "policy", out / "model", dirs_exist_ok=True)
+    if not (out / "model" / TRAINING_CONFIG_FILE).exists():
+        shutil.copy(PACKAGED_SETTINGS, out / "model")
+    questions = ask()
+    _write_lines(out / "prompts.txt", (question.text for question in questions.labeling))
+    _write_lines(out / "held_out_prompts.txt", (question.text for question in questions.held_out))
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(build)
