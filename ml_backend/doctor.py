@@ -20,7 +20,7 @@ from ml_backend.label_config import parse_label_config
 from ml_backend.label_studio import LabelStudio, Project
 from ml_backend.label_studio.refusals import BACKEND_AUTH_REMEDY, BACKEND_REMEDY
 from ml_backend.settings import Settings
-from training.errors import RankloopError
+from training.errors import LabelStudioError, RankloopError
 
 TESTED_RELEASE = "1.23"
 MIN_FREE_BYTES = 2 * 1024**3
@@ -182,6 +182,7 @@ def _connected(label_studio: LabelStudio, project: Project, address: BackendAddr
     if not ours:
         others = ", ".join(backend.url for backend in backends) or "none"
         yield wrong(subject, f"the backend {address.url} isn't connected (connected: {others})", _connect(project))
+        yield from _reachable(label_studio, project, address)
         return
     if backends[0].url.rstrip("/") != address.url:
         yield wrong(
@@ -195,9 +196,25 @@ def _connected(label_studio: LabelStudio, project: Project, address: BackendAddr
         yield ok(subject, f"the backend is connected and reports {ours[0].model_version or 'no version yet'}")
     else:
         yield wrong(subject, f"Label Studio can't use the backend: {ours[0].error or 'no answer'}", BACKEND_REMEDY)
+        yield from _reachable(label_studio, project, address)
     wanted = address.guard.basic[0] if address.guard.basic else ""
     if ours[0].basic_auth_user != wanted:
         yield wrong(subject, "Label Studio has other Basic credentials than the backend", _connect(project))
+
+
+def _reachable(label_studio: LabelStudio, project: Project, address: BackendAddress) -> Iterator[Finding]:
+    """Whether Label Studio's protection against private addresses lets the backend through. It tells only when a
+    webhook is made, so one to an address of its own is made and removed at once.
+    """
+    subject = f"project {project.id}"
+    if has_single_label_host(address.url):
+        return
+    try:
+        probe = label_studio.add_webhook(project.id, f"{address.url}/doctor", {})
+    except LabelStudioError as error:
+        yield wrong(subject, f"Label Studio refuses the address {address.url} ({error.got})", error.remedy or "")
+    else:
+        label_studio.remove_webhook(probe.id)
 
 
 def _webhook(label_studio: LabelStudio, project: Project, address: BackendAddress) -> Iterator[Finding]:

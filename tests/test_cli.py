@@ -1,0 +1,189 @@
+"""The command line: help that teaches, errors in one line, and commands that need no server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from ml_backend.cli import app
+from ml_backend.prompt_files import PromptSource, read_rows
+from ml_backend.registry import Version
+from ml_backend.reports import current_stage, version_rows
+from training.errors import DataError
+
+COMMANDS = [
+    "up",
+    "serve",
+    "worker",
+    "init-project",
+    "propose",
+    "train",
+    "status",
+    "versions",
+    "promote",
+    "rollback",
+    "export",
+    "doctor",
+    "demo",
+]
+
+
+def _rankloop(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("RANKLOOP_", "LABEL_STUDIO_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "ml_backend.cli", *arguments],
+        cwd=cwd,
+        env={**clean, "RANKLOOP_DATA_DIR": str(cwd / "data"), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_help_lists_every_command_and_loads_nothing_heavy(tmp_path: Path) -> None:
+    """`rankloop --help` names all commands, and starts no torch, MLflow, DBOS or Label Studio SDK."""
+    script = (
+        "import sys; from ml_backend.cli import app; app(['--help'], standalone_mode=False);"
+        "heavy = {'torch', 'mlflow', 'dbos', 'label_studio_sdk', 'transformers', 'datasets'} & set(sys.modules);"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [name for name in COMMANDS if name not in done.stdout] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    """Each command's help says what it does, and shows how it is called where it takes anything."""
+    shown = CliRunner().invoke(app, [command, "--help"])
+    assert shown.exit_code == 0
+    if command != "worker":
+        assert f"rankloop {command}" in " ".join(shown.output.split())
+
+
+def test_export_from_a_file_prints_the_summary_alone(tmp_path: Path) -> None:
+    """What goes to stdout is JSON, so that a script can read it; the preferences are in the file."""
+    area = {"type": "textarea", "to_name": "prompt"}
+    result = [
+        {**area, "from_name": "answer1", "value": {"text": ["Boil it."]}},
+        {**area, "from_name": "answer2", "value": {"text": ["Go away."]}},
+        {"type": "choices", "from_name": "verdict", "to_name": "prompt", "value": {"choices": ["answer1"]}},
+    ]
+    annotations = [
+        {"id": 1, "completed_by": 1, "was_cancelled": False, "result": result},
+        {"id": 2, "completed_by": 2, "was_cancelled": True, "result": result},
+    ]
+    task = {"id": 9, "data": {"prompt": "How do I cook an egg?"}, "annotations": annotations}
+    (tmp_path / "export.json").write_text(json.dumps([task]), encoding="utf-8")
+    done = _rankloop("export", "--from-file", "export.json", "--out", "prefs.jsonl", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["annotations"], summary["kept"], summary["skipped"], summary["ties"]) == (2, 1, 1, 0)
+    row = json.loads((tmp_path / "prefs.jsonl").read_text(encoding="utf-8"))
+    assert (row["chosen"], row["rejected"], row["votes"]) == ("Boil it.", "Go away.", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (["export", "--from-file", "missing.json"], {}, "missing.json can't be read"),
+        (["init-project"], {}, "LABEL_STUDIO_API_KEY is not set"),
+        (["versions"], {"RANKLOOP_PORT": "banana"}, "RANKLOOP_PORT"),
+        (["up", "--host", "0.0.0.0"], {}, "BASIC_AUTH_USER"),  # noqa: S104
+    ],
+)
+def test_a_fault_is_one_line_and_exit_code_2(
+    arguments: list[str], environment: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    """What is wrong and what to do about it, without a traceback."""
+    done = _rankloop(*arguments, cwd=tmp_path, **environment)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.startswith("rankloop: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_debug_shows_where_it_happened(tmp_path: Path) -> None:
+    """`--debug` brings the traceback back."""
+    done = _rankloop("--debug", "export", "--from-file", "missing.json", cwd=tmp_path)
+    assert done.returncode not in (0, 2)
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("prompts.txt", "What is tea?\n\n  How do I boil an egg?  \n"),
+        ("prompts.csv", 'question,x\nWhat is tea?,1\n"How do I boil an egg?",2\n'),
+        ("prompts.jsonl", '{"question": "What is tea?"}\n{"question": "How do I boil an egg?"}\n'),
+    ],
+)
+def test_prompts_are_read_from_every_kind_of_file(name: str, content: str, tmp_path: Path) -> None:
+    """The column that holds the prompt becomes the key that the label config shows."""
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    rows = read_rows(PromptSource(str(path), "question"), "prompt")
+    assert rows == [{"prompt": "What is tea?"}, {"prompt": "How do I boil an egg?"}]
+    assert len(read_rows(PromptSource(str(path), "question", limit=1), "prompt")) == 1
+
+
+def test_prompts_keep_the_reference_and_what_the_config_shows(tmp_path: Path) -> None:
+    """An answer to measure against is kept; a missing column that the config shows is named with its line."""
+    path = tmp_path / "rows.jsonl"
+    rows: list[dict[str, Any]] = [{"prompt": "p", "answer1": "a", "answer2": "b", "label": "r", "other": 1}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    read = read_rows(PromptSource(str(path)), "prompt", ["answer1", "answer2"])
+    assert read == [{"prompt": "p", "answer1": "a", "answer2": "b", "reference": "r"}]
+    with pytest.raises(DataError, match='line 1: no "answer3"'):
+        read_rows(PromptSource(str(path)), "prompt", ["answer3"])
+
+
+def test_a_local_dataset_is_read_by_its_name(tmp_path: Path) -> None:
+    """A folder that `datasets` can load works like a name on the hub; an unknown one is an error that says so."""
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "train.csv").write_text("prompt\nWhat is tea?\n", encoding="utf-8")
+    assert read_rows(PromptSource(str(folder)), "prompt") == [{"prompt": "What is tea?"}]
+    with pytest.raises(DataError, match="can't be loaded as a dataset"):
+        read_rows(PromptSource(str(tmp_path / "nowhere")), "prompt")
+
+
+def test_rows_of_the_versions_table() -> None:
+    """The champion is marked, figures are rounded, and a base without figures has dashes."""
+    base = Version(1, "m-v1", None, None, {}, {}, 0.0)
+    figures = {"annotations": 120.0, "reward_accuracy": 0.8125, "kl_nats": 5.4321, "win_rate_vs_base": 0.9}
+    tuned = Version(2, "m-v2", "run", "m-v1", figures, {}, 0.0)
+    rows = list(version_rows([base, tuned], tuned))
+    assert rows[0][:7] == ("m-v1", "", "-", "-", "-", "-", "-")
+    assert rows[1][:7] == ("m-v2", "*", "120", "81.2%", "5.43", "90.0%", "m-v1")
+
+
+def test_the_stage_a_cycle_is_in(tmp_path: Path) -> None:
+    """The latest stage that has begun tells how far it is; a broken file is passed over."""
+    assert current_stage(tmp_path) is None
+    for stage, content in (("reward", '{"step": 8, "total": 8}'), ("ppo", '{"step": 3')):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "progress.json").write_text(content, encoding="utf-8")
+    assert current_stage(tmp_path) == ("reward", 8, 8)
+    (tmp_path / "ppo" / "progress.json").write_text('{"step": 3, "total": 10}', encoding="utf-8")
+    assert current_stage(tmp_path) == ("ppo", 3, 10)
+
+
+def test_help_is_quick(tmp_path: Path) -> None:
+    """The best of three runs takes less than a second."""
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        _rankloop("--help", cwd=tmp_path)
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(3)) < 1.0
