@@ -1,0 +1,82 @@
+"""Training cycles as MLflow runs: what they saw, how far they came, and how they ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_backend.registry.records import Attempt
+from ml_backend.registry.session import Session, metric, run_tag, safe_id
+
+_METRIC_BATCH = 1000  # the most MLflow takes at once
+_TAG_LIMIT = 5000
+_LATEST_FIRST = ["attributes.start_time DESC"]
+
+Point = tuple[str, float, int]
+"""A metric's name, value and step."""
+
+
+class Runs(Session):
+    """What can be done with runs."""
+
+    def start_cycle_run(self, project_id: int, workflow_id: str, tags: Mapping[str, str] | None = None) -> str:
+        """The id of the run that records a training cycle; the run is made if it isn't there."""
+        with self._lock("runs"), self._asking("start a run") as client:
+            experiment = self._connected()[1]
+            found = client.search_runs([experiment], f"tags.workflow_id = '{safe_id(workflow_id)}'", max_results=1)
+            if found:
+                return str(found[0].info.run_id)
+            given = {"kind": "cycle", "project_id": str(project_id), "workflow_id": workflow_id, "status": "running"}
+            made = client.create_run(experiment, tags={**given, **(tags or {})}, run_name=f"cycle {workflow_id}")
+            return str(made.info.run_id)
+
+    def note(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Write tags to a run."""
+        with self._asking("note tags") as client:
+            client.log_batch(run_id, tags=[run_tag(key, value[:_TAG_LIMIT]) for key, value in tags.items()])
+
+    def log_metrics(self, run_id: str, points: Iterable[Point]) -> None:
+        """Add points to a run's curves, in batches."""
+        now_ms = int(time.time() * 1000)
+        with self._asking("log metrics") as client:
+            rows = [metric(name, float(value), now_ms, step) for name, value, step in points]
+            for start in range(0, len(rows), _METRIC_BATCH):
+                client.log_batch(run_id, metrics=rows[start : start + _METRIC_BATCH])
+
+    def log_file(self, run_id: str, path: Path, under: str | None = None) -> None:
+        """Keep a file with a run, in the folder `under` of its artifacts."""
+        with self._asking(f"keep {path.name}") as client:
+            client.log_artifact(run_id, str(path), under)
+
+    def finish_run(self, run_id: str, status: str, reason: str = "") -> None:
+        """Close a cycle's run: `promoted`, `rejected` (a gate held it back) or `failed`, and why."""
+        self.note(run_id, {"status": status, "reason": reason})
+        with self._asking("finish a run") as client:
+            client.set_terminated(run_id, "FAILED" if status == "failed" else "FINISHED")
+
+    def attempts(self, project_id: int | None = None, *, limit: int = 50) -> list[Attempt]:
+        """Training cycles of one project or of all, the latest first."""
+        where = "tags.kind = 'cycle'" + (f" and tags.project_id = '{project_id:d}'" if project_id is not None else "")
+        with self._asking("list cycles") as client:
+            found = client.search_runs([self._connected()[1]], where, max_results=limit, order_by=_LATEST_FIRST)
+        return [_attempt(run) for run in found]
+
+    def last_attempt(self, project_id: int) -> Attempt | None:
+        """The project's latest cycle that has seen annotations, however it ended; None when there was none."""
+        return next((attempt for attempt in self.attempts(project_id) if attempt.snapshot_at), None)
+
+
+def _attempt(run: Any) -> Attempt:
+    tags: dict[str, str] = {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")}
+    return Attempt(
+        run_id=run.info.run_id,
+        project_id=int(tags["project_id"]),
+        workflow_id=tags["workflow_id"],
+        status=tags["status"],
+        reason=tags.get("reason", ""),
+        snapshot_at=tags.get("snapshot_at") or None,
+        started_at=run.info.start_time / 1000,
+        tags=tags,
+    )

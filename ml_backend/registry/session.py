@@ -1,0 +1,137 @@
+"""The connection to MLflow, and its only importer: made at first use, quiet, errors in words."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from filelock import BaseFileLock, FileLock
+
+from training.errors import RegistryError
+
+if TYPE_CHECKING:
+    from ml_backend.settings import Settings
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # MLflow's codes for no such model, no such alias
+
+
+class Session:
+    """A connection to MLflow for one registered model and one experiment, both named `settings.model_name`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._name = settings.model_name
+        self._home = settings.home()
+        self._connecting = threading.Lock()
+        self._connection: tuple[Any, str] | None = None
+
+    @property
+    def _client(self) -> Any:
+        return self._connected()[0]
+
+    def _connected(self) -> tuple[Any, str]:
+        """MLflow's client and the experiment's id."""
+        with self._connecting:
+            if self._connection is None:
+                _quieten()
+                # Two processes that make the tables at once would get in each other's way.
+                with self._lock("connect"), _asking("let us in", self._settings.tracking_uri()):
+                    client = _connect(self._settings.tracking_uri())
+                    self._connection = client, self._experiment(client)
+            return self._connection
+
+    def _experiment(self, client: Any) -> str:
+        found = client.get_experiment_by_name(self._name)
+        if found is None:
+            # A server decides for itself where its artifacts go.
+            served = self._settings.tracking_uri().startswith(("http://", "https://", "databricks"))
+            location = None if served else (self._home / "mlartifacts").as_uri()
+            return str(client.create_experiment(self._name, artifact_location=location))
+        if found.lifecycle_stage == "deleted":
+            raise RegistryError(
+                f"the experiment {self._name} was deleted in MLflow",
+                remedy=f"Run: mlflow experiments restore -x {found.experiment_id}",
+            )
+        return str(found.experiment_id)
+
+    def _lock(self, purpose: str) -> BaseFileLock:
+        """Keeps this machine's other processes, and this one's other threads, from doing the same at once."""
+        folder = self._home / "locks"
+        folder.mkdir(exist_ok=True)
+        return FileLock(folder / f"registry-{safe_id(purpose)}.lock")
+
+    @contextmanager
+    def _asking(self, doing: str) -> Iterator[Any]:
+        """Yields the client; says in words what went wrong. `doing` continues "MLflow failed to ..."."""
+        client = self._client
+        with _asking(doing, self._settings.tracking_uri()):
+            yield client
+
+
+def safe_id(value: str) -> str:
+    """The id itself, where it may stand in a query or a path.
+
+    Raises:
+        RegistryError: it holds other characters than letters, digits, dots, dashes and underscores.
+    """
+    if not _SAFE_ID.fullmatch(value):
+        raise RegistryError("this id can't be used", got=value, expected="letters, digits, dots, dashes, underscores")
+    return value
+
+
+def is_absent(error: Exception) -> bool:
+    """Whether MLflow says that there is no such model, version or alias."""
+    return getattr(error, "error_code", None) in _ABSENT
+
+
+def metric(name: str, value: float, when_ms: int, step: int) -> Any:
+    """A point of a curve, as MLflow takes it."""
+    from mlflow.entities import Metric
+
+    return Metric(name, value, when_ms, step)
+
+
+def run_tag(name: str, value: str) -> Any:
+    """A tag of a run, as MLflow takes it."""
+    from mlflow.entities import RunTag
+
+    return RunTag(name, value)
+
+
+def _quieten() -> None:
+    """Before MLflow is imported, which is when it reads these: no usage reports, and no progress bars of its own."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _connect(uri: str) -> Any:
+    from mlflow import MlflowClient
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # importing it set another level
+    return MlflowClient(uri, registry_uri=uri)
+
+
+@contextmanager
+def _asking(doing: str, uri: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise RegistryError(
+            f"MLflow failed to {doing}: {_without_password(str(error).strip().partition(chr(10))[0])}",
+            remedy=f"Check that {_without_password(uri)} can be reached and written to (RANKLOOP_MLFLOW_TRACKING_URI).",
+        ) from error
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)

@@ -1,0 +1,230 @@
+"""Model versions: registered whole, fetched whole, one of them champion."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_backend.registry.records import Version
+from ml_backend.registry.session import Session, is_absent, safe_id
+from ml_backend.version_files import damage_in, model_identity, seal, write_base
+from training.errors import RegistryError
+from training.files import atomic_folder
+
+CHAMPION = "champion"
+_HISTORY = "champions"  # tag of the registered model: who was champion, by number, the present one last
+_HISTORY_LIMIT = 200
+_ARTIFACTS = "version"  # where in a run's artifacts the version's folder lies
+
+logger = logging.getLogger(__name__)
+
+
+class Versions(Session):
+    """What can be done with versions."""
+
+    def ensure_base(self) -> Version:
+        """The base model's version, registered as champion if it isn't there yet. Safe in several processes at once.
+
+        Raises:
+            ModelError: the base model can't be loaded.
+            RegistryError: the versions that are there descend from another base model.
+        """
+        identity = model_identity(self._settings.model)
+        with self._lock("base"):
+            base = next((version for version in self.versions() if version.tags.get("kind") == "base"), None)
+            if base is None:
+                base = self._register_base(identity)
+            elif base.tags["base"] != identity:
+                raise RegistryError(
+                    f"the versions in this registry descend from {base.tags['base_model']}",
+                    got=self._settings.model,
+                    remedy="Set RANKLOOP_MODEL back, or start a new line with another RANKLOOP_MODEL_NAME.",
+                )
+            return self.promote(base.name) if self.champion() is None else base
+
+    def champion(self) -> Version | None:
+        """The version that answers, None when there is none. Takes milliseconds."""
+        with self._asking("tell the champion") as client:
+            try:
+                return self._version(client.get_model_version_by_alias(self._name, CHAMPION))
+            except Exception as error:
+                if is_absent(error):
+                    return None
+                raise
+
+    def versions(self) -> list[Version]:
+        """All versions, oldest first."""
+        with self._asking("list versions") as client:
+            found = client.search_model_versions(f"name = '{self._name}'")
+            owners = client.get_registered_model(self._name).aliases if found else {}
+        aliases: dict[int, list[str]] = {}
+        for alias, number in owners.items():
+            aliases.setdefault(int(number), []).append(alias)
+        versions = [self._version(item, aliases.get(int(item.version), ())) for item in found]
+        return sorted(versions, key=lambda version: version.number)
+
+    def get(self, name: str) -> Version:
+        """A version by its name, for instance `rankloop-v3`.
+
+        Raises:
+            RegistryError: there is no such version.
+        """
+        match = re.fullmatch(rf"{re.escape(self._name)}-v([1-9][0-9]{{0,8}})", name)
+        with self._asking(f"tell about {name}") as client:
+            try:
+                if match:
+                    return self._version(client.get_model_version(self._name, match.group(1)))
+            except Exception as error:
+                if not is_absent(error):
+                    raise
+        known = ", ".join(version.name for version in self.versions())
+        expected = f"one of: {known}" if known else "nothing, for there are none yet"
+        raise RegistryError("there is no such version", got=name, expected=expected)
+
+    def fetch(self, version: Version) -> Path:
+        """A local copy of a version's folder, every file of it checked against what was registered.
+
+        Raises:
+            RegistryError: a file in the registry is damaged or missing.
+        """
+        target = self._home / "versions" / safe_id(version.name)
+        target.parent.mkdir(exist_ok=True)
+        digest = version.tags.get("manifest_sha256")
+        if digest is None:
+            raise RegistryError(f"{version.name} was not registered by rankloop, so its files can't be checked")
+        with self._lock(f"fetch-{version.name}"):
+            if not target.is_dir() or damage_in(target, digest) is not None:
+                with atomic_folder(target) as fresh:
+                    self._download(version, fresh)
+                    damage = damage_in(fresh, digest)
+                    if damage:
+                        raise RegistryError(
+                            f"{version.name} can't be used: in the registry {damage}",
+                            remedy="Go back to the version before it with `rankloop rollback`, or restore the file.",
+                        )
+        return target
+
+    def register(
+        self,
+        folder: Path,
+        *,
+        run_id: str,
+        parent: str | None,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+    ) -> Version:
+        """Make a folder a version. One run makes one version: doing it again returns the same.
+
+        The version exists once all its files are stored, and the champion stays who it is.
+        """
+        with self._lock("register"), self._asking(f"register {folder}") as client:
+            made = client.search_model_versions(f"name = '{self._name}' and run_id = '{safe_id(run_id)}'")
+            if made:
+                return self._version(made[0])
+            recorded = {
+                **tags,
+                "manifest_sha256": seal(folder),
+                "metrics": json.dumps(dict(metrics)),
+                "parent": parent or "",
+            }
+            client.log_artifacts(run_id, str(folder), _ARTIFACTS)
+            self._ensure_model(client)
+            source = f"{client.get_run(run_id).info.artifact_uri}/{_ARTIFACTS}"
+            return self._version(client.create_model_version(self._name, source, run_id=run_id, tags=recorded))
+
+    def promote(self, name: str) -> Version:
+        """Make a version the champion, after checking that its files are whole. Doing it again changes nothing.
+
+        Raises:
+            RegistryError: there is no such version, or it is damaged.
+        """
+        version = self.get(name)
+        self.fetch(version)
+        with self._lock("champion"):
+            champions = self._champions()
+            if not champions or champions[-1] != version.number:
+                self._crown([*champions, version.number])
+        return self.get(name)
+
+    def rollback(self) -> Version:
+        """Make the version that was champion before the present one champion again.
+
+        Raises:
+            RegistryError: there was none before it, or it is damaged.
+        """
+        with self._lock("champion"):
+            champions = self._champions()
+            if len(champions) < 2:
+                raise RegistryError(
+                    "there is no earlier champion to go back to", remedy="Choose one with `rankloop promote NAME`."
+                )
+            before = self.get(self._named(champions[-2]))
+            self.fetch(before)
+            self._crown(champions[:-1])
+        return self.get(before.name)
+
+    def _register_base(self, identity: str) -> Version:
+        model = self._settings.model
+        logger.info("registering %s as the first version of %s", model, self._name)
+        with tempfile.TemporaryDirectory(dir=self._home, prefix=".base.") as folder:
+            write_base(model, self._settings.cycle_config(), Path(folder))
+            with self._asking("start a run") as client:
+                run = client.create_run(self._connected()[1], tags={"kind": "base"}, run_name="base")
+            tags = {"kind": "base", "base": identity, "base_model": model}
+            base = self.register(Path(folder), run_id=run.info.run_id, parent=None, metrics={}, tags=tags)
+        with self._asking("finish a run") as client:
+            client.set_terminated(run.info.run_id)
+        return base
+
+    def _download(self, version: Version, into: Path) -> None:
+        with self._asking(f"hand out {version.name}") as client:
+            copy = Path(client.download_artifacts(version.run_id, _ARTIFACTS, str(into)))
+        for path in copy.iterdir():
+            path.rename(into / path.name)
+        copy.rmdir()
+
+    def _ensure_model(self, client: Any) -> None:
+        try:
+            client.get_registered_model(self._name)
+        except Exception as error:
+            if not is_absent(error):
+                raise
+            client.create_registered_model(self._name)
+
+    def _champions(self) -> list[int]:
+        """Who was champion, the present one last. A promotion that was cut off half way is left out."""
+        champion = self.champion()
+        if champion is None:
+            return []
+        with self._asking("tell earlier champions") as client:
+            past = json.loads(client.get_registered_model(self._name).tags.get(_HISTORY, "[]"))
+        if champion.number not in past:
+            return [*past, champion.number]
+        last = len(past) - past[::-1].index(champion.number)
+        return list(past[:last])
+
+    def _crown(self, champions: Sequence[int]) -> None:
+        with self._asking(f"make {self._named(champions[-1])} champion") as client:
+            client.set_registered_model_tag(self._name, _HISTORY, json.dumps(champions[-_HISTORY_LIMIT:]))
+            client.set_registered_model_alias(self._name, CHAMPION, str(champions[-1]))
+
+    def _named(self, number: int) -> str:
+        return f"{self._name}-v{number}"
+
+    def _version(self, item: Any, aliases: Sequence[str] | None = None) -> Version:
+        tags = dict(item.tags)
+        return Version(
+            number=int(item.version),
+            name=self._named(int(item.version)),
+            run_id=item.run_id,
+            parent=tags.get("parent") or None,
+            metrics=json.loads(tags.pop("metrics", "{}")),
+            tags=tags,
+            created_at=item.creation_timestamp / 1000,
+            aliases=tuple(item.aliases if aliases is None else aliases),
+        )
