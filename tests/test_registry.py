@@ -14,7 +14,7 @@ import pytest
 
 from ml_backend.registry import Registry, Version
 from ml_backend.settings import Settings, load_settings
-from ml_backend.version_files import MANIFEST, damage_in, model_identity, seal
+from ml_backend.version_files import MANIFEST, damage_in, seal
 from training.errors import ModelError, RegistryError
 
 
@@ -134,7 +134,7 @@ def test_registering_a_run_again_returns_the_same_version(
 
 
 def test_promote_and_roll_back_through_history(registry: Registry, make_version: Any) -> None:
-    """Rolling back walks through the champions in reverse; promoting the champion again adds nothing to walk through."""
+    """Rolling back walks through the champions in reverse; promoting the champion again adds no step."""
     names = [registry.ensure_base().name, make_version("a").name, make_version("b").name]
     registry.promote(names[1])
     registry.promote(names[2])
@@ -196,7 +196,7 @@ def test_a_damaged_version_is_refused_and_the_one_before_answers(
 
 
 def test_a_cycle_run_is_found_again_by_its_workflow(registry: Registry) -> None:
-    """One workflow, one run, however often the step is repeated; the last attempt is the latest that saw annotations."""
+    """One workflow, one run; the last attempt is the latest cycle that saw annotations."""
     first = registry.start_cycle_run(7, "w-1", {"trigger": "judgements"})
     assert registry.start_cycle_run(7, "w-1") == first
     assert registry.last_attempt(7) is None
