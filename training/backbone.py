@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,6 +118,16 @@ class Backbone(ABC):
             hidden = block(hidden, **context.arguments)
         return hidden
 
+    def activations(self, ids: Tensor, context: BlockContext, depths: Iterable[int]) -> dict[int, Tensor]:
+        """Hidden states (B, T, H) below the block of each depth, for ids (B, T) long, in one pass. No gradient."""
+        found: dict[int, Tensor] = {}
+        with torch.no_grad():
+            hidden, reached = self.embed(ids, context), 0
+            for depth in sorted(set(depths)):
+                hidden, reached = self.run(hidden, context, reached, depth), depth
+                found[depth] = hidden
+        return found
+
     def top(self, start: int) -> TopLayers:
         """The blocks from `start` up and the final norm, sharing their weights with the model."""
         return TopLayers(list(self.blocks[start:]), self.norm)
@@ -137,11 +147,7 @@ class Backbone(ABC):
 
     def trunk_digest(self, depth: int) -> str:
         """A hash of everything below block `depth`, to tell whether two models share it bit for bit."""
-        digest = hashlib.blake2b(digest_size=16)
-        for name, value in self.trunk_parameters(depth):
-            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        return tensor_digest(self.trunk_parameters(depth))
 
     def share_trunk(self, base: Backbone, depth: int) -> None:
         """Put `base`'s own modules in place of this model's below block `depth`: the same numbers, held once.
@@ -245,6 +251,15 @@ def backbone_of(model: Any) -> Backbone:
             remedy="Choose a GPT-2 model, or add an adapter in training/backbone.py.",
         )
     return adapter(model)
+
+
+def tensor_digest(named: Iterable[tuple[str, Tensor]]) -> str:
+    """A hash of tensors with their names, shapes and formats, in the order given."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in named:
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def without_dropout(module: nn.Module) -> None:

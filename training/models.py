@@ -121,8 +121,7 @@ class PolicyWithValue(nn.Module):
 
     def trunk(self, ids: Tensor, context: BlockContext) -> Tensor:
         """Hidden states (B, T, H) below the trained layers, the same for base and policy. No gradient."""
-        with torch.no_grad():
-            return self._base.run(self._base.embed(ids, context), context, 0, self.depth)
+        return self._base.activations(ids, context, [self.depth])[self.depth]
 
     def forward(self, trunk: Tensor, context: BlockContext) -> Tensor:
         """Trunk activations (B, T, H) to the policy's final hidden states (B, T, H)."""

@@ -81,8 +81,7 @@ class RewardModel(nn.Module):
 
     def trunk(self, ids: Tensor, context: BlockContext) -> Tensor:
         """Hidden states (B, T, H) below its own layers. No gradient."""
-        with torch.no_grad():
-            return self._base.run(self._base.embed(ids, context), context, 0, self.depth)
+        return self._base.activations(ids, context, [self.depth])[self.depth]
 
     def forward(self, trunk: Tensor, context: BlockContext, last: Tensor) -> Tensor:
         """Scores (B,) from trunk activations (B, T, H), read at token `last` (B,) long of each row."""

@@ -1,0 +1,98 @@
+"""Preference pairs made ready for the reward model: tokens in, frozen activations out, once for all epochs.
+
+Legend: N pairs, B pairs of one batch, T tokens of its longest sequence, H hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from training.preferences import split_of
+from training.reward_model import RewardModel, sequences_of
+from training.text import TextCodec, pad_right
+from training.types import Preference, Split
+
+_TOKENS_PER_PASS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class PairFeatures:
+    """Pairs with the frozen trunk's activations of both sequences.
+
+    chosen, rejected: N tensors (tokens, H) float32.
+    p_chosen: (N,) float32, share of votes for `chosen`.
+    answer_tokens: (N, 2) long, lengths of the chosen and the rejected answer, end of text included.
+    """
+
+    chosen: Sequence[Tensor]
+    rejected: Sequence[Tensor]
+    p_chosen: Tensor
+    answer_tokens: Tensor
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def scores(self, model: RewardModel, rows: Sequence[int]) -> Tensor:
+        """Scores (2, B) of the pairs `rows`: of the chosen answers, then of the rejected ones."""
+        activations = [self.chosen[row] for row in rows] + [self.rejected[row] for row in rows]
+        lengths = torch.tensor([len(item) for item in activations])
+        trunk = pad_sequence(list(activations), batch_first=True)
+        mask = (torch.arange(trunk.shape[1]) < lengths[:, None]).to(trunk.device)
+        scores: Tensor = model(trunk, model.base.context(mask), (lengths - 1).to(trunk.device))
+        return scores.view(2, len(rows))
+
+    def all_scores(self, model: RewardModel, batch_pairs: int = 64) -> Tensor:
+        """Scores (2, N) of every pair, without gradient, on the CPU."""
+        if not len(self):
+            return torch.zeros(2, 0)
+        with torch.no_grad():
+            starts = range(0, len(self), batch_pairs)
+            parts = [self.scores(model, range(start, min(start + batch_pairs, len(self)))) for start in starts]
+        return torch.cat(parts, dim=1).float().cpu()
+
+
+def features_by_split(
+    model: RewardModel, codec: TextCodec, preferences: Sequence[Preference]
+) -> dict[Split, PairFeatures]:
+    """Run the frozen trunk once over every distinct sequence and sort the pairs by their prompt's split."""
+    prompts = [preference.prompt for preference in preferences]
+    limit = model.base.max_positions
+    chosen = sequences_of(codec, prompts, [preference.chosen for preference in preferences], limit)
+    rejected = sequences_of(codec, prompts, [preference.rejected for preference in preferences], limit)
+    distinct = {tuple(prompt + answer) for prompt, answer in chosen + rejected}
+    activations = _trunk_of(model, sorted(distinct, key=lambda ids: (len(ids), ids)), codec.pad_id)
+    splits = [split_of(prompt) for prompt in prompts]
+
+    def features(split: Split) -> PairFeatures:
+        rows = [row for row, found in enumerate(splits) if found is split]
+        return PairFeatures(
+            chosen=[activations[tuple(chosen[row][0] + chosen[row][1])] for row in rows],
+            rejected=[activations[tuple(rejected[row][0] + rejected[row][1])] for row in rows],
+            p_chosen=torch.tensor([preferences[row].p_chosen for row in rows], dtype=torch.float32),
+            answer_tokens=torch.tensor([(len(chosen[row][1]), len(rejected[row][1])) for row in rows]).view(-1, 2),
+        )
+
+    return {split: features(split) for split in Split}
+
+
+def _trunk_of(model: RewardModel, sequences: Sequence[tuple[int, ...]], pad_id: int) -> dict[tuple[int, ...], Tensor]:
+    """Activations (tokens, H) of each sequence; `sequences` come sorted by length, so that little is padded."""
+    found: dict[tuple[int, ...], Tensor] = {}
+    start = 0
+    while start < len(sequences):
+        stop = start + 1
+        while stop < len(sequences) and (stop - start + 1) * len(sequences[stop]) <= _TOKENS_PER_PASS:
+            stop += 1
+        batch = sequences[start:stop]
+        ids, mask = pad_right([list(item) for item in batch], pad_id)
+        ids, mask = ids.to(model.base.device), mask.to(model.base.device)
+        hidden = model.trunk(ids, model.base.context(mask))
+        for item, row in zip(batch, hidden, strict=True):
+            found[item] = row[: len(item)].clone()
+        start = stop
+    return found

@@ -1,0 +1,77 @@
+"""What training a reward model showed, as numbers and as a picture."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from training.curves import Panel, draw_curves
+from training.files import write_atomically
+
+
+@dataclass(frozen=True, slots=True)
+class RewardPoint:
+    """One epoch: losses in nats a pair, accuracy on the selection pairs (None where there are none with a winner)."""
+
+    step: int
+    train_loss: float
+    validation_loss: float | None
+    accuracy: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class RewardReport:
+    """How good the reward model is, by part of the data.
+
+    accuracy: share of pairs with a winner that it orders rightly, per part; None where a part has none.
+    accuracy_interval: the 95% Wilson interval on the test part.
+    n, ties: pairs per part, and how many of them are ties.
+    best_epoch: the epoch whose weights were kept, counted from 1.
+    score_mean, score_std: of the raw scores of all answers in the data.
+    temperature: score differences divided by it are calibrated log-odds.
+    calibration_error: expected calibration error on the test part.
+    length_correlation: Pearson's correlation of score and answer length in tokens, over all answers.
+    """
+
+    accuracy: dict[str, float | None]
+    accuracy_interval: tuple[float, float]
+    n: dict[str, int]
+    ties: dict[str, int]
+    curve: tuple[RewardPoint, ...]
+    best_epoch: int
+    score_mean: float
+    score_std: float
+    temperature: float
+    calibration_error: float | None
+    length_correlation: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """What goes into `report.json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> RewardReport:
+        """The report that `as_json` wrote."""
+        curve = tuple(RewardPoint(**point) for point in content["curve"])
+        low, high = content["accuracy_interval"]
+        return cls(**{**content, "curve": curve, "accuracy_interval": (low, high)})
+
+    def save(self, folder: Path) -> None:
+        """Write `report.json` and `curves.png`."""
+        steps = [point.step for point in self.curve]
+        losses: dict[str, list[float | None]] = {
+            "training": [point.train_loss for point in self.curve],
+            "validation": [point.validation_loss for point in self.curve],
+        }
+        panels = [
+            Panel("loss, nats a pair", steps, losses),
+            Panel("held-out accuracy", steps, {"selection": [point.accuracy for point in self.curve]}),
+        ]
+        draw_curves(folder / "curves.png", "Reward model", panels)
+        write_atomically(folder / "report.json", json.dumps(self.as_json(), indent=2) + "\n")
