@@ -7,6 +7,7 @@ python examples/1_make_dataset.py --prompts ml_backend/demo_data/prompts.txt --l
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 from typing import Annotated
 
@@ -21,14 +22,16 @@ def main(
     prompts: Annotated[Path, typer.Option(help="Text file, one prompt a line.")],
     title: Annotated[str, typer.Option(help="Title of the new project.")] = "Which answer is better?",
     model: Annotated[str, typer.Option(help="A folder, or a name on the Hugging Face hub such as gpt2.")] = DEMO_MODEL,
-    limit: Annotated[int, typer.Option(help="Use the first so many prompts.")] = 100,
+    limit: Annotated[int, typer.Option(help="Use so many of the prompts, drawn at random.")] = 100,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 0,
 ) -> None:
     """Make a dataset to rank: prompts, two GPT-2 answers each, in a Label Studio project."""
     url = os.environ.get("LABEL_STUDIO_URL", "http://localhost:8080")
     label_studio = LabelStudio(base_url=url, api_key=os.environ["LABEL_STUDIO_API_KEY"])
 
-    questions = [line.strip() for line in prompts.read_text(encoding="utf-8").splitlines() if line.strip()][:limit]
+    questions = [line.strip() for line in prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    random.Random(seed).shuffle(questions)  # noqa: S311  # a fair sample of the file, not a secret
+    questions = questions[:limit]
     typer.echo(f"Sampling two answers to each of {len(questions)} prompts ...")
     tasks = [
         {"prompt": prompt, "answer1": first, "answer2": second}

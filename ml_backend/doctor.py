@@ -86,9 +86,12 @@ def _guarded(subject: str, check: Callable[[], Iterator[Finding]]) -> Iterator[F
 
 
 def _model(settings: Settings) -> Iterator[Finding]:
-    from training.models import load_causal_lm  # torch takes a second to load
+    from transformers.utils import logging as transformers_logging  # with torch it takes seconds to load
+
+    from training.models import load_causal_lm
     from training.text import TextCodec
 
+    transformers_logging.disable_progress_bar()
     TextCodec.load(settings.model)
     parameters = sum(parameter.numel() for parameter in load_causal_lm(settings.model, "cpu").parameters())
     yield ok("model", f"{settings.model} loads ({parameters / 1e6:.1f} million parameters)")

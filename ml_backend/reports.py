@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_backend.console import messages, progress_bar, show_table
+from ml_backend.console import messages, output, progress_bar, show_table
 
 if TYPE_CHECKING:
     from ml_backend.registry import Attempt, Registry, Version
@@ -27,8 +27,11 @@ def show_versions(settings: Settings) -> None:
     from ml_backend.registry import Registry
 
     registry = Registry(settings)
-    champion = registry.champion()
-    show_table(_VERSION_COLUMNS, list(version_rows(registry.versions(), champion)))
+    rows = list(version_rows(registry.versions(), registry.champion()))
+    if rows:
+        show_table(_VERSION_COLUMNS, rows)
+    else:
+        output().print("There is no version yet; the first `rankloop up` registers the base model.", markup=False)
 
 
 def version_rows(versions: Iterable[Version], champion: Version | None) -> Iterator[tuple[str, ...]]:
