@@ -25,7 +25,7 @@ def train(
     job = jobs.start_training(project_id_from(settings, project))
     typer.echo(str(job.get("message") or job))
     if wait and job.get("job"):
-        raise typer.Exit(wait_for_cycle(settings, jobs, str(job["job"])))
+        raise typer.Exit(wait_for_cycle(settings, str(job["job"])))
 
 
 def status() -> None:
