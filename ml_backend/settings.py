@@ -34,6 +34,10 @@ class Settings(BaseSettings):
         description="personal access token or legacy token",
     )
 
+    label_studio_executable: Path | None = Field(
+        None, description="the label-studio command that `rankloop demo` starts; default that of `make setup`"
+    )
+
     host: str = Field("127.0.0.1", description="address the backend listens on")
     port: int = Field(9090, ge=1, le=65535, description="port the backend listens on")
     backend_url: str | None = Field(

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from ml_backend.processes import tethered
+
 GRACE_S = 20.0
 """How long a child may take to end before it is killed. A worker lets its training process write nothing more."""
 
@@ -44,11 +46,11 @@ class Children:
         self.stop()
 
     def start(self, name: str, command: Sequence[str]) -> int:
-        """Start a child and return its process id."""
+        """Start a child and return its process id. It ends at the latest with this process (see `tethered`)."""
         with contextlib.ExitStack() as files:
             log = files.enter_context((self._logs / f"{name}.log").open("ab")) if self._logs else None
             process = subprocess.Popen(  # noqa: S603  # our own commands
-                list(command),
+                tethered(command),
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,0 +1,173 @@
+"""A real Label Studio of our own, as a child process: for the demo and the tests, on this machine only."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from ml_backend.processes import free_port, log_tail
+from ml_backend.settings import load_settings
+from ml_backend.supervise import Children
+from training.errors import ConfigError, LabelStudioError
+from training.files import write_atomically
+
+START_TIMEOUT_S = 300.0
+"""The first start makes the database: half a minute on a quiet machine, several on a loaded one."""
+POLL_S = 0.2
+
+NAME = "label-studio"
+LOG_FILE = f"{NAME}.log"
+CREDENTIALS_FILE = "credentials.json"
+USERNAME = "annotator@example.com"
+
+# Quiet, offline, and willing to call an ML backend on this very machine, which Label Studio refuses by default.
+ENVIRONMENT = {
+    "SENTRY_DSN": "",
+    "FRONTEND_SENTRY_DSN": "",
+    "COLLECT_ANALYTICS": "false",
+    "LATEST_VERSION_CHECK": "false",
+    "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
+    "ML_BLOCK_LOCAL_IP": "false",
+    "SSRF_PROTECTION_ENABLED": "false",
+    "USE_DEFAULT_BANNED_SUBNETS": "false",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+class LabelStudioServer:
+    """A Label Studio that runs while the context is entered, and never outlives this process.
+
+    Args:
+        data_dir: its data folder; made if missing. What was there before is found again.
+        port: where to listen, on 127.0.0.1 only; None finds a free one.
+        executable: the `label-studio` command; None asks the settings, then looks beside the checkout.
+
+    Attributes:
+        url: the server's address.
+        username: the owner of everything in it.
+        password: for the login page.
+        token: legacy API token, 40 characters.
+        log: what the server prints.
+    """
+
+    def __init__(self, data_dir: Path, *, port: int | None = None, executable: Path | None = None) -> None:
+        self.data_dir = data_dir
+        self.port = port or free_port()
+        self.url = f"http://localhost:{self.port}"
+        self.log = data_dir / LOG_FILE
+        self._executable = executable
+        self._children: Children | None = None
+        self.username, self.password, self.token = USERNAME, "", ""
+
+    def __enter__(self) -> Self:
+        self.start()
+        try:
+            self.wait_until_up()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> int:
+        """Start the process and return its id, without waiting until it answers.
+
+        Raises:
+            ConfigError: there is no Label Studio to start.
+        """
+        executable = find_executable(self._executable)
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.username, self.password, self.token = _credentials(self.data_dir)
+        # Credentials count at the first start only; later ones keep what the database holds.
+        credentials = {
+            "LABEL_STUDIO_USERNAME": self.username,
+            "LABEL_STUDIO_PASSWORD": self.password,
+            "LABEL_STUDIO_USER_TOKEN": self.token,
+            "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
+        }
+        environment = {**ENVIRONMENT, **credentials, "LABEL_STUDIO_HOST": self.url}
+        self._children = Children(environment, logs=self.data_dir)
+        return self._children.start(NAME, [str(executable), *self._arguments()])
+
+    def wait_until_up(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Wait until the server answers.
+
+        Raises:
+            LabelStudioError: it ended by itself, or doesn't answer in time; the end of its log is shown.
+        """
+        children = self._children
+        if children is None:
+            raise LabelStudioError("Label Studio was not started")
+        deadline = time.monotonic() + timeout_s
+        with httpx.Client(timeout=5.0) as client:
+            while not self._answers(client):
+                ended = children.wait(POLL_S)
+                if ended is not None:
+                    raise self._failure(f"Label Studio ended while starting, with exit code {ended[1]}")
+                if time.monotonic() > deadline:
+                    raise self._failure(f"Label Studio doesn't answer after {timeout_s:.0f} s")
+
+    def stop(self) -> None:
+        """End the server and all it started. Nothing happens when it isn't running."""
+        if self._children is not None:
+            self._children.stop()
+            self._children = None
+
+    def _arguments(self) -> list[str]:
+        return [
+            "start",
+            "--no-browser",
+            f"--data-dir={self.data_dir}",
+            "--internal-host=127.0.0.1",
+            f"--port={self.port}",
+            "--log-level=WARNING",
+        ]
+
+    def _answers(self, client: httpx.Client) -> bool:
+        try:
+            return client.get(f"{self.url}/health").status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    def _failure(self, what: str) -> LabelStudioError:
+        return LabelStudioError(what, remedy=f"The end of {self.log}:\n{log_tail(self.log)}")
+
+
+def find_executable(given: Path | None = None) -> Path:
+    """The `label-studio` command: the given one, else the setting's, else that of `make setup`.
+
+    Raises:
+        ConfigError: it isn't there.
+    """
+    beside = Path(__file__).parents[1] / ".venv-label-studio" / "bin" / "label-studio"
+    path = given or load_settings().label_studio_executable or beside
+    found = shutil.which(path.expanduser())
+    if found is None:
+        raise ConfigError(
+            "Label Studio is not installed where it should be",
+            got=str(path),
+            remedy="Run `make setup`, or name the label-studio command with RANKLOOP_LABEL_STUDIO_EXECUTABLE.",
+        )
+    return Path(found).absolute()
+
+
+def _credentials(data_dir: Path) -> tuple[str, str, str]:
+    """Username, password and token: those of the data folder's first start."""
+    path = data_dir / CREDENTIALS_FILE
+    if not path.is_file():
+        made = {"username": USERNAME, "password": secrets.token_urlsafe(12), "token": secrets.token_hex(20)}
+        write_atomically(path, json.dumps(made))
+        path.chmod(0o600)
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return kept["username"], kept["password"], kept["token"]
