@@ -24,7 +24,7 @@ def test_the_temperature_is_bounded_and_needs_data() -> None:
 
 
 def test_calibration_error() -> None:
-    """Confidence 0.9 that is right 8 times in 10, and 0.6 that is right 6 times in 10: gaps of 0.1 and 0 average 0.05."""
+    """Confidence 0.9 that is right 8 times in 10, and 0.6 right 6 times in 10: gaps of 0.1 and 0 average 0.05."""
     sure, unsure = math.log(9.0), math.log(1.5)
     differences = torch.tensor([sure] * 8 + [-sure] * 2 + [unsure] * 6 + [-unsure] * 4)
     assert expected_calibration_error(differences, torch.ones(20), 1.0, bins=4) == pytest.approx(0.05, abs=1e-6)

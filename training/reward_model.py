@@ -91,9 +91,16 @@ class RewardModel(nn.Module):
 
     def score(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Scores (B,) of whole sequences: ids (B, T) long, mask (B, T) bool, padded on either side. No gradient."""
-        with torch.no_grad():
-            context = self._base.context(mask)
-            return self(self.trunk(ids, context), context, last_real_token(mask))  # type: ignore[no-any-return]
+        context = self._base.context(mask)
+        return self.score_over(self.trunk(ids, context), ids, mask, context)
+
+    @torch.no_grad()
+    def score_over(self, trunk: Tensor, ids: Tensor, mask: Tensor, context: BlockContext) -> Tensor:  # noqa: ARG002
+        """The same over trunk activations (B, T, H) that are known already.
+
+        Everything that scores comes through here, with the tokens at hand: override it to score by a rule.
+        """
+        return self(trunk, context, last_real_token(mask))  # type: ignore[no-any-return]
 
     def score_texts(self, codec: TextCodec, prompts: Sequence[str], answers: Sequence[str], batch: int = 32) -> Tensor:
         """Scores (B,) float32 of answers to prompts, on the CPU, in the order given.

@@ -1,0 +1,85 @@
+"""What a PPO run is given: refused early where it can't work, and told apart from every other run's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from training.backbone import tensor_digest
+from training.checkpoints import run_digest
+from training.config import PPOConfig
+from training.errors import ConfigError, DataError, ModelError
+from training.preferences import split_of
+from training.reward_model import RewardModel
+from training.text import TextCodec
+from training.types import PromptRecord, Split
+
+
+def check_inputs(
+    base: Any, codec: TextCodec, reward_model: RewardModel, prompts: Sequence[PromptRecord], config: PPOConfig
+) -> None:
+    """Refuse what can't be trained, before anything is computed; see `train_ppo` for what is raised."""
+    if reward_model.base.model is not base:
+        raise ModelError("the reward model stands on another base", remedy="Load it over the base that PPO is given.")
+    if config.algorithm == "rloo" and config.answers_per_prompt < 2:
+        raise ConfigError(
+            "rloo compares answers to one prompt",
+            got=f"ppo.answers_per_prompt = {config.answers_per_prompt}",
+            expected="2 or more",
+        )
+    if (config.sampling.top_k, config.sampling.top_p) != (0, 1.0):
+        raise ConfigError(
+            "rollouts must be sampled from the whole distribution, whose log-probs they are weighed by",
+            got=f"top_k = {config.sampling.top_k}, top_p = {config.sampling.top_p}",
+            expected="ppo.sampling with top_k = 0 and top_p = 1",
+        )
+    if not any(split_of(record.prompt) is Split.TRAIN for record in prompts):
+        raise DataError(
+            "there is no prompt to train on",
+            got=f"{len(prompts)} prompts, none of them in the training part",
+            remedy="Add prompts: seven in ten fall into the training part.",
+        )
+    longest = max(len(ids) for ids in codec.encode_prompts([record.prompt for record in prompts]))
+    needed = longest + config.sampling.max_new_tokens + 1
+    if needed > reward_model.base.max_positions:
+        raise DataError(
+            "prompts and answers are longer than the model can read",
+            got=f"{longest} tokens of prompt and {config.sampling.max_new_tokens} of answer",
+            expected=f"at most {reward_model.base.max_positions - 1} together",
+            remedy="Lower text.max_prompt_tokens or ppo.sampling.max_new_tokens.",
+        )
+
+
+def inputs_digest(
+    base: Any,
+    policy: Any,
+    reward_model: RewardModel,
+    codec: TextCodec,
+    prompts: Sequence[PromptRecord],
+    config: PPOConfig,
+) -> str:
+    """A hash of everything that decides a run's outcome; taken before the policy is changed."""
+    models = [tensor_digest((base if policy is None else policy).named_parameters())]
+    models += [tensor_digest(base.named_parameters()), tensor_digest(reward_model.named_parameters())]
+    texts = json.dumps([[record.prompt, record.reference] for record in prompts])
+    return run_digest("ppo", *models, texts, codec.config.model_dump_json(), config.model_dump_json())
+
+
+def prompts_of(iteration: int, count: int, total: int, seed: int) -> list[int]:
+    """Which `count` of `total` prompts an iteration answers: a walk through ever new permutations of all of them."""
+    places = range(iteration * count, (iteration + 1) * count)
+    orders: dict[int, list[int]] = {}
+    for epoch in {place // total for place in places}:
+        generator = torch.Generator().manual_seed(seed_of(seed, "prompts", epoch))
+        orders[epoch] = torch.randperm(total, generator=generator).tolist()
+    return [orders[place // total][place % total] for place in places]
+
+
+def seed_of(*parts: int | str) -> int:
+    """A seed in [0, 2^63) that depends on every part and on nothing else."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

@@ -1,0 +1,153 @@
+"""From a rollout's rewards to a better policy: advantages of three algorithms, and the epochs of clipped updates.
+
+Legend: B answers, T tokens of the longest answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from training.config import PPOConfig
+from training.errors import DivergedError
+from training.models import PolicyWithValue
+from training.objectives import (
+    advantages_over_baseline,
+    clipped_policy_loss,
+    clipped_value_loss,
+    generalized_advantages,
+    kl_k1,
+    rewards_with_kl,
+    rloo_advantages,
+    token_logprobs,
+    whiten,
+)
+from training.rollout import Rollout, answer_hidden, spread_out
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What the policy and the value head learn from a rollout.
+
+    advantages: (B, T), how much better than expected each token turned out.
+    returns: (B, T), what the value should have been.
+    value_mask: (B, T) bool, where the value head learns.
+    """
+
+    advantages: Tensor
+    returns: Tensor
+    value_mask: Tensor
+
+    def rows(self, index: Tensor, length: int) -> Self:
+        """The answers `index` (M,) long, cut to `length` tokens."""
+        return type(self)(
+            self.advantages[index, :length], self.returns[index, :length], self.value_mask[index, :length]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateStats:
+    """Means over the minibatches of one iteration, but for the two that say what they are."""
+
+    policy_loss: float
+    value_loss: float
+    clip_share: float
+    first_ratio_gap: float  # largest |ratio - 1| in the first minibatch
+    ratio_max: float
+    gradient_norm: float
+
+
+def targets_of(rollout: Rollout, rewards: Tensor, config: PPOConfig, kl_coefficient: float) -> Targets:
+    """Advantages and returns of a rollout.
+
+    - `ppo`: generalised advantages over token rewards, the value function as a critic of every state.
+    - `rloo`: the sequence's reward minus the mean of the other answers to the same prompt; no value function.
+    - `reinforce`: the sequence's reward minus b(x), the value of the prompt alone.
+
+    Args:
+        rollout: B answers, those to one prompt side by side.
+        rewards: (B,), of whole answers without the KL penalty.
+        config: hyperparameters.
+        kl_coefficient: beta.
+    """
+    mask = rollout.answer_mask
+    if config.algorithm == "ppo":
+        token_rewards = rewards_with_kl(rewards, rollout.logprobs, rollout.reference_logprobs, mask, kl_coefficient)
+        advantages, returns = generalized_advantages(
+            token_rewards, rollout.values, mask, gamma=config.gamma, lam=config.lam
+        )
+        value_mask = mask
+    else:
+        totals = rewards - kl_coefficient * kl_k1(rollout.logprobs, rollout.reference_logprobs, mask)
+        if config.algorithm == "rloo":
+            of_answers = rloo_advantages(totals.view(-1, config.answers_per_prompt)).flatten()
+            value_mask = torch.zeros_like(mask)
+        else:
+            of_answers = advantages_over_baseline(totals, rollout.values[:, 0])
+            value_mask = torch.zeros_like(mask)
+            value_mask[:, 0] = True
+        advantages = torch.where(mask, of_answers[:, None], 0.0)
+        returns = torch.where(value_mask, totals[:, None], 0.0)
+    if config.whiten_advantages:
+        # Both baselines centre already, by prompt; centring again over tokens would favour short answers or long ones.
+        advantages = whiten(advantages, mask, center=config.algorithm == "ppo")
+    return Targets(advantages, returns, value_mask)
+
+
+def update(
+    policy: PolicyWithValue,
+    optimizer: torch.optim.Optimizer,
+    rollout: Rollout,
+    targets: Targets,
+    config: PPOConfig,
+    seed: int,
+) -> UpdateStats:
+    """Several epochs of clipped updates on one rollout.
+
+    Raises:
+        DivergedError: a loss or a gradient isn't a number any more.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    stats: list[tuple[Tensor, ...]] = []
+    for _ in range(config.epochs):
+        order = torch.randperm(len(rollout), generator=generator).to(rollout.mask.device)
+        for index in torch.split(order, config.minibatch_size):
+            part = rollout.rows(index)
+            loss, measured = _loss(policy, part, targets.rows(index, part.tokens.shape[1]), config)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
+            if not bool(torch.isfinite(loss.detach() + norm)):
+                raise DivergedError("the loss or its gradient isn't a number any more", got=float(loss.detach()))
+            optimizer.step()
+            stats.append((*measured, norm))
+    columns = [torch.stack(column) for column in zip(*stats, strict=True)]
+    policy_loss, value_loss, clip_share, gap, ratio, norm = columns
+    return UpdateStats(
+        policy_loss=float(policy_loss.mean()),
+        value_loss=float(value_loss.mean()),
+        clip_share=float(clip_share.mean()),
+        first_ratio_gap=float(gap[0]),
+        ratio_max=float(ratio.max()),
+        gradient_norm=float(norm.mean()),
+    )
+
+
+def _loss(
+    policy: PolicyWithValue, part: Rollout, targets: Targets, config: PPOConfig
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
+    """The loss of a minibatch, with policy loss, value loss, clip share, largest |ratio - 1| and largest ratio."""
+    mask = part.answer_mask
+    hidden = answer_hidden(policy(part.trunk, policy.base.context(part.mask)), part.starts, mask)
+    flat = token_logprobs(policy.logits(hidden), part.tokens[mask], config.sampling.temperature)
+    logprobs = spread_out(flat, mask)
+    policy_loss, clip_share = clipped_policy_loss(logprobs, part.logprobs, targets.advantages, mask, config.clip_ratio)
+    values = spread_out(policy.values(hidden), mask)
+    value_loss, _ = clipped_value_loss(values, part.values, targets.returns, targets.value_mask, config.clip_value)
+    with torch.no_grad():
+        ratios = (logprobs - part.logprobs).exp()[mask]
+        measured = policy_loss.detach(), value_loss.detach(), clip_share, (ratios - 1).abs().max(), ratios.max()
+    return policy_loss + config.value_coefficient * value_loss, measured

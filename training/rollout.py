@@ -1,0 +1,204 @@
+"""What a batch of sampled answers is worth and how likely it was: everything PPO's epochs need, computed once.
+
+Legend: B answers, S tokens of the longest prompt with its answer, T tokens of the longest answer, H hidden size,
+V vocabulary, N real answer tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from training.models import PolicyWithValue
+from training.objectives import token_logprobs
+from training.reward_model import RewardModel
+from training.sampling import Samples
+from training.text import pad_right
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """Answers with the frozen trunk's activations, and what policy, reference and reward model say of them.
+
+    trunk: (B, S, H) float32, hidden states below the policy's trained layers.
+    mask: (B, S) bool, real tokens of prompt and answer, padded on the right.
+    starts: (B,) long, the prompt's last token, whose hidden state predicts the answer's first.
+    tokens: (B, T) long, the answers.
+    answer_mask: (B, T) bool, real answer tokens, end of text included.
+    ended: (B,) bool, whether the answer came to its end of text.
+    logprobs, reference_logprobs: (B, T) float32, under the policy that sampled and under the reference, 0 at padding.
+    values: (B, T) float32, of the state before each answer token, 0 at padding.
+    entropies: (B, T) float32, of the policy at each answer token in nats, 0 at padding.
+    scores: (B,) float32, the reward model's raw scores.
+    """
+
+    trunk: Tensor
+    mask: Tensor
+    starts: Tensor
+    tokens: Tensor
+    answer_mask: Tensor
+    ended: Tensor
+    logprobs: Tensor
+    reference_logprobs: Tensor
+    values: Tensor
+    entropies: Tensor
+    scores: Tensor
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def rows(self, index: Tensor) -> Self:
+        """The answers `index` (M,) long, without the padding that none of them needs."""
+        width = int(self.mask[index].sum(dim=1).max())
+        length = int(self.answer_mask[index].sum(dim=1).max())
+        return type(self)(
+            trunk=self.trunk[index, :width],
+            mask=self.mask[index, :width],
+            starts=self.starts[index],
+            tokens=self.tokens[index, :length],
+            answer_mask=self.answer_mask[index, :length],
+            ended=self.ended[index],
+            logprobs=self.logprobs[index, :length],
+            reference_logprobs=self.reference_logprobs[index, :length],
+            values=self.values[index, :length],
+            entropies=self.entropies[index, :length],
+            scores=self.scores[index],
+        )
+
+
+def respond(
+    policy: PolicyWithValue,
+    reward_model: RewardModel,
+    prompts: Sequence[Sequence[int]],
+    samples: Samples,
+    *,
+    eos_id: int,
+    pad_id: int,
+    temperature: float,
+    batch: int,
+) -> Rollout:
+    """Score sampled answers and take their log-probs under policy and reference, in one pass over shared layers.
+
+    The log-probs are taken anew with the forward pass that training uses, since decoding computes them in another
+    order and perhaps another precision, which PPO's ratios would mistake for learning. An answer that was cut off is
+    scored as the text an annotator would see: with its end of text.
+
+    Args:
+        policy: on the same base as `reward_model`.
+        reward_model: scores the answers.
+        prompts: B prompts as token ids, in the order of the samples.
+        samples: the sampled answers.
+        eos_id: the end-of-text token.
+        pad_id: fills batches.
+        temperature: what sampling divided the logits by.
+        batch: answers to a forward pass.
+    """
+    device = policy.base.device
+    sequences = whole_sequences(prompts, samples, eos_id)
+    ids, mask = (part.to(device) for part in pad_right(sequences, pad_id))
+    starts = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
+    tokens, answer_mask = samples.tokens.to(device), samples.mask.to(device)
+    parts = []
+    for index in torch.split(torch.arange(len(sequences), device=device), batch):
+        parts.append(
+            _forward(
+                policy,
+                reward_model,
+                ids[index],
+                mask[index],
+                starts[index],
+                tokens[index],
+                answer_mask[index],
+                temperature,
+            )
+        )
+    trunk, scores, logprobs, reference_logprobs, values, entropies = (
+        torch.cat(part) for part in zip(*parts, strict=True)
+    )
+    return Rollout(
+        trunk=trunk,
+        mask=mask,
+        starts=starts,
+        tokens=tokens,
+        answer_mask=answer_mask,
+        ended=samples.ended.to(device),
+        logprobs=logprobs,
+        reference_logprobs=reference_logprobs,
+        values=values,
+        entropies=entropies,
+        scores=scores,
+    )
+
+
+def whole_sequences(prompts: Sequence[Sequence[int]], samples: Samples, eos_id: int) -> list[list[int]]:
+    """Each prompt with its answer, closed by an end of text where the answer was cut off: what is scored."""
+    closings = [[] if ended else [eos_id] for ended in samples.ended.tolist()]
+    return [[*p, *a, *c] for p, a, c in zip(prompts, samples.answers(), closings, strict=True)]
+
+
+def score_samples(
+    reward_model: RewardModel,
+    prompts: Sequence[Sequence[int]],
+    samples: Samples,
+    *,
+    eos_id: int,
+    pad_id: int,
+    batch: int = 32,
+) -> Tensor:
+    """Raw scores (B,) float32 of sampled answers, on the CPU; `prompts` has one for each of them."""
+    sequences = whole_sequences(prompts, samples, eos_id)
+    device = reward_model.base.device
+    parts = []
+    for start in range(0, len(sequences), batch):
+        ids, mask = pad_right(sequences[start : start + batch], pad_id)
+        parts.append(reward_model.score(ids.to(device), mask.to(device)).float().cpu())
+    return torch.cat(parts) if parts else torch.zeros(0)
+
+
+def answer_hidden(hidden: Tensor, starts: Tensor, answer_mask: Tensor) -> Tensor:
+    """The states (N, H) that predict the real answer tokens: hidden (B, S, H), starts (B,), answer_mask (B, T)."""
+    rows, steps = answer_mask.nonzero(as_tuple=True)
+    flat = rows * hidden.shape[1] + starts[rows] + steps
+    return hidden.reshape(-1, hidden.shape[-1]).index_select(0, flat)
+
+
+def spread_out(values: Tensor, answer_mask: Tensor) -> Tensor:
+    """Values (N,) of the real answer tokens to (B, T), with 0 at padding."""
+    return torch.zeros(answer_mask.shape, device=values.device).masked_scatter(answer_mask, values.float())
+
+
+@torch.no_grad()
+def _forward(
+    policy: PolicyWithValue,
+    reward_model: RewardModel,
+    ids: Tensor,
+    mask: Tensor,
+    starts: Tensor,
+    tokens: Tensor,
+    answer_mask: Tensor,
+    temperature: float,
+) -> tuple[Tensor, ...]:
+    """Trunk, scores, log-probs, reference log-probs, values and entropies of one batch."""
+    base = policy.base
+    context = base.context(mask)
+    shared = base.activations(ids, context, [policy.depth, reward_model.depth, base.n_layers])
+    trunk = shared[policy.depth]
+    scores = reward_model.score_over(shared[reward_model.depth], ids, mask, context)
+    chosen = tokens[answer_mask]
+    hidden = answer_hidden(policy(trunk, context), starts, answer_mask)
+    logits = policy.logits(hidden)
+    logprobs, entropies = token_logprobs(logits, chosen, temperature), _entropy(logits, temperature)
+    reference = answer_hidden(base.norm(shared[base.n_layers]), starts, answer_mask)
+    reference_logprobs = token_logprobs(policy.logits(reference), chosen, temperature)
+    dense = (spread_out(part, answer_mask) for part in (logprobs, reference_logprobs, policy.values(hidden), entropies))
+    return trunk, scores.float(), *dense
+
+
+def _entropy(logits: Tensor, temperature: float) -> Tensor:
+    """Entropy (N,) in nats of the distributions that logits (N, V) make at a temperature."""
+    logprobs = (logits.float() / temperature).log_softmax(dim=-1)
+    return -(logprobs.exp() * logprobs).sum(dim=-1)
