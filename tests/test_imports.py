@@ -20,7 +20,7 @@ TRAINING_LAYERS = [
     {"sampling"},
     {"reward_model"},
     {"rollout", "reward_data", "reward_report", "ppo_report", "ppo_inputs", "diagnostics", "sft_data", "sft_report"},
-    {"evaluate", "ppo_update"},
+    {"evaluate", "ppo_update", "ppo_run"},
     {"policy_evaluation"},
     {"sft", "reward", "ppo"},
     {"cycle"},
@@ -38,7 +38,7 @@ ML_BACKEND_LAYERS = [
     {"loaded_version", "snapshot", "connection", "infer_config"},
     {"proposer", "init_project", "export", "command_options"},
     {"answer_pair_model"},
-    {"cycle_steps"},
+    {"cycle_steps", "bulk_proposals"},
     {"workflows"},
     {"app", "label_studio_ml", "doctor", "reports"},
     {"serve"},
@@ -47,7 +47,7 @@ ML_BACKEND_LAYERS = [
 ]
 OUTSIDE_SYSTEMS = {
     "mlflow": {"ml_backend.registry.session"},
-    "dbos": {"ml_backend.workflows"},
+    "dbos": {"ml_backend.workflows.client", "ml_backend.workflows.worker"},
     "label_studio_sdk": {"ml_backend.label_studio.session"},
     "label_studio_ml": {"ml_backend.label_studio_ml"},
     "flask": {"ml_backend.app"},

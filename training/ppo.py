@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from training.objectives import adapted_kl_coefficient, kl_k1, kl_k3, masked_mea
 from training.policy_evaluation import evaluate_policy
 from training.ppo_inputs import check_inputs, inputs_digest, prompts_of, seed_of
 from training.ppo_report import PPOPoint, PPOReport
+from training.ppo_run import PPORun
 from training.ppo_update import UpdateStats, targets_of, update
 from training.preferences import split_of
 from training.reward_model import RewardModel, spread
@@ -42,48 +43,12 @@ OnPoint = Callable[[PPOPoint, int], None]
 _SCALE_ANSWERS = 256  # answers of the base that set the scale of rewards
 
 
-@dataclass(slots=True)
-class _Run:
-    """What changes while training; all of it goes into a checkpoint.
-
-    There is no random state in it: every random choice comes from (seed, iteration).
-    """
-
-    policy: PolicyWithValue
-    optimizer: torch.optim.Optimizer
-    kl_coefficient: float
-    iteration: int = 0
-    score_mean: float = 0.0
-    score_std: float = 1.0
-    stopped: str | None = None
-    curve: list[PPOPoint] = field(default_factory=list)
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "policy": self.policy.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "kl_coefficient": self.kl_coefficient,
-            "scale": [self.score_mean, self.score_std],
-            "stopped": self.stopped,
-            "curve": [asdict(point) for point in self.curve],
-        }
-
-    def restore(self, iteration: int, state: dict[str, Any]) -> None:
-        self.iteration = iteration
-        self.policy.load_state_dict(state["policy"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.kl_coefficient = state["kl_coefficient"]
-        self.score_mean, self.score_std = state["scale"]
-        self.stopped = state["stopped"]
-        self.curve = [PPOPoint(**point) for point in state["curve"]]
-
-
 class _Trainer:
     """The parts of one run that don't change, and the steps of an iteration."""
 
     def __init__(
         self,
-        run: _Run,
+        run: PPORun,
         codec: TextCodec,
         reward_model: RewardModel,
         prompts: Sequence[PromptRecord],
@@ -246,7 +211,7 @@ def train_ppo(
     digest = inputs_digest(base, policy, reward_model, codec, prompts, config)
     model = PolicyWithValue(base, policy, config.trainable_layers)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, eps=1e-5, weight_decay=0.0, fused=True)
-    run = _Run(model, optimizer, config.kl_coefficient)
+    run = PPORun(model, optimizer, config.kl_coefficient)
     trainer = _Trainer(run, codec, reward_model, prompts, config)
     checkpoints = Checkpoints(out / "checkpoints", digest)
     if found := checkpoints.latest():
@@ -278,7 +243,7 @@ def _train(trainer: _Trainer, checkpoints: Checkpoints, on_point: OnPoint | None
             on_point(point, config.iterations)
 
 
-def _return_to_last_good(run: _Run, checkpoints: Checkpoints, reason: str) -> None:
+def _return_to_last_good(run: PPORun, checkpoints: Checkpoints, reason: str) -> None:
     """Take the newest checkpoint whose policy has been measured since, which the diverged one's hasn't."""
     failed, curve = run.iteration, list(run.curve)
     steps = checkpoints.steps()
