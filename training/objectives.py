@@ -185,6 +185,7 @@ def whiten(values: Tensor, mask: Tensor, *, center: bool = True) -> Tensor:
     Advantages are centred. Rewards must not be: their sign says whether an answer was better than nothing.
     Where nothing varies the values are only centred.
     """
+    values = torch.where(mask, values, 0.0)
     mean = masked_mean(values, mask)
     variance = masked_mean((values - mean).square(), mask)
     deviation = torch.where(variance > 1e-12, variance, 1.0).sqrt()
