@@ -55,3 +55,25 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
         yield tell
     if last != (0, 0):
         console.print(f"{description}: {last[0]} of {last[1]}", markup=False)
+
+
+@contextmanager
+def stage_bar() -> Iterator[Callable[[str, int | None, int | None], None]]:
+    """A progress bar whose description changes; yields a function to be told the stage, what is done, and of how much.
+
+    Where stderr is no terminal there is one line per stage instead.
+    """
+    console = messages()
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        stages: list[str] = []
+
+        def tell(description: str, done: int | None, total: int | None) -> None:
+            bar.update(task, description=description, completed=done or 0, total=total)
+            stage = description.split()[0]
+            if not console.is_terminal and stages[-1:] != [stage]:
+                stages.append(stage)
+                console.print(stage, markup=False)
+
+        yield tell

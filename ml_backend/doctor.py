@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import httpx
+from filelock import FileLock, Timeout
 
 from ml_backend.connection import (
     HOST_NAME_REMEDY,
@@ -26,6 +27,8 @@ TESTED_RELEASE = "1.23"
 MIN_FREE_BYTES = 2 * 1024**3
 BACKEND_TIMEOUT_S = 3.0
 """Label Studio's own patience with /setup."""
+WORKER_LOCK = "worker.lock"
+"""In the data folder; a worker holds it while it runs."""
 _CONNECT = "Run: rankloop init-project --project {id}"
 
 
@@ -141,7 +144,24 @@ def _backend(settings: Settings) -> Iterator[Finding]:
 
 
 def _jobs(settings: Settings) -> Iterator[Finding]:
-    raise NotImplementedError
+    from ml_backend.workflows import Jobs
+
+    cycles = Jobs(settings).cycles(limit=1)
+    latest = f"the latest training cycle is {cycles[0].state}" if cycles else "there was no training cycle yet"
+    yield ok("jobs", f"the job queue answers; {latest}")
+    if cycles and cycles[0].state == "failed":
+        yield look(
+            "jobs", f"{cycles[0].job} failed: {cycles[0].reason}", "Its logs are in the data folder."
+        )
+    try:
+        with FileLock(settings.home() / WORKER_LOCK, timeout=0):
+            pass
+    except Timeout:
+        yield ok("worker", "a worker runs")
+    else:
+        where = " on this machine" if settings.database_url else ""
+        finding = look if settings.database_url else wrong  # with a shared job queue it may run elsewhere
+        yield finding("worker", f"no worker runs{where}: nothing is trained or proposed", "Start one: rankloop worker")
 
 
 def _label_studio(settings: Settings, project_id: int | None) -> Iterator[Finding]:

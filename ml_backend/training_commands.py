@@ -23,9 +23,11 @@ def train(
     settings = settings_from()
     jobs = Jobs(settings)
     job = jobs.start_training(project_id_from(settings, project))
-    typer.echo(str(job.get("message") or job))
-    if wait and job.get("job"):
-        raise typer.Exit(wait_for_cycle(settings, str(job["job"])))
+    typer.echo(job["message"])
+    if job["job"] is None:
+        raise typer.Exit(1)
+    if wait:
+        raise typer.Exit(wait_for_cycle(jobs, job["job"]))
 
 
 def status() -> None:

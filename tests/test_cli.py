@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from typer.testing import CliRunner
 from ml_backend.cli import app
 from ml_backend.prompt_files import PromptSource, read_rows
 from ml_backend.registry import Version
-from ml_backend.reports import current_stage, version_rows
+from ml_backend.reports import cycle_row, version_rows
+from ml_backend.workflows import CycleJob
 from training.errors import DataError
 
 COMMANDS = [
@@ -167,15 +169,13 @@ def test_rows_of_the_versions_table() -> None:
     assert rows[1][:7] == ("m-v2", "*", "120", "81.2%", "5.43", "90.0%", "m-v1")
 
 
-def test_the_stage_a_cycle_is_in(tmp_path: Path) -> None:
-    """The latest stage that has begun tells how far it is; a broken file is passed over."""
-    assert current_stage(tmp_path) is None
-    for stage, content in (("reward", '{"step": 8, "total": 8}'), ("ppo", '{"step": 3')):
-        (tmp_path / stage).mkdir()
-        (tmp_path / stage / "progress.json").write_text(content, encoding="utf-8")
-    assert current_stage(tmp_path) == ("reward", 8, 8)
-    (tmp_path / "ppo" / "progress.json").write_text('{"step": 3, "total": 10}', encoding="utf-8")
-    assert current_stage(tmp_path) == ("ppo", 3, 10)
+def test_rows_of_the_training_cycles() -> None:
+    """A cycle that trains says how far it is, one that ended says why."""
+    job = CycleJob("cycle-7-ab", 7, "running", "ppo", 3, 10)
+    assert cycle_row(job)[:2] == ("cycle-7-ab", "7")
+    assert cycle_row(job)[3:] == ("ppo 3/10", "")
+    assert cycle_row(replace(job, step="snapshot", done=None, total=None))[3] == "snapshot"
+    assert cycle_row(replace(job, state="rejected", step=None, reason="too close"))[3:] == ("rejected", "too close")
 
 
 def test_help_is_quick(tmp_path: Path) -> None:
