@@ -1,0 +1,100 @@
+"""Label Studio's JSON as its exports hold it, in short form, and its conversion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ml_backend.labeling import (
+    ConversionSummary,
+    LabelConfig,
+    judgements_from_export,
+    live_prediction,
+    parse_label_config,
+)
+from training.types import Judgement
+
+ROOT = Path(__file__).parent.parent
+
+
+Json = dict[str, Any]
+
+
+def config_in(name: str) -> LabelConfig:
+    """One of the project's own labeling configurations."""
+    return parse_label_config((ROOT / name).read_text(encoding="utf-8"))
+
+
+LIVE = config_in("label_config.xml")
+
+
+PAIRWISE = config_in("label_configs/pairwise.xml")
+
+
+RANKER = config_in("label_configs/ranker.xml")
+
+
+PREDICTION = {"id": 50, **live_prediction(LIVE, "first", "second", "rankloop-v7")}
+
+
+def area(name: str, text: object, **more: object) -> Json:
+    """What a TextArea stores."""
+    return {"type": "textarea", "from_name": name, "to_name": "prompt", "value": {"text": text}, **more}
+
+
+def verdict(*choices: object) -> Json:
+    """What the verdict stores."""
+    return {"type": "choices", "from_name": "verdict", "to_name": "prompt", "value": {"choices": list(choices)}}
+
+
+def annotation(result: object, number: int = 1, **more: object) -> Json:
+    """An annotation as a JSON export gives it."""
+    when = f"2026-01-01T00:00:{number:02}.5Z"
+    return {"id": number, "completed_by": 4, "result": result, "was_cancelled": False, "updated_at": when, **more}
+
+
+def live(choice: str, number: int = 1, **more: object) -> Json:
+    """A person's verdict on PREDICTION, submitted as Label Studio's page does it."""
+    regions = [{**region, "origin": "prediction"} for region in PREDICTION["result"]]
+    return annotation([*regions, verdict(choice)], number, **more)
+
+
+def plain(*texts: str, origin: str | None = None) -> list[Json]:
+    """Both answers without ids and meta, as a script may post them."""
+    more = {} if origin is None else {"origin": origin}
+    return [area(f"answer{n}", [text], **more) for n, text in enumerate(texts, start=1)]
+
+
+def pair(selected: object, number: int = 1, **more: object) -> Json:
+    """What a Pairwise stores."""
+    region = {"type": "pairwise", "from_name": "comparison", "to_name": "comparison", "value": {"selected": selected}}
+    return annotation([region], number, **more)
+
+
+def ranking(order: object) -> Json:
+    """What a Ranker stores."""
+    region = {"type": "ranker", "from_name": "rank", "to_name": "answers", "value": {"ranker": {"rank": order}}}
+    return annotation([region])
+
+
+def task(*annotations: object, predictions: object = (), **data: object) -> Json:
+    """A task of an export."""
+    return {
+        "id": 9,
+        "data": {"prompt": "How?", **data},
+        "annotations": list(annotations),
+        "predictions": list(predictions) if isinstance(predictions, tuple) else predictions,
+    }
+
+
+def convert(*tasks: object, config: LabelConfig = LIVE) -> tuple[list[Judgement], ConversionSummary]:
+    """The conversion, for project 3."""
+    return judgements_from_export(tasks, config, 3)
+
+
+def dropped(*tasks: object, config: LabelConfig = LIVE) -> dict[str, int]:
+    """What was dropped and why, having made sure that the counts add up."""
+    judgements, summary = convert(*tasks, config=config)
+    assert judgements == []
+    assert summary.annotations == summary.skipped + sum(summary.dropped.values())
+    return dict(summary.dropped)
