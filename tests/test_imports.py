@@ -23,9 +23,10 @@ TRAINING_LAYERS = [
     {"evaluate", "ppo_update", "ppo_run"},
     {"policy_evaluation"},
     {"sft", "reward", "ppo"},
-    {"cycle"},
     {"run_folder", "progress"},
+    {"stage"},
     {"stages"},
+    {"cycle"},
     {"__main__"},
 ]
 ML_BACKEND_LAYERS = [
@@ -47,7 +48,7 @@ ML_BACKEND_LAYERS = [
 ]
 OUTSIDE_SYSTEMS = {
     "mlflow": {"ml_backend.registry.session"},
-    "dbos": {"ml_backend.workflows.client", "ml_backend.workflows.worker"},
+    "dbos": {f"ml_backend.workflows.{name}" for name in ("client", "durable", "worker")},
     "label_studio_sdk": {"ml_backend.label_studio.session"},
     "label_studio_ml": {"ml_backend.label_studio_ml"},
     "flask": {"ml_backend.app"},

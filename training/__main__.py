@@ -1,23 +1,46 @@
-"""`python -m training`: each stage of training on plain files, for scripts, notebooks and the worker.
+"""Each stage of training on plain files, for scripts, notebooks and rankloop's worker.
 
-Every command resumes when `--out` holds an unfinished run of the same inputs, does nothing when it holds a finished
-one, and lets no second process write there.
+**sft** makes the answers in a file more likely. **reward** learns from preferences how much people like an answer.
+**ppo** makes a policy's answers score higher, near its base. **evaluate** compares a policy with its base.
+**cycle** does reward, gate, ppo and gate in a row.
+
+Every command goes on where an unfinished run of the same inputs in `--out` stood, does nothing where it is finished,
+and lets no second process write there. `--out` gets report.json, curves.png and, while it runs, progress.json.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from training.errors import RankloopError
 
 if TYPE_CHECKING:
-    from training.config import CycleConfig
+    from training.stage import Options
+
+
+class _Commands(TyperGroup):
+    """Commands whose faults are one line on stderr and exit status 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except RankloopError as error:
+            print(f"Error: {error}", file=sys.stderr)
+            raise SystemExit(2) from error
+        except KeyboardInterrupt:
+            print("Interrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
+            raise SystemExit(130) from None
+
 
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -26,16 +49,20 @@ app = typer.Typer(
 
 Model = Annotated[str, typer.Option(help="Base model: a folder, or a name on the Hugging Face hub such as gpt2.")]
 Out = Annotated[Path, typer.Option(help="Folder for the outcome, made if it isn't there.")]
+Preferences = Annotated[Path, typer.Option(help='JSON lines of {"prompt", "chosen", "rejected"}, as TRL reads them.')]
+Prompts = Annotated[Path, typer.Option(help='.txt (one a line), .csv, or JSON lines of {"prompt", "reference"?}.')]
+RewardModelFolder = Annotated[Path, typer.Option("--reward-model", help="The folder that `reward` wrote to.")]
 Config = Annotated[
-    Path | None, typer.Option(help="JSON file of settings (training/config.py names them); else the model's own.")
+    Path | None,
+    typer.Option(help="JSON file of settings, named in training/config.py; else the model folder's, else defaults."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show neither bar nor table; progress.json is still written.")]
 
 
 @app.callback(help=__doc__)
-def stages_of_training() -> None:
-    """Without this a single command would lose its name."""
+def commands() -> None:
+    """Holds the help of all commands together."""
 
 
 @app.command()
@@ -44,8 +71,7 @@ def sft(
     data: Annotated[Path, typer.Option(help='JSON lines of {"prompt", "answer"}.')],
     out: Out,
     from_scratch: Annotated[
-        bool,
-        typer.Option("--from-scratch", help="Train every layer, and on the prompts too: for a model without training."),
+        bool, typer.Option("--from-scratch", help="Train every layer, also on the prompts: for an untrained model.")
     ] = False,
     config: Config = None,
     device: Device = "auto",
@@ -54,34 +80,104 @@ def sft(
     """Supervised training: make the answers in a file more likely. Leaves `out/policy`.
 
     Without --from-scratch only the answers are learned, by the layers that PPO trains, so that the outcome can be
-    PPO's --policy.
+    PPO's --policy. Runs on several processes under `accelerate launch -m training sft ...` or `torchrun`.
     """
-    from training import stages
+    from training.stages import run_sft
 
-    settings = _settings(config, model)
+    options = _options(out, config, model, device, quiet)
     if from_scratch:
-        changed = settings.sft.model_copy(update={"trainable_layers": "all", "learn_prompts": True})
-        settings = settings.model_copy(update={"sft": changed})
-    stages.run_sft(stages.Options(out, settings, device, quiet), model, data)
+        changed = options.config.sft.model_copy(update={"trainable_layers": "all", "learn_prompts": True})
+        options = replace(options, config=options.config.model_copy(update={"sft": changed}))
+    run_sft(options, model, data)
 
 
-def _settings(config: Path | None, model: str) -> CycleConfig:
+@app.command()
+def reward(
+    model: Model,
+    preferences: Preferences,
+    out: Out,
+    config: Config = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Train a reward model on preferences, from the base's layers, of which the lower ones stay frozen.
+
+    A seventh of the prompts each, chosen by a hash, are kept for selection and for the test accuracy in the report.
+    """
+    from training.stages import run_reward
+
+    run_reward(_options(out, config, model, device, quiet), model, preferences)
+
+
+@app.command()
+def ppo(
+    model: Model,
+    reward_model: RewardModelFolder,
+    prompts: Prompts,
+    out: Out,
+    policy: Annotated[str | None, typer.Option(help="Version to go on from; else the base itself.")] = None,
+    config: Config = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Reinforcement learning: make answers score higher, held near the base by a KL penalty. Leaves `out/policy`."""
+    from training.stages import run_ppo
+
+    run_ppo(_options(out, config, model, device, quiet), model, policy, reward_model, prompts)
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    policy: Annotated[str, typer.Option(help="The policy to measure, for instance ppo's out/policy.")],
+    reward_model: RewardModelFolder,
+    prompts: Prompts,
+    out: Out,
+    preferences: Annotated[
+        Path | None, typer.Option(help="Preferences whose test part the reward model's accuracy is measured on.")
+    ] = None,
+    all_prompts: Annotated[
+        bool, typer.Option("--all-prompts", help="Also answer prompts of the training part.")
+    ] = False,
+    config: Config = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Compare a policy's fresh answers with the base's on held-out prompts: win rate, KL, length."""
+    from training.stages import run_evaluate
+
+    options = _options(out, config, model, device, quiet)
+    run_evaluate(options, model, policy, reward_model, prompts, preferences, all_prompts=all_prompts)
+
+
+@app.command()
+def cycle(
+    model: Model,
+    preferences: Preferences,
+    prompts: Prompts,
+    out: Out,
+    policy: Annotated[str | None, typer.Option(help="Version to go on from; else the base itself.")] = None,
+    demonstrations: Annotated[
+        Path | None, typer.Option(help='Answers people wrote, JSON lines of {"prompt", "answer"}, learned first.')
+    ] = None,
+    config: Config = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """A whole cycle: reward model, gate, PPO, gate. Exit status 3 where a gate didn't pass; report.json says why."""
+    from training.cycle import CycleInputs, run_cycle
+
+    inputs = CycleInputs(model, policy, preferences, prompts, demonstrations)
+    if not run_cycle(_options(out, config, model, device, quiet), inputs):
+        raise typer.Exit(3)
+
+
+def _options(out: Path, config: Path | None, model: str, device: str, quiet: bool) -> Options:
     from training.config import CycleConfig
+    from training.stage import Options
 
-    return CycleConfig.from_file(config) if config else CycleConfig.for_model(model)
-
-
-def main() -> None:
-    """Run a command; a fault is one line on stderr and exit status 2."""
-    try:
-        app()
-    except RankloopError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
-    except KeyboardInterrupt:
-        print("Interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
-        raise SystemExit(130) from None
+    return Options(out, CycleConfig.from_file(config) if config else CycleConfig.for_model(model), device, quiet)
 
 
 if __name__ == "__main__":
-    main()
+    app()

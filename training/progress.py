@@ -16,7 +16,7 @@ from training.files import write_atomically
 
 PROGRESS_FILE = "progress.json"
 _SECONDS_BETWEEN_FILES = 0.5
-_COLUMN_WIDTH = 16
+_COLUMN_WIDTH = 14
 
 Metrics = Mapping[str, float | None]
 
@@ -30,10 +30,19 @@ class StageProgress:
         folder: where `progress.json` goes; None writes none.
         stage: what runs, for instance `reward`.
         quiet: write the file only.
+        with_bar: whether to show the bar.
         console: where bar and table go, stderr if not given. The bar is left out where that is no terminal.
     """
 
-    def __init__(self, folder: Path | None, stage: str, *, quiet: bool = False, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        stage: str,
+        *,
+        quiet: bool = False,
+        with_bar: bool = True,
+        console: Console | None = None,
+    ) -> None:
         self._path = folder / PROGRESS_FILE if folder else None
         self._stage = stage
         self._console = console or Console(stderr=True, quiet=quiet, highlight=False)
@@ -45,7 +54,7 @@ class StageProgress:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self._console,
-            disable=quiet or not self._console.is_terminal,
+            disable=quiet or not with_bar or not self._console.is_terminal,
             transient=True,
         )
         self._task = self._bar.add_task(stage, total=None)
@@ -76,8 +85,9 @@ class StageProgress:
         """Add a line to the table; the first one's names head the columns."""
         if tuple(metrics) != self._columns:
             self._columns = tuple(metrics)
-            self._console.print("".join(name.replace("_", " ").rjust(_COLUMN_WIDTH) for name in metrics), style="bold")
-        self._console.print("".join(_cell(value).rjust(_COLUMN_WIDTH) for value in metrics.values()))
+            heads = "".join(name.rjust(_COLUMN_WIDTH) for name in metrics)
+            self._console.print(heads, style="bold", soft_wrap=True)
+        self._console.print("".join(_cell(value).rjust(_COLUMN_WIDTH) for value in metrics.values()), soft_wrap=True)
 
     def say(self, sentence: str) -> None:
         """Print a line among the others."""

@@ -1,49 +1,51 @@
-"""Each stage on files: load what it needs, hold the folder, show progress, run. What the command line calls."""
+"""Each stage on files: load what it needs, hold the folder, show progress, run. What the command line calls.
+
+Each leaves `report.json`, `curves.png` and `progress.json` in its folder, and does nothing where it is done already.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from transformers.utils import logging as transformers_logging
-
-from training.config import CycleConfig
-from training.models import load_causal_lm, trainable_layer_count
-from training.preferences import read_demonstrations
-from training.progress import StageProgress
-from training.run_folder import is_finished, open_run
+from training.errors import DataError
+from training.evaluate import accuracy_with_interval
+from training.files import write_atomically
+from training.models import PolicyWithValue, load_causal_lm, trainable_layer_count
+from training.policy_evaluation import evaluate_policy
+from training.ppo import train_ppo
+from training.ppo_report import PPOPoint, PPOReport
+from training.preferences import read_demonstrations, read_preferences, read_prompts, split_of
+from training.reward import train_reward
+from training.reward_model import RewardModel
+from training.reward_report import RewardPoint, RewardReport
+from training.sft import train_sft
+from training.sft_report import SFTPoint
+from training.stage import Options, fitting_text, open_stage, reward_model_inputs, say_truncations
 from training.text import TextCodec
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What all stages have in common."""
-
-    out: Path
-    config: CycleConfig
-    device: str = "auto"
-    quiet: bool = False
+from training.types import Preference, Split
 
 
 def run_sft(options: Options, model: str, data: Path) -> None:
-    """Supervised training of `model` on a file of demonstrations; leaves `out/policy`."""
-    from training.sft import train_sft
-    from training.sft_report import SFTPoint
+    """Supervised training of `model` on a file of demonstrations; leaves `out/policy`.
 
+    Raises:
+        RankloopError: an input can't be used, or training ran away.
+    """
     config = options.config
     demonstrations = read_demonstrations(data)
     inputs = {"model": model, "data": data, "text settings": config.text, "sft settings": config.sft}
-    with _stage(options, "sft", inputs) as progress:
+    with open_stage(options, "sft", inputs) as progress:
         if progress is None:
             return
         language_model = load_causal_lm(model, options.device)
         codec = TextCodec.load(model, config.text)
         settings = config.sft
         if settings.trainable_layers is None:
-            n_layers = language_model.config.num_hidden_layers
-            count = trainable_layer_count(n_layers, config.ppo.trainable_layers)
+            count = trainable_layer_count(language_model.config.num_hidden_layers, config.ppo.trainable_layers)
             settings = settings.model_copy(update={"trainable_layers": count})
 
         def show(point: SFTPoint) -> None:
@@ -58,40 +60,183 @@ def run_sft(options: Options, model: str, data: Path) -> None:
             on_step=lambda step, total, loss: progress.step(step, total, {"train_loss": loss}),
             on_point=show,
         )
-        _say_truncations(progress, codec)
+        say_truncations(progress, codec)
         progress.say(f"Kept step {report.best_step}. The model is in {options.out / 'policy'}.")
 
 
-@contextmanager
-def _stage(options: Options, stage: str, inputs: Mapping[str, object]) -> Iterator[StageProgress | None]:
-    """Hold the folder and show progress; yields None where the same run is finished already.
+def run_reward(options: Options, model: str, preferences: Path) -> RewardReport:
+    """Train a reward model on a file of preferences, from the layers of the base `model`.
 
-    Of the processes of `accelerate launch` one holds the folder and speaks for all.
+    Raises:
+        RankloopError: an input can't be used, or there is too little to learn from.
     """
-    from accelerate import PartialState
+    config = options.config
+    pairs = read_preferences(preferences)
+    inputs = {
+        "model": model,
+        "preferences": preferences,
+        "text settings": config.text,
+        "reward settings": config.reward,
+        "min_preferences": config.gates.min_preferences,
+    }
+    with open_stage(options, "reward", inputs) as progress:
+        if progress is None:
+            return RewardReport.from_json(_read_report(options.out))
+        codec = TextCodec.load(model, config.text)
 
-    transformers_logging.disable_progress_bar()  # its bars for loading and saving would tear ours apart
-    state = PartialState(cpu=options.device == "cpu")
-    with ExitStack() as stack:
-        if state.num_processes > 1:
-            stack.callback(state.destroy_process_group)
-        finished = stack.enter_context(open_run(options.out, stage, inputs)) if state.is_main_process else None
-        state.wait_for_everyone()
-        if finished is None:
-            finished, folder, quiet = is_finished(options.out), None, True
-        else:
-            folder, quiet = options.out, options.quiet
-        progress = stack.enter_context(StageProgress(folder, stage, quiet=quiet))
-        if finished:
-            progress.say(f"{options.out} holds this run's outcome already.")
-        yield None if finished else progress
-        state.wait_for_everyone()
+        def show(point: RewardPoint, total: int) -> None:
+            metrics = {
+                "train_loss": point.train_loss,
+                "validation_loss": point.validation_loss,
+                "accuracy": point.accuracy,
+            }
+            progress.step(point.step, total, metrics)
+            names = ("step", "train loss", "val loss", "accuracy")
+            progress.row(dict(zip(names, (point.step, *metrics.values()), strict=True)))
+
+        report = train_reward(
+            load_causal_lm(model, options.device),
+            codec,
+            pairs,
+            config.reward,
+            options.out,
+            min_preferences=config.gates.min_preferences,
+            on_point=show,
+        )
+        say_truncations(progress, codec)
+        low, high = report.accuracy_interval
+        measured = report.n["test"] - report.ties["test"]
+        accuracy = report.accuracy["test"]
+        found = "unknown" if accuracy is None else f"{accuracy:.0%} (95% interval {low:.0%} to {high:.0%})"
+        progress.say(f"Kept epoch {report.best_epoch}. Accuracy on {measured} test pairs: {found}.")
+        return report
 
 
-def _say_truncations(progress: StageProgress, codec: TextCodec) -> None:
-    for kind, count, limit in (
-        ("prompts", codec.truncated_prompts, codec.config.max_prompt_tokens),
-        ("answers", codec.truncated_answers, codec.config.max_answer_tokens),
-    ):
-        if count:
-            progress.say(f"{count} {kind} were longer than {limit} tokens and were cut.")
+def run_ppo(options: Options, model: str, policy: str | None, reward_model: Path, prompts: Path) -> PPOReport:
+    """Reinforcement learning from `policy` (else from the base `model`) against a reward model; leaves `out/policy`.
+
+    Raises:
+        RankloopError: an input can't be used, or doesn't stand on this base.
+    """
+    config = options.config
+    records = read_prompts(prompts)
+    inputs = {
+        "model": model,
+        "policy": policy,
+        **reward_model_inputs(reward_model),
+        "prompts": prompts,
+        "text settings": config.text,
+        "ppo settings": config.ppo,
+    }
+    with open_stage(options, "ppo", inputs) as progress:
+        if progress is None:
+            return PPOReport.from_json(_read_report(options.out))
+        base = load_causal_lm(model, options.device)
+        codec = TextCodec.load(model, fitting_text(config.text, base, config.ppo.sampling.max_new_tokens))
+
+        def show(point: PPOPoint, total: int) -> None:
+            metrics = {name: value for name, value in asdict(point).items() if name != "iteration"}
+            progress.step(point.iteration, total, metrics)
+            progress.row(
+                {
+                    "iteration": point.iteration,
+                    "reward": point.reward,
+                    "kl nats": point.kl_nats,
+                    "entropy nats": point.entropy_nats,
+                    "answer tokens": point.answer_tokens,
+                    "clipped": point.clip_share,
+                }
+            )
+
+        report = train_ppo(
+            base,
+            load_causal_lm(policy, options.device) if policy else None,
+            codec,
+            RewardModel.load(reward_model, base),
+            records,
+            config.ppo,
+            options.out,
+            on_point=show,
+        )
+        say_truncations(progress, codec)
+        if report.stopped:
+            progress.say(report.stopped)
+        progress.say(f"{_win_sentence(asdict(report), report.win_rate_vs_base)} It is in {options.out / 'policy'}.")
+        return report
+
+
+def run_evaluate(
+    options: Options,
+    model: str,
+    policy: str,
+    reward_model: Path,
+    prompts: Path,
+    preferences: Path | None,
+    *,
+    all_prompts: bool,
+) -> None:
+    """Compare a policy with its base on prompts outside the training part; measure the reward model on test pairs.
+
+    Raises:
+        RankloopError: an input can't be used, or there is nothing held out.
+    """
+    config = options.config
+    texts = [record.prompt for record in read_prompts(prompts)]
+    chosen = [prompt for prompt in texts if all_prompts or split_of(prompt) is not Split.TRAIN]
+    pairs = read_preferences(preferences) if preferences else []
+    if not chosen:
+        raise DataError(
+            "no prompt is held out",
+            got=f"{len(texts)} prompts, all in the training part",
+            remedy="Bring more prompts, or use --all-prompts for a file of prompts that were never trained on.",
+        )
+    inputs = {
+        "model": model,
+        "policy": policy,
+        **reward_model_inputs(reward_model),
+        "prompts": prompts,
+        "preferences": preferences,
+        "all prompts": all_prompts,
+        "text settings": config.text,
+        "ppo settings": config.ppo,
+    }
+    with open_stage(options, "evaluate", inputs) as progress:
+        if progress is None:
+            return
+        base = load_causal_lm(model, options.device)
+        codec = TextCodec.load(model, fitting_text(config.text, base, config.ppo.sampling.max_new_tokens))
+        judge = RewardModel.load(reward_model, base)
+        learned = PolicyWithValue(base, load_causal_lm(policy, options.device), config.ppo.trainable_layers)
+        found = evaluate_policy(base, learned, codec, judge, chosen, config.ppo.sampling, seed=config.ppo.seed)
+        report = {**asdict(found), "prompts": len(chosen), **_measure_reward_model(judge, codec, pairs)}
+        write_atomically(options.out / "report.json", json.dumps(report, indent=2) + "\n")
+        progress.step(1, 1, {"win_rate_vs_base": found.win_rate, "kl_nats": found.kl_nats})
+        say_truncations(progress, codec)
+        progress.say(_win_sentence(report, found.win_rate))
+
+
+def _measure_reward_model(judge: RewardModel, codec: TextCodec, pairs: list[Preference]) -> dict[str, object]:
+    """The reward model's accuracy on test pairs with a winner; nothing where no preferences were given."""
+    if not pairs:
+        return {}
+    test = [pair for pair in pairs if split_of(pair.prompt) is Split.TEST and not pair.is_tie]
+    prompts = [pair.prompt for pair in test]
+    chosen = judge.score_texts(codec, prompts, [pair.chosen for pair in test])
+    rejected = judge.score_texts(codec, prompts, [pair.rejected for pair in test])
+    accuracy, interval = accuracy_with_interval(int((chosen > rejected).sum()), len(test))
+    return {"reward_accuracy": accuracy, "reward_accuracy_interval": interval, "reward_pairs": len(test)}
+
+
+def _win_sentence(report: Mapping[str, Any], win_rate: float | None) -> str:
+    if win_rate is None:
+        return "No prompt was held out, so nothing shows whether the policy became better."
+    low, high = report["win_rate_interval"]
+    return (
+        f"The policy's answers score higher than the base's on {win_rate:.0%} of held-out prompts "
+        f"(95% interval {low:.0%} to {high:.0%}), at a KL of {report['kl_nats']:.1f} nats."
+    )
+
+
+def _read_report(out: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((out / "report.json").read_bytes())
+    return report
