@@ -9,7 +9,8 @@ RankloopError
 ├── DivergedError        training ran away (NaN, KL, repetition); the last good state is kept
 └── EdgeError            an outside system refused or didn't answer
     ├── LabelStudioError     Label Studio
-    └── RegistryError        MLflow
+    ├── RegistryError        MLflow
+    └── JobsError            the job queue
 """
 
 from __future__ import annotations
@@ -90,6 +91,10 @@ class LabelStudioError(EdgeError):
 
 class RegistryError(EdgeError):
     """MLflow refused, didn't answer, or holds a damaged artifact."""
+
+
+class JobsError(EdgeError):
+    """The job queue can't be reached, or doesn't know a job."""
 
 
 def _shorten(text: str, limit: int = 200) -> str:

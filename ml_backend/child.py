@@ -1,0 +1,175 @@
+"""Training in a process of its own, so that it never slows the worker and ends with it.
+
+`train` starts `python -m training ...` through this module's own `main`, which first ties the process to the worker's
+life. A run that is started again in the same folder goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from training.errors import ConfigError, RankloopError
+
+NICENESS = 10
+POLL_S = 1.0
+LOCK_WAIT_S = 60.0
+"""How long an earlier process may take to let go of the folder: one whose worker was killed is just ending."""
+TAIL_LINES = 15
+_REFUSED = 2  # the exit code of `python -m training` for an error it has put into words
+_PR_SET_PDEATHSIG = 1
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a stage is, from its `progress.json`."""
+
+    stage: str
+    step: int
+    total: int
+    metrics: Mapping[str, float]
+
+
+def train(
+    stage: str,
+    options: Mapping[str, str | Path],
+    out: Path,
+    on_progress: Callable[[Progress], None] | None = None,
+    *,
+    poll_s: float = POLL_S,
+) -> None:
+    """Run one stage of training to its end, in a child process at low priority.
+
+    Args:
+        stage: what to run: `sft`, `reward`, `ppo`, ...
+        options: the command's options by name, without dashes.
+        out: the stage's folder; its output goes to a `.log` file beside it.
+        on_progress: told whenever a step is done.
+        poll_s: how often to look.
+
+    Raises:
+        RankloopError: the training refused, with its own words; or it crashed or was killed, with the end of its log.
+        ConfigError: another process is writing to `out` and doesn't stop.
+    """
+    _await_free(out)
+    log = out.parent / f"{stage}.log"
+    arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "ml_backend.child", str(os.getpid()), stage, *arguments]
+    with log.open("ab") as output:
+        start = output.tell()
+        process = subprocess.Popen(  # noqa: S603  # our own module, with options of our own making
+            [*command, "--out", str(out), "--quiet"],
+            env={**_thread_limits(), **os.environ},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    logger.info("%s runs in process %d; its output goes to %s", stage, process.pid, log)
+    code = _follow(process, out, on_progress, poll_s)
+    if code != 0:
+        raise _failure(stage, code, log, start)
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """What a stage's folder tells about its progress; None where it tells nothing yet."""
+    try:
+        found = json.loads((folder / "progress.json").read_bytes())
+        metrics = {name: float(value) for name, value in found["metrics"].items() if value is not None}
+        return Progress(str(found["stage"]), int(found["step"]), int(found["total"]), metrics)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _await_free(out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / ".lock", timeout=LOCK_WAIT_S):
+            return
+    except Timeout as error:
+        raise ConfigError(
+            "another process is training in this folder", got=str(out), remedy="Wait until it has ended, or end it."
+        ) from error
+
+
+def _follow(
+    process: subprocess.Popen[bytes], out: Path, on_progress: Callable[[Progress], None] | None, poll_s: float
+) -> int:
+    told = None
+    try:
+        while True:
+            try:
+                code = process.wait(poll_s)
+            except subprocess.TimeoutExpired:
+                code = None
+            progress = read_progress(out)
+            if on_progress and progress and progress != told:
+                told = progress
+                on_progress(progress)
+            if code is not None:
+                return code
+    finally:
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _failure(stage: str, code: int, log: Path, start: int) -> RankloopError:
+    with log.open("rb") as file:
+        file.seek(start)
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    refusals = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
+    if code == _REFUSED and refusals:
+        return RankloopError(refusals[-1])
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    hint = " The system may have run out of memory." if code == -signal.SIGKILL else ""
+    tail = "\n".join(lines[-TAIL_LINES:])
+    return RankloopError(f"{stage} {how}", remedy=f"Its output is in {log}.{hint} It ends:\n{tail}")
+
+
+def _thread_limits() -> dict[str, str]:
+    """Leave a core to the server where there are more than two, and let idle threads sleep instead of spin."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = str(cores if cores <= 2 else cores - 1)
+    return {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def main() -> None:
+    """The child's own beginning: `python -m ml_backend.child PARENT_PID STAGE OPTIONS...`."""
+    parent = int(sys.argv[1])
+    _end_with(parent)
+    os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
+    sys.argv[1:] = sys.argv[2:]
+    runpy.run_module("training", run_name="__main__", alter_sys=True)
+
+
+def _end_with(parent: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends, which waits for it, or its process."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the kernel was asked
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

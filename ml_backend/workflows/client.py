@@ -1,0 +1,256 @@
+"""The side that asks for jobs and tells about them. Every question takes milliseconds; nothing is run here."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from dbos import DBOS, DBOSClient, DebouncerClient
+from dbos import error as dbos_error
+from filelock import FileLock
+from sqlalchemy.exc import SQLAlchemyError
+
+from ml_backend.child import read_progress
+from ml_backend.label_studio import LabelStudio
+from ml_backend.workflows import names
+from training.errors import JobsError, LabelStudioError
+
+if TYPE_CHECKING:
+    from ml_backend.settings import Settings
+
+SHORTEST_DEBOUNCE_S = 0.1
+PROPOSE_DEBOUNCE_S = 1.0
+PROPOSE_DEBOUNCE_MAX_S = 10.0
+LOOK_TIMEOUT_S = 1.0
+"""How long a look at Label Studio may take before a cycle is queued without one: somebody waits for the answer."""
+POLL_S = 0.5
+_STATES = {"PENDING": "running", "DELAYED": "queued", "ENQUEUED": "queued", "CANCELLED": "cancelled"}
+_TRAINING_STEPS = {"sft", "reward", "ppo"}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CycleJob:
+    """A training cycle: `state` is queued, running, promoted, rejected, failed or cancelled, `reason` says why.
+
+    While it runs, `step` is what it does; `done` of `total` where that is training. `created_at` in seconds since 1970.
+    """
+
+    job: str
+    project_id: int
+    state: str
+    step: str | None = None
+    done: int | None = None
+    total: int | None = None
+    reason: str = ""
+    created_at: float = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.state not in {"queued", "running"}
+
+
+class Jobs:
+    """Asks for training cycles and proposals. May be used from any thread; connects at first use.
+
+    Every method raises JobsError when the job queue can't be reached.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._connecting = threading.Lock()
+        self._connection: DBOSClient | None = None
+
+    def judgement_arrived(self, project_id: int) -> None:
+        """Annotations of a project changed: once it is quiet, count them, and train if there are enough."""
+        with self._asking() as client:
+            debouncer = DebouncerClient(
+                client,
+                names.options(names.CONSIDER_TRAINING, names.DECISIONS_QUEUE),  # type: ignore[arg-type]
+                debounce_timeout_sec=self._settings.debounce_max_s or None,
+            )
+            debouncer.debounce(str(project_id), max(self._settings.debounce_s, SHORTEST_DEBOUNCE_S), project_id)
+
+    def propose(self, project_id: int) -> None:
+        """Have the champion answer the project's open tasks that have no answers of it."""
+        with self._asking() as client:
+            debouncer = DebouncerClient(
+                client,
+                names.options(names.PROPOSE_MISSING, names.PROPOSALS_QUEUE),  # type: ignore[arg-type]
+                debounce_timeout_sec=PROPOSE_DEBOUNCE_MAX_S,
+            )
+            debouncer.debounce(str(project_id), PROPOSE_DEBOUNCE_S, project_id)
+
+    def start_training(self, project_id: int) -> dict[str, Any]:
+        """Queue a training cycle at once, unless the project has one already or has clearly too few judgements.
+
+        Returns:
+            `job` (its id, None where there is none), `status` (`queued`, `running` or `refused`) and `message`.
+        """
+        current = self._current(project_id)
+        if current is None:
+            refusal = self._too_few(project_id)
+            if refusal:
+                return {"job": None, "status": "refused", "message": refusal}
+            workflow_id = f"cycle-{project_id}-{secrets.token_hex(4)}"
+            with self._asking() as client:
+                try:
+                    client.enqueue(names.cycle_options(project_id, workflow_id), project_id, "asked")  # type: ignore[arg-type]
+                except dbos_error.DBOSQueueDeduplicatedError:  # somebody else was faster
+                    current = self._current(project_id)
+                else:
+                    message = f"Training cycle {workflow_id} is queued."
+                    return {"job": workflow_id, "status": "queued", "message": message}
+        if current is None:
+            return {"job": None, "status": "refused", "message": "A training cycle has just ended; try again."}
+        message = f"Training cycle {current.job} of project {project_id} is {current.state} already."
+        return {"job": current.job, "status": current.state, "message": message}
+
+    def cycles(self, limit: int = 20) -> list[CycleJob]:
+        """Training cycles of all projects, the latest first."""
+        with self._asking() as client:
+            found = client.list_workflows(name=names.TRAINING_CYCLE, sort_desc=True, limit=limit)
+            return [self._cycle(client, item) for item in found]
+
+    def status(self) -> dict[str, Any]:
+        """What is queued and running, and how the latest cycles ended, as JSON can hold it."""
+        cycles = self.cycles()
+        with self._asking() as client:
+            proposals = client.list_workflows(
+                name=names.PROPOSE_MISSING, status=list(names.UNFINISHED), load_input=True, load_output=False
+            )
+            projects = {_project_of(item) for item in proposals}
+        return {
+            "running": [asdict(cycle) for cycle in cycles if cycle.state == "running"],
+            "queued": [asdict(cycle) for cycle in cycles if cycle.state == "queued"],
+            "ended": [asdict(cycle) for cycle in cycles if cycle.ended],
+            "proposing_for_projects": sorted(projects),
+        }
+
+    def wait(
+        self,
+        job: str,
+        on_progress: Callable[[CycleJob], None] | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> CycleJob:
+        """Wait until a training cycle has ended.
+
+        Args:
+            job: its id.
+            on_progress: told whenever something changed.
+            timeout_s: how long to wait at most.
+
+        Returns:
+            The cycle as it is in the end, or when the time is up.
+
+        Raises:
+            JobsError: there is no such cycle.
+        """
+        until = time.monotonic() + timeout_s if timeout_s is not None else float("inf")
+        pause = threading.Event()
+        told = None
+        while True:
+            with self._asking() as client:
+                found = client.list_workflows(workflow_ids=[job], name=names.TRAINING_CYCLE)
+                if not found:
+                    raise JobsError("there is no such training cycle", got=job)
+                cycle = self._cycle(client, found[0])
+            if on_progress and cycle != told:
+                told = cycle
+                on_progress(cycle)
+            if cycle.ended or time.monotonic() >= until:
+                return cycle
+            pause.wait(POLL_S)
+
+    def close(self) -> None:
+        """Close the connection; the next question opens another."""
+        with self._connecting:
+            if self._connection is not None:
+                self._connection.destroy()
+                self._connection = None
+
+    def _current(self, project_id: int) -> CycleJob | None:
+        with self._asking() as client:
+            unfinished = client.list_workflows(name=names.TRAINING_CYCLE, status=list(names.UNFINISHED))
+            found = [item for item in unfinished if _project_of(item) == project_id]
+            return self._cycle(client, found[0]) if found else None
+
+    def _too_few(self, project_id: int) -> str | None:
+        """Why a cycle can't come to anything, where one quick look shows it. The cycle itself counts exactly."""
+        key = self._settings.label_studio_api_key
+        if key is None:
+            return None
+        needed = self._settings.cycle_config().gates.min_preferences
+        url = self._settings.label_studio_url
+        try:
+            with LabelStudio(url, key.get_secret_value(), timeout_s=LOOK_TIMEOUT_S) as label_studio:
+                project = label_studio.project(project_id)
+        except LabelStudioError as error:
+            if error.status == 404:
+                return str(error)
+            logger.warning("a cycle of project %d is queued without a look at Label Studio: %s", project_id, error)
+            return None
+        if project.labeled_tasks >= needed:
+            return None
+        return (
+            f"Project {project_id} has {project.labeled_tasks} labeled tasks; training needs at least {needed}. "
+            "Label some more first."
+        )
+
+    def _cycle(self, client: DBOSClient, item: Any) -> CycleJob:
+        project_id = _project_of(item)
+        created_at = (item.created_at or 0) / 1000
+        state = _STATES.get(item.status, "failed")
+        if item.status == "SUCCESS":
+            output = item.output or {}
+            return CycleJob(
+                item.workflow_id, project_id, output["status"], reason=output["reason"], created_at=created_at
+            )
+        if state != "running":
+            reason = "" if item.error is None else str(item.error)
+            return CycleJob(item.workflow_id, project_id, state, reason=reason, created_at=created_at)
+        step = client.get_event(item.workflow_id, names.STEP_EVENT, timeout_seconds=0)
+        folder = self._settings.home() / "cycles" / item.workflow_id / str(step)
+        progress = read_progress(folder) if step in _TRAINING_STEPS else None
+        done, total = (progress.step, progress.total) if progress else (None, None)
+        return CycleJob(item.workflow_id, project_id, state, step, done, total, created_at=created_at)
+
+    @contextmanager
+    def _asking(self) -> Iterator[DBOSClient]:
+        try:
+            yield self._connected()
+        except (SQLAlchemyError, dbos_error.DBOSException, OSError) as error:
+            raise JobsError(
+                f"the job queue can't be used: {type(error).__name__}",
+                remedy="Check RANKLOOP_DATABASE_URL and the data folder. " + str(error).partition("\n")[0][:200],
+            ) from error
+
+    def _connected(self) -> DBOSClient:
+        with self._connecting:
+            if self._connection is None:
+                make_tables(self._settings)
+                url = self._settings.jobs_database_url()
+                self._connection = DBOSClient(
+                    system_database_url=url, application_name=names.APPLICATION, retry_connection_errors=False
+                )
+            return self._connection
+
+
+def make_tables(settings: Settings) -> None:
+    """Make DBOS's tables, or bring them up to date: whoever comes first, server or worker, does it."""
+    logging.getLogger("dbos").setLevel(logging.WARNING)
+    with FileLock(settings.home() / "jobs.lock"):
+        DBOS.migrate(settings.jobs_database_url())
+
+
+def _project_of(item: Any) -> int:
+    return int(item.input["args"][0])

@@ -1,0 +1,51 @@
+"""What workflows are made of: steps that are recorded when they are done, and jobs that are queued once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from dbos import DBOS
+from dbos import error as dbos_error
+
+from ml_backend.workflows import names
+from training.errors import EdgeError, LabelStudioError
+
+ATTEMPTS = 6
+"""How often a step is tried while an outside system doesn't answer: half a minute in all."""
+
+Result = TypeVar("Result")
+
+
+def step(name: str, function: Callable[..., Result], *arguments: Any) -> Result:
+    """Run a step of the present workflow: recorded when done, tried again while an outside system doesn't answer."""
+    DBOS.set_event(names.STEP_EVENT, name)
+    options: Any = {"name": name, "retries_allowed": True, "max_attempts": ATTEMPTS, "should_retry": _may_pass}
+    try:
+        return DBOS.run_step(options, function, *arguments)
+    except dbos_error.DBOSMaxStepRetriesExceeded as error:
+        raise error.errors[-1] from error
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether a fault may be gone in a moment: an outside system that didn't answer, not one that refused."""
+    if isinstance(error, LabelStudioError):
+        return error.status is None or error.status >= 500 or error.status == 429
+    return isinstance(error, EdgeError) and error.__cause__ is not None
+
+
+def enqueue(workflow: str, queue: str, *arguments: Any, delay_s: float | None = None) -> None:
+    """Queue a workflow, from within another or from a launched worker."""
+    given: Any = names.options(workflow, queue, delay_s)
+    DBOS.enqueue_workflow_with_options(given, *arguments)
+
+
+def enqueue_cycle(project_id: int) -> str:
+    """Queue a cycle, unless the project has one already. Returns the id of the one there is."""
+    own = hashlib.blake2b(str(DBOS.workflow_id).encode(), digest_size=4).hexdigest()  # the same when repeated
+    given: Any = {
+        **names.cycle_options(project_id, f"cycle-{project_id}-{own}"),
+        "duplication_policy": "return-existing",
+    }
+    return DBOS.enqueue_workflow_with_options(given, project_id, "judgements").workflow_id

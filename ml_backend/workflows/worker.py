@@ -1,0 +1,269 @@
+"""The side that does the jobs. Killed at any moment, it goes on where it was when it is started again.
+
+Each step of a workflow is recorded when it is done, and is repeated when the process died within it; what the steps
+themselves do is in `cycle_steps` and `bulk_proposals`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from datetime import datetime
+from functools import partial
+from typing import Any, NoReturn
+
+from dbos import DBOS
+from dbos import error as dbos_error
+from filelock import FileLock, Timeout
+
+from ml_backend.bulk_proposals import BulkProposals
+from ml_backend.connection import open_label_studio
+from ml_backend.cycle_steps import CycleSteps, OpenLabelStudio, Plan
+from ml_backend.registry import Registry
+from ml_backend.settings import Settings
+from ml_backend.workflows import names
+from ml_backend.workflows.client import make_tables
+from ml_backend.workflows.durable import enqueue, enqueue_cycle, step
+from training.errors import ConfigError, LabelStudioError, RankloopError
+
+NICENESS = 5
+QUEUE_POLL_S = 0.5
+RECONSIDER_AFTER_S = 2.0
+"""How long after a cycle's end the judgements made meanwhile are counted; the cycle must be over by then."""
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """Does the jobs of one data folder.
+
+    Args:
+        settings: where things are.
+        registry, steps, proposals, open_connection: the parts that do the work, and Label Studio; made from the
+            settings where they aren't given.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry | None = None,
+        steps: CycleSteps | None = None,
+        proposals: BulkProposals | None = None,
+        open_connection: OpenLabelStudio | None = None,
+    ) -> None:
+        self._settings = settings
+        self._registry = registry or Registry(settings)
+        self._open = open_connection or partial(open_label_studio, settings)
+        self._steps = steps or CycleSteps(settings, self._registry, self._open)
+        self._proposals = proposals or BulkProposals(settings, self._registry, self._open)
+        self._lock = FileLock(settings.home() / "worker.lock", timeout=0)
+
+    def start(self) -> None:
+        """Take up unfinished work and wait for more, in threads.
+
+        Raises:
+            ConfigError: another worker works for this data folder, or the reconciliation's schedule can't be read.
+        """
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise ConfigError(
+                "another worker works for this data folder", got=str(self._settings.home()), remedy="End it first."
+            ) from error
+        try:
+            self._launch()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End all threads. Work that is under way stays unfinished, for the next start."""
+        DBOS.destroy(destroy_registry=True)
+        self._proposals.release()
+        self._lock.release()
+
+    def _launch(self) -> None:
+        make_tables(self._settings)
+        DBOS(
+            config={
+                "name": names.APPLICATION,
+                "system_database_url": self._settings.jobs_database_url(),
+                "application_version": names.APPLICATION_VERSION,
+                "executor_id": names.EXECUTOR,
+                "log_level": "WARNING",
+                "scheduler_polling_interval_sec": 1.0,
+            }
+        )
+        self._register()
+        DBOS.launch()
+        for queue in names.QUEUES:
+            DBOS.register_queue(
+                queue, global_concurrency=1, polling_interval_sec=QUEUE_POLL_S, on_conflict="always_update"
+            )
+        self._schedule()
+        enqueue(names.RECONCILE, names.DECISIONS_QUEUE, datetime.now().astimezone(), None)
+
+    def _register(self) -> None:
+        """Give DBOS the functions under the names by which they are asked for."""
+
+        def training_cycle(project_id: int, trigger: str) -> dict[str, Any]:
+            return self._training_cycle(project_id, trigger)
+
+        def consider_training(project_id: int) -> dict[str, Any]:
+            return self._consider_training(project_id)
+
+        def propose_missing(project_id: int) -> dict[str, Any]:
+            return self._propose_missing(project_id)
+
+        def reconcile(_at: datetime, _context: Any) -> None:
+            self._reconcile()
+
+        DBOS.workflow(name=names.TRAINING_CYCLE)(training_cycle)
+        DBOS.workflow(name=names.CONSIDER_TRAINING)(consider_training)
+        DBOS.workflow(name=names.PROPOSE_MISSING)(propose_missing)
+        self._reconciliation = DBOS.workflow(name=names.RECONCILE)(reconcile)
+
+    def _schedule(self) -> None:
+        cron = self._settings.reconcile_cron
+        try:
+            DBOS.apply_schedules(
+                [
+                    {
+                        "schedule_name": names.RECONCILE,
+                        "workflow_fn": self._reconciliation,
+                        "schedule": cron,
+                        "queue_name": names.DECISIONS_QUEUE,
+                    }
+                ]
+            )
+        except dbos_error.DBOSException as error:
+            raise ConfigError(
+                "RANKLOOP_RECONCILE_CRON can't be used", got=cron, expected="five cron fields such as */5 * * * *"
+            ) from error
+
+    def _training_cycle(self, project_id: int, trigger: str) -> dict[str, Any]:
+        """Learn from a project's judgements, and promote what is better; then see what came in meanwhile."""
+        workflow_id = str(DBOS.workflow_id)
+        plan = Plan(**step("begin", self._steps.begin, project_id, workflow_id, trigger))
+        try:
+            outcome = self._learn(plan)
+        except RankloopError as error:
+            outcome = step("finish", self._steps.finish, plan, "failed", str(error))
+        except Exception as error:
+            step("finish", self._steps.finish, plan, "failed", f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            enqueue(names.CONSIDER_TRAINING, names.DECISIONS_QUEUE, project_id, delay_s=RECONSIDER_AFTER_S)
+        if outcome["status"] == "promoted":
+            for project in step("connected projects", self._projects_or, project_id):
+                enqueue(names.PROPOSE_MISSING, names.PROPOSALS_QUEUE, project)
+        return outcome
+
+    def _learn(self, plan: Plan) -> dict[str, Any]:
+        steps = self._steps
+        step("snapshot", steps.snapshot, plan)
+        counts = step("preferences", steps.prepare, plan)
+        if counts["fault"]:
+            return step("finish", steps.finish, plan, "rejected", counts["fault"])
+        after_sft = step("sft", steps.sft, plan, counts["demonstrations"])
+        step("reward", steps.reward, plan)
+        gate = step("reward gate", steps.reward_gate, plan)
+        if not gate["passed"]:
+            return step("finish", steps.finish, plan, "rejected", gate["reason"])
+        step("ppo", partial(steps.ppo, plan, after_sft=after_sft))
+        gate = step("policy gate", steps.policy_gate, plan)
+        if not gate["passed"]:
+            return step("finish", steps.finish, plan, "rejected", gate["reason"])
+        version = step("register", steps.register, plan)
+        step("promote", steps.promote, version)
+        return step("finish", steps.finish, plan, "promoted", f"{version} is champion. {gate['reason']}")
+
+    def _consider_training(self, project_id: int) -> dict[str, Any]:
+        """Train if enough judgements are new. While a cycle runs it stays at that one, which asks again at its end."""
+        new = step("count new judgements", self._steps.count_new, project_id)
+        if new < self._settings.train_after:
+            return {"new": new, "cycle": None}
+        return {"new": new, "cycle": enqueue_cycle(project_id)}
+
+    def _propose_missing(self, project_id: int) -> dict[str, Any]:
+        """Propose until nothing is left to propose for. One that another waits behind leaves it to that one, which
+        sees all that this one would have seen.
+        """
+        waiting = DBOS.list_workflows(
+            name=names.PROPOSE_MISSING, status="ENQUEUED", queue_name=names.PROPOSALS_QUEUE, load_output=False
+        )
+        if any(item.input and item.input["args"][0] == project_id for item in waiting):
+            return {"stored": 0, "left": None}
+        stored = 0
+        try:
+            while True:
+                done = step("propose", self._proposals.some, project_id)
+                stored += done["stored"]
+                if not done["left"] or not done["stored"]:
+                    return {"version": done["version"], "stored": stored, "left": done["left"]}
+        finally:
+            self._proposals.release()
+
+    def _reconcile(self) -> None:
+        """Find what a lost webhook missed, in every project that this backend is connected to."""
+        if self._settings.label_studio_api_key is None:
+            logger.warning("LABEL_STUDIO_API_KEY is not set, so lost webhooks stay lost")
+            return
+        for project_id in step("connected projects", self._projects):
+            found = step("look", self._look, project_id)
+            if found["new"] >= self._settings.train_after:
+                enqueue_cycle(project_id)
+            if found["unproposed"]:
+                enqueue(names.PROPOSE_MISSING, names.PROPOSALS_QUEUE, project_id)
+
+    def _projects(self) -> list[int]:
+        """The projects that this backend is connected to."""
+        ours = self._settings.public_url()
+        with self._open() as label_studio:
+            return [
+                project.id
+                for project in label_studio.projects()
+                if any(backend.url.rstrip("/") == ours for backend in label_studio.backends(project.id))
+            ]
+
+    def _projects_or(self, project_id: int) -> list[int]:
+        """The same, with this one among them in any case."""
+        try:
+            return sorted({project_id, *self._projects()})
+        except LabelStudioError as error:
+            logger.warning("only project %d gets new proposals now: %s", project_id, error)
+            return [project_id]
+
+    def _look(self, project_id: int) -> dict[str, Any]:
+        """What waits in a project; one that can't be asked doesn't keep the others waiting."""
+        try:
+            new = self._steps.count_new(project_id)
+            champion = self._registry.champion() or self._registry.ensure_base()
+            with self._open() as label_studio:
+                unproposed = bool(label_studio.tasks_to_propose(project_id, champion.name))
+        except LabelStudioError as error:
+            logger.warning("project %d can't be looked at: %s", project_id, error)
+            return {"new": 0, "unproposed": False}
+        return {"new": new, "unproposed": unproposed}
+
+
+def run_worker(settings: Settings) -> NoReturn:
+    """Do jobs until told to end (SIGTERM, SIGINT); leaves by ending the process.
+
+    It ends at once, as if it were killed: training stops with it, and the next start goes on from its last checkpoint.
+
+    Raises:
+        ConfigError: another worker works for this data folder, or a setting can't be used.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
+    told = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told.set())
+    Worker(settings).start()
+    logger.info("the worker is ready; its data is in %s", settings.home())
+    told.wait()
+    logging.shutdown()
+    os._exit(0)

@@ -1,0 +1,123 @@
+"""Stand-ins for the parts a worker puts to work, so that its workflows can be tested without training anything."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from ml_backend.cycle_steps import Plan
+
+
+@dataclass(slots=True)
+class FakeSteps:
+    """Remembers which steps were done; `on` lets a step do something else than succeed."""
+
+    new_judgements: list[int] = field(default_factory=lambda: [0])
+    done: list[str] = field(default_factory=list)
+    on: dict[str, Callable[[], Any]] = field(default_factory=dict)
+
+    def _do(self, name: str, usual: Any = None) -> Any:
+        self.done.append(name)
+        return self.on[name]() if name in self.on else usual
+
+    def count_new(self, _project_id: int) -> int:
+        """The next of `new_judgements`; the last one stays."""
+        self.done.append("count")
+        return self.new_judgements.pop(0) if len(self.new_judgements) > 1 else self.new_judgements[0]
+
+    def begin(self, project_id: int, workflow_id: str, _trigger: str) -> dict[str, Any]:
+        """A plan without a registry."""
+        self._do("begin")
+        return Plan(project_id, workflow_id, "run-1", "rankloop-v1", "rankloop-v1").as_json()
+
+    def snapshot(self, _plan: Plan) -> dict[str, Any]:
+        """Thirty annotated tasks."""
+        return self._do("snapshot", {"tasks": 30, "snapshot_at": "2026-01-01T00:00:00+00:00"})
+
+    def prepare(self, _plan: Plan) -> dict[str, Any]:
+        """Enough of everything."""
+        return self._do("prepare", {"preferences": 30, "demonstrations": 0, "fault": None})
+
+    def sft(self, _plan: Plan, _demonstrations: int) -> bool:
+        """Nothing was rewritten."""
+        return self._do("sft", False)
+
+    def reward(self, _plan: Plan) -> None:
+        """Trained at once."""
+        self._do("reward")
+
+    def reward_gate(self, _plan: Plan) -> dict[str, Any]:
+        """Good enough."""
+        return self._do("reward gate", {"passed": True, "reason": "It orders most pairs rightly."})
+
+    def ppo(self, _plan: Plan, *, after_sft: bool) -> None:
+        """Trained at once."""
+        self._do("ppo after sft" if after_sft else "ppo")
+
+    def policy_gate(self, _plan: Plan) -> dict[str, Any]:
+        """Better."""
+        return self._do("policy gate", {"passed": True, "reason": "It wins."})
+
+    def register(self, _plan: Plan) -> str:
+        """Always the second version."""
+        return self._do("register", "rankloop-v2")
+
+    def promote(self, name: str) -> str:
+        """Done."""
+        return self._do("promote", name)
+
+    def finish(self, _plan: Plan, status: str, reason: str) -> dict[str, Any]:
+        """Done."""
+        self._do("finish")
+        return {"status": status, "reason": reason}
+
+
+@dataclass(slots=True)
+class FakeProposals:
+    """Remembers for which projects was proposed; `gate` holds the work up until it is set."""
+
+    asked: list[int] = field(default_factory=list)
+    gate: threading.Event | None = None
+    begun: threading.Event = field(default_factory=threading.Event)
+
+    def some(self, project_id: int) -> dict[str, Any]:
+        """Everything in one go."""
+        self.asked.append(project_id)
+        self.begun.set()
+        if self.gate is not None:
+            assert self.gate.wait(30)
+        return {"version": "rankloop-v1", "stored": 3, "left": 0}
+
+    def release(self) -> None:
+        """Nothing to let go of."""
+
+
+class FakeProjects:
+    """A Label Studio with projects, of which some are connected to us, and some have tasks without proposals."""
+
+    def __init__(self, backends: dict[int, str], unproposed: Sequence[int] = ()) -> None:
+        self._backends = backends
+        self._unproposed = unproposed
+        self.asked: Counter[str] = Counter()
+
+    def projects(self) -> list[Any]:
+        """All of them."""
+        self.asked["projects"] += 1
+        return [SimpleNamespace(id=number) for number in self._backends]
+
+    def backends(self, project_id: int) -> list[Any]:
+        """The one a project has."""
+        return [SimpleNamespace(url=self._backends[project_id])]
+
+    def tasks_to_propose(self, project_id: int, _version: str) -> list[dict[str, Any]]:
+        """One, where there is something to do."""
+        return [{"id": 1}] if project_id in self._unproposed else []
+
+    def open(self) -> Any:
+        """As a connection is opened."""
+        return nullcontext(self)
