@@ -82,6 +82,7 @@ def run_reward(options: Options, model: str, preferences: Path) -> RewardReport:
     with open_stage(options, "reward", inputs) as progress:
         if progress is None:
             return RewardReport.from_json(_read_report(options.out))
+        base = load_causal_lm(model, options.device)
         codec = TextCodec.load(model, config.text)
 
         def show(point: RewardPoint, total: int) -> None:
@@ -95,7 +96,7 @@ def run_reward(options: Options, model: str, preferences: Path) -> RewardReport:
             progress.row(dict(zip(names, (point.step, *metrics.values()), strict=True)))
 
         report = train_reward(
-            load_causal_lm(model, options.device),
+            base,
             codec,
             pairs,
             config.reward,
