@@ -22,7 +22,7 @@ def init_project(
     ] = None,
     prompt_field: Annotated[str, typer.Option(help="Column that holds the prompt.")] = "prompt",
     split: Annotated[str, typer.Option(help="Part of a dataset.")] = "train",
-    limit: Annotated[int | None, typer.Option(min=1, help="Import no more prompts than this.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Draw no more prompts than this, at random.")] = None,
     connect: Annotated[bool, typer.Option(help="Connect the running backend and secure its webhook.")] = True,
 ) -> None:
     """Make a project in Label Studio, connect the backend, and import prompts. Safe to repeat.

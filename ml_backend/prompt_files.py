@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import random
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from training.errors import DataError
 from training.records import Record, read_csv, read_json_lines, read_plain_lines
@@ -15,6 +15,9 @@ Row = dict[str, Any]
 """A task's data."""
 
 REFERENCE_FIELDS = ("reference", "label")
+_FILES = (".txt", ".csv", ".jsonl")
+
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,8 @@ class PromptSource:
         name: a .txt (one prompt a line), .jsonl or .csv file, or the name of a dataset.
         field: the column that holds the prompt.
         split: the part of a dataset.
-        limit: no more than this many.
+        limit: no more than this many, drawn at random: files are often sorted, and a part of each kind is wanted.
+            The same every time, and a larger limit draws the same ones and more.
     """
 
     name: str
@@ -49,28 +53,29 @@ def read_rows(source: PromptSource, prompt_key: str, other_keys: Iterable[str] =
         DataError: the source can't be read, or a row lacks something; names the file and line.
     """
     others = list(other_keys)
-    rows = [_row(record, source.field, prompt_key, others) for record in islice(_records(source), source.limit)]
+    records = _dataset(source) if _is_dataset(source) else list(_file_records(source))
+    rows = [_row(record, source.field, prompt_key, others) for record in _draw(records, source.limit)]
     if not rows:
         raise DataError(f"{source.name} holds no prompts", expected="at least one")
     return rows
 
 
-def _records(source: PromptSource) -> Iterator[Record]:
+def _is_dataset(source: PromptSource) -> bool:
     path = Path(source.name).expanduser()
-    readers: dict[str, Callable[[Path], Iterator[Record]]] = {
-        ".txt": lambda path: read_plain_lines(path, source.field),
-        ".csv": read_csv,
-        ".jsonl": read_json_lines,
-    }
-    reader = readers.get(path.suffix.lower())
-    if reader is not None:
-        return reader(path)
-    if path.is_file():
-        raise DataError(f"{path}: unknown kind of prompt file", got=path.suffix, expected=" or ".join(sorted(readers)))
-    return _dataset(source)
+    return path.suffix.lower() not in _FILES and not path.is_file()
 
 
-def _dataset(source: PromptSource) -> Iterator[Record]:
+def _file_records(source: PromptSource) -> Iterator[Record]:
+    path = Path(source.name).expanduser()
+    suffix = path.suffix.lower()
+    if suffix not in _FILES:
+        raise DataError(f"{path}: unknown kind of prompt file", got=suffix, expected=" or ".join(_FILES))
+    if suffix == ".txt":
+        return read_plain_lines(path, source.field)
+    return read_csv(path) if suffix == ".csv" else read_json_lines(path)
+
+
+def _dataset(source: PromptSource) -> list[Record]:
     import datasets  # half a second, and needed here only
 
     try:
@@ -81,8 +86,16 @@ def _dataset(source: PromptSource) -> Iterator[Record]:
             got=f"{type(error).__name__}: {error}",
             remedy="Name a .txt, .jsonl or .csv file that exists, or a dataset and its --split.",
         ) from error
-    for number, fields in enumerate(found, start=1):
-        yield Record(Path(source.name), number, fields)
+    chosen = _draw(range(len(found)), source.limit)
+    return [Record(Path(source.name), number + 1, found[number]) for number in chosen]
+
+
+def _draw(things: Sequence[Thing], limit: int | None) -> list[Thing]:
+    if limit is None or limit >= len(things):
+        return list(things)
+    order = list(range(len(things)))
+    random.Random(0).shuffle(order)  # noqa: S311  # a fair sample, not a secret
+    return [things[number] for number in order[:limit]]
 
 
 def _row(record: Record, field: str, prompt_key: str, other_keys: Iterable[str]) -> Row:

@@ -138,6 +138,18 @@ def test_prompts_are_read_from_every_kind_of_file(name: str, content: str, tmp_p
     assert len(read_rows(PromptSource(str(path), "question", limit=1), "prompt")) == 1
 
 
+def test_a_limit_draws_from_the_whole_file(tmp_path: Path) -> None:
+    """Files are often sorted, so a limit is no head of the file; a larger one draws the same prompts and more."""
+    path = tmp_path / "prompts.txt"
+    path.write_text("".join(f"question {n}\n" for n in range(100)), encoding="utf-8")
+    few, more = (
+        [row["prompt"] for row in read_rows(PromptSource(str(path), limit=limit), "prompt")] for limit in (20, 30)
+    )
+    assert few == more[:20]
+    assert len(set(more)) == 30
+    assert max(int(prompt.split()[1]) for prompt in few) > 50
+
+
 def test_prompts_keep_the_reference_and_what_the_config_shows(tmp_path: Path) -> None:
     """An answer to measure against is kept; a missing column that the config shows is named with its line."""
     path = tmp_path / "rows.jsonl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Self, TypeVar
 
@@ -53,6 +54,7 @@ class Session:
 
     def __init__(self, url: str, api_key: str, *, timeout_s: float = 30) -> None:
         self.url = url.rstrip("/")
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every request with its whole query
         if not api_key.strip():
             raise LabelStudioError("the key for Label Studio is empty", remedy=KEY_REMEDY)
         self._http = httpx.Client(timeout=timeout_s, follow_redirects=True)
