@@ -1,0 +1,18 @@
+"""A worker in a process of its own, on the settings named by the command line, to be killed by a test."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+
+from judged_project import JudgedProject
+
+from ml_backend.settings import load_settings
+from ml_backend.workflows import Worker
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    Worker(load_settings(**json.loads(sys.argv[1])), open_connection=JudgedProject(judged=50).open).start()
+    signal.pause()

@@ -1,0 +1,125 @@
+"""A Label Studio in memory with one project of live pairs that has been judged, for tests of training cycles."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ml_backend.labeling import live_prediction, parse_label_config
+
+LABEL_CONFIG = (Path(__file__).parent.parent / "label_config.xml").read_text(encoding="utf-8")
+_WORDS = ["Put", "it", "into", "hot", "boiling", "water", "for", "eight", "minutes", ".", "Leaves", "in"]
+
+
+@dataclass(slots=True)
+class JudgedProject:
+    """Project 7. Its one annotator prefers the shorter answer; every tenth task is skipped.
+
+    Attributes:
+        judged: how many of the tasks, from the first one on, have been judged by now.
+        stored: predictions that were stored.
+    """
+
+    size: int = 60
+    judged: int = 60
+    url: str = "http://localhost:9090"
+    stored: list[Mapping[str, Any]] = field(default_factory=list)
+    label_config: str = LABEL_CONFIG
+
+    def project(self, _project_id: int) -> Any:
+        """The project."""
+        return SimpleNamespace(id=7, label_config=self.label_config)
+
+    def projects(self) -> list[Any]:
+        """It is the only one."""
+        return [SimpleNamespace(id=7)]
+
+    def backends(self, _project_id: int) -> list[Any]:
+        """Its backend."""
+        return [SimpleNamespace(url=self.url)]
+
+    def tasks(self, _project_id: int) -> list[dict[str, Any]]:
+        """All tasks."""
+        return [{"id": number, "data": {"prompt": self._prompt(number)}} for number in range(1, self.size + 1)]
+
+    def export_tasks(self, _project_id: int) -> list[dict[str, Any]]:
+        """What was judged or skipped."""
+        return [{**task, "annotations": [self._annotation(task["id"])]} for task in self.tasks(7)[: self.judged]]
+
+    def count_judgements_since(self, _project_id: int, since: str | None) -> int:
+        """Judgements, not skips, after a moment."""
+        annotations = [task["annotations"][0] for task in self.export_tasks(7)]
+        return sum(not a["was_cancelled"] and (since is None or a["updated_at"] > since) for a in annotations)
+
+    def tasks_to_propose(self, _project_id: int, version: str) -> list[dict[str, Any]]:
+        """Open tasks without a prediction of this version."""
+        have = {item["task"] for item in self.stored if item["model_version"] == version}
+        return [task for task in self.tasks(7)[self.judged :] if task["id"] not in have]
+
+    def replace_predictions(self, _project_id: int, predictions: Sequence[Mapping[str, Any]]) -> int:
+        """Keep them."""
+        self.stored += predictions
+        return len(predictions)
+
+    def drop_stale_predictions(self, _project_id: int, _version: str) -> int:
+        """Nothing is ever stale."""
+        return 0
+
+    @contextmanager
+    def open(self) -> Iterator[Any]:
+        """As a connection is opened."""
+        yield self
+
+    def _prompt(self, number: int) -> str:
+        return f"What is tea number {number}?"
+
+    def _annotation(self, number: int) -> dict[str, Any]:
+        chance = random.Random(number)
+        lengths = chance.sample(range(2, 12), 2)
+        first, second = (" ".join(chance.choices(_WORDS, k=length)) for length in lengths)
+        shown = live_prediction(parse_label_config(LABEL_CONFIG), first, second, "rankloop-v1")
+        verdict = {
+            "type": "choices",
+            "from_name": "verdict",
+            "to_name": "prompt",
+            "value": {"choices": ["answer1" if lengths[0] < lengths[1] else "answer2"]},
+        }
+        moment = f"2026-01-01T00:{number // 60:02}:{number % 60:02}.000000+00:00"
+        return {
+            "id": number,
+            "completed_by": 1,
+            "was_cancelled": number % 10 == 0,
+            "result": [*shown["result"], verdict],
+            "created_at": moment,
+            "updated_at": moment,
+        }
+
+
+def tiny_training(folder: Path, **ppo: Any) -> Path:
+    """A file of training settings with which a cycle over a tiny model takes seconds. Gates let everything pass."""
+    from training.config import CycleConfig
+
+    config = CycleConfig.model_validate(
+        {
+            "text": {"max_prompt_tokens": 32, "max_answer_tokens": 32},
+            "reward": {"epochs": 2},
+            "ppo": {
+                "iterations": 2,
+                "prompts_per_iteration": 4,
+                "minibatch_size": 4,
+                "epochs": 1,
+                "checkpoint_every_iterations": 1,
+                "sampling": {"top_k": 0, "top_p": 1.0, "max_new_tokens": 8},
+                **ppo,
+            },
+            "gates": {"min_reward_accuracy": 0.0, "min_win_rate": 0.0, "max_kl_nats": 1000.0},
+        }
+    )
+    path = folder / "training.json"
+    config.save(path)
+    return path
