@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -10,6 +11,7 @@ import typer
 
 from ml_backend import project_commands, training_commands
 from ml_backend.command_options import ProjectOption, settings_from
+from ml_backend.processes import SHARED_CORES
 from training.errors import RankloopError
 
 EXIT_WRONG = 1
@@ -137,11 +139,15 @@ def demo(
 
     Examples: `rankloop demo`, `rankloop demo --rounds 3 --preference taste.py:shorter --report report.json`
     """
-    raise NotImplementedError((rounds, annotations, preference, report, keep_running))
+    from ml_backend.demo import DemoOptions, run_demo
+
+    raise typer.Exit(run_demo(DemoOptions(rounds, annotations, preference, report, keep_running)))
 
 
 def main() -> NoReturn:
     """Run the command line. An error is one line on stderr and exit code 2; only --debug shows a traceback."""
+    for variable, value in SHARED_CORES.items():  # before anything imports PyTorch, which reads them once
+        os.environ.setdefault(variable, value)
     try:
         app()
     except RankloopError as error:

@@ -106,17 +106,24 @@ class LabelStudioServer:
         Raises:
             LabelStudioError: it ended by itself, or doesn't answer in time; the end of its log is shown.
         """
-        children = self._children
-        if children is None:
-            raise LabelStudioError("Label Studio was not started")
         deadline = time.monotonic() + timeout_s
         with httpx.Client(timeout=5.0) as client:
             while not self._answers(client):
-                ended = children.wait(POLL_S)
-                if ended is not None:
-                    raise self._failure(f"Label Studio ended while starting, with exit code {ended[1]}")
+                self.check(POLL_S)
                 if time.monotonic() > deadline:
                     raise self._failure(f"Label Studio doesn't answer after {timeout_s:.0f} s")
+
+    def check(self, wait_s: float = 0.0) -> None:
+        """See to it that the server runs, watching it for `wait_s` seconds.
+
+        Raises:
+            LabelStudioError: it has ended by itself, or was never started.
+        """
+        if self._children is None:
+            raise LabelStudioError("Label Studio was not started")
+        ended = self._children.wait(wait_s)
+        if ended is not None:
+            raise self._failure(f"Label Studio ended by itself with exit code {ended[1]}")
 
     def stop(self) -> None:
         """End the server and all it started. Nothing happens when it isn't running."""

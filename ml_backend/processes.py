@@ -12,6 +12,10 @@ from pathlib import Path
 PORTS = range(20_000, 30_000)
 """Below what systems hand out to outgoing connections, so that a port which is free now is free a moment later."""
 
+SHARED_CORES = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
+"""Environment of processes that compute beside others: threads that wait for each other sleep. By default they spin,
+and with more such threads than cores everything becomes ten to fifty times slower."""
+
 # Linux tells a process of its parent's death if it asked for that; the question survives exec. The second look at the
 # parent's id is for a parent that died before the question was asked.
 _TETHER = """

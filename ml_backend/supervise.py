@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from ml_backend.processes import tethered
+from ml_backend.processes import SHARED_CORES, tethered
 
 GRACE_S = 20.0
 """How long a child may take to end before it is killed. A worker lets its training process write nothing more."""
@@ -29,12 +29,13 @@ class Children:
     what a child leaves behind can be ended with it.
 
     Args:
-        environment: variables set for the children on top of the parent's.
+        environment: variables set for the children on top of the parent's. Unless the parent says otherwise, they
+            share the machine's cores (see `SHARED_CORES`).
         logs: a folder for their output, one file each; None lets them write to the parent's.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None, logs: Path | None = None) -> None:
-        self._environment = {**os.environ, **(environment or {})}
+        self._environment = {**SHARED_CORES, **os.environ, **(environment or {})}
         self._logs = logs
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ended: queue.SimpleQueue[tuple[str, int] | None] = queue.SimpleQueue()

@@ -1,0 +1,172 @@
+"""The demo's annotator: opens tasks in Label Studio, decides with some noise, submits as the labeling page does."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from ml_backend.demo_taste import Taste
+from ml_backend.label_config import LabelConfig, parse_label_config
+from ml_backend.label_studio import LabelStudio, Project
+from training.errors import DataError
+from training.types import Verdict
+
+NOISE = 0.10
+"""Share of verdicts turned round."""
+EXTRA_TIES = 0.05
+"""Share of verdicts that become ties though there was a difference."""
+SKIPS = 0.05
+"""Share of tasks the annotator skips."""
+SUBMITTERS = 2
+
+_VERDICTS = {"1": Verdict.ANSWER1, "2": Verdict.ANSWER2, "tie": Verdict.TIE}
+_TURNED = {Verdict.ANSWER1: Verdict.ANSWER2, Verdict.ANSWER2: Verdict.ANSWER1}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedTask:
+    """A task as the labeling page shows it: the prompt, and a prediction that fills both answer cards."""
+
+    id: int
+    prompt: str
+    prediction_id: int
+    version: str
+    regions: tuple[Mapping[str, Any], ...]
+    answer1: str
+    answer2: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOfJudging:
+    """What the annotator did in one round."""
+
+    judgements: int
+    ties: int
+    skips: int
+    turned: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the annotator says of a task; no verdict is a skip. `turned`: noise has turned the verdict round."""
+
+    verdict: Verdict | None
+    turned: bool = False
+
+
+class SimulatedAnnotator:
+    """Someone with a taste, who errs now and then. The same seed, task and answers get the same decision.
+
+    Args:
+        taste: which answer is better, without noise.
+        seed: of the dice.
+    """
+
+    def __init__(self, taste: Taste, *, seed: int = 0) -> None:
+        self._taste = taste
+        self._seed = seed
+
+    def decide(self, task: OpenedTask) -> Decision:
+        """Look at both answers and make up one's mind."""
+        dice = random.Random(f"{self._seed} {task.id} {task.answer1} {task.answer2}")  # noqa: S311  # no secret
+        if dice.random() < SKIPS:
+            return Decision(None)
+        verdict = _VERDICTS[self._taste(task.prompt, task.answer1, task.answer2)]
+        if verdict is not Verdict.TIE and dice.random() < EXTRA_TIES:
+            return Decision(Verdict.TIE)
+        if dice.random() < NOISE:
+            return Decision(_TURNED.get(verdict) or dice.choice(list(_TURNED)), turned=True)
+        return Decision(verdict)
+
+
+def annotate_round(
+    label_studio: LabelStudio,
+    project: Project,
+    version: str,
+    annotator: SimulatedAnnotator,
+    judgements: int,
+    on_progress: Callable[[int, int], None],
+) -> RoundOfJudging:
+    """Judge open tasks that show answers of `version`, until `judgements` verdicts are in; skips come on top.
+
+    Raises:
+        DataError: too few open tasks show answers of that version.
+        LabelStudioError: Label Studio refuses an annotation.
+    """
+    config = parse_label_config(project.label_config)
+    opened = opened_tasks(label_studio.open_tasks(project.id, predictions=True), config, version)
+    plan = _plan(opened, annotator, judgements)
+    if sum(decision.verdict is not None for _, decision in plan) < judgements:
+        raise DataError(
+            f"{len(plan)} open tasks show answers of {version}", expected=f"enough for {judgements} judgements"
+        )
+
+    def submit(item: tuple[OpenedTask, Decision]) -> bool:
+        task, decision = item
+        if decision.verdict is None:
+            label_studio.skip(task.id, lead_time=3.0, parent_prediction=task.prediction_id)
+        else:
+            result = annotation_result(task, decision.verdict, config)
+            label_studio.annotate(task.id, result, lead_time=9.0, parent_prediction=task.prediction_id)
+        return decision.verdict is not None
+
+    done = 0
+    pool = ThreadPoolExecutor(SUBMITTERS, thread_name_prefix="annotator")
+    try:
+        for judged in pool.map(submit, plan):
+            done += judged
+            on_progress(done, judgements)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    verdicts = [decision.verdict for _, decision in plan]
+    return RoundOfJudging(
+        judgements=judgements,
+        ties=verdicts.count(Verdict.TIE),
+        skips=verdicts.count(None),
+        turned=sum(decision.turned for _, decision in plan),
+    )
+
+
+def opened_tasks(tasks: Iterable[Mapping[str, Any]], config: LabelConfig, version: str) -> Iterator[OpenedTask]:
+    """Those tasks that have a prediction of `version` with two answers; its newest is what the page shows."""
+    names = [field.name for field in config.answers]
+    for task in tasks:
+        prompt = config.prompt_of(task.get("data"))
+        for prediction in reversed(task.get("predictions") or []):
+            regions = [region for region in prediction["result"] or [] if region.get("from_name") in names]
+            texts = {region["from_name"]: "\n".join(region["value"]["text"]) for region in regions}
+            if prompt and prediction["model_version"] == version and len(texts) == len(names):
+                first, second = (texts[name] for name in names)
+                yield OpenedTask(task["id"], prompt, prediction["id"], version, tuple(regions), first, second)
+                break
+
+
+def annotation_result(task: OpenedTask, verdict: Verdict, config: LabelConfig) -> list[dict[str, Any]]:
+    """What the labeling page submits: both predicted answers as they were shown, and the choice that was made."""
+    stored = next(alias for alias, meaning in config.verdicts.items() if meaning is verdict)
+    choice = {
+        "id": f"verdict{task.id}",
+        "type": "choices",
+        "from_name": config.control,
+        "to_name": config.prompt.name,
+        "origin": "manual",
+        "value": {"choices": [stored]},
+    }
+    return [*({**region, "origin": "prediction"} for region in task.regions), choice]
+
+
+def _plan(
+    tasks: Iterable[OpenedTask], annotator: SimulatedAnnotator, judgements: int
+) -> Sequence[tuple[OpenedTask, Decision]]:
+    """Decisions on tasks in order, up to the given number of verdicts."""
+    plan: list[tuple[OpenedTask, Decision]] = []
+    for task in tasks:
+        if judgements == 0:
+            break
+        decision = annotator.decide(task)
+        plan.append((task, decision))
+        judgements -= decision.verdict is not None
+    return plan

@@ -1,0 +1,78 @@
+"""How much better a version's answers are, judged by the annotator's own taste, without noise, on held-out prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml_backend.demo_taste import Taste
+from ml_backend.settings import Settings
+
+ANSWERS_PER_PROMPT = 2
+_SEEDS_PER_SET = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class FreshAnswers:
+    """Answers sampled for the evaluation alone, prompt by prompt.
+
+    `answer_tokens` is their mean length, the end of text included.
+    """
+
+    texts: tuple[str, ...]
+    answer_tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Wins / (wins + losses), 0.5 where there are neither, and ties / all."""
+
+    preferred: float
+    tied: float
+
+
+def fresh_answers(version: str, folder: Path, settings: Settings, prompts: Sequence[str], *, draw: int) -> FreshAnswers:
+    """Sample answers of a version as the backend does for people.
+
+    Args:
+        version: its name.
+        folder: its artifacts.
+        settings: how answers are sampled.
+        prompts: N of them; `ANSWERS_PER_PROMPT` answers each.
+        draw: different draws are independent of each other.
+    """
+    from ml_backend.loaded_version import LoadedVersion
+
+    loaded = LoadedVersion.load(
+        version,
+        folder,
+        base=lambda: None,  # for scoring, which nobody asks for here
+        sampling=settings.sampling(),
+        text=settings.cycle_config().text,
+        device=settings.device,
+    )
+    ids = loaded.codec.encode_prompts(prompts)
+    first = draw * _SEEDS_PER_SET
+    seeds = range(first, first + len(ids) * ANSWERS_PER_PROMPT)
+    samples = loaded.sampler.sample(ids, loaded.sampling, seeds=seeds, answers_per_prompt=ANSWERS_PER_PROMPT)
+    answers = samples.answers()
+    texts = tuple(loaded.codec.decode_answer(tokens) for tokens in answers)
+    return FreshAnswers(texts, sum(len(tokens) for tokens in answers) / len(answers))
+
+
+def compare(prompts: Sequence[str], ours: FreshAnswers, theirs: FreshAnswers, taste: Taste) -> Shares:
+    """How often `ours` is preferred to `theirs`. Sides alternate, so that a taste for one side decides nothing."""
+    wins = losses = ties = 0
+    for index, (own, other) in enumerate(zip(ours.texts, theirs.texts, strict=True)):
+        prompt = prompts[index // ANSWERS_PER_PROMPT]
+        swapped = index % 2 == 1
+        choice = taste(prompt, other, own) if swapped else taste(prompt, own, other)
+        if choice == "tie":
+            ties += 1
+        elif (choice == "1") != swapped:
+            wins += 1
+        else:
+            losses += 1
+    decided = wins + losses
+    return Shares(wins / decided if decided else 0.5, ties / (decided + ties))

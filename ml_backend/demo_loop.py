@@ -1,0 +1,190 @@
+"""The demo's phases in order: project, judging, training, fresh proposals, again, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ml_backend.connection import BackendAddress
+from ml_backend.demo_annotator import SimulatedAnnotator, annotate_round
+from ml_backend.demo_evaluation import ANSWERS_PER_PROMPT, FreshAnswers, compare, fresh_answers
+from ml_backend.demo_report import DemoReport, base_figures, trained_figures
+from ml_backend.demo_screen import Phase, Screen
+from ml_backend.demo_stack import DemoStack
+from ml_backend.demo_taste import Taste
+from ml_backend.init_project import init_project
+from ml_backend.prompt_files import PromptSource
+from training.errors import RankloopError
+
+if TYPE_CHECKING:
+    from ml_backend.label_studio import LabelStudio, Project
+    from ml_backend.registry import Registry, Version
+    from ml_backend.workflows import CycleJob, Jobs
+
+PROPOSALS_TIMEOUT_S = 300.0
+CYCLE_TIMEOUT_S = 3600.0
+STEPS = {
+    "snapshot": "reading the annotations",
+    "preferences": "making preferences of them",
+    "sft": "imitating rewritten answers",
+    "reward": "training the reward model",
+    "reward gate": "judging the reward model",
+    "ppo": "training the policy with PPO",
+    "policy gate": "judging the policy",
+    "register": "registering the version",
+}
+"""What people read while a step of a training cycle runs; of others, its own name."""
+
+
+@dataclass(frozen=True, slots=True)
+class BeforeAndAfter:
+    """One held-out question, with an answer of the base and one of the last version."""
+
+    prompt: str
+    before: str
+    after: str
+
+
+class CycleFailedError(RankloopError):
+    """A training cycle broke."""
+
+
+class DemoLoop:
+    """Goes round the loop against running servers.
+
+    Args:
+        stack: the servers, up.
+        label_studio: a client of that Label Studio.
+        registry: of the versions that the stack makes.
+        jobs: tells of the stack's training cycles; none is ever asked for.
+        taste: what the annotator likes.
+        judgements: how many there are in a round.
+        screen: shows the phases.
+    """
+
+    def __init__(
+        self,
+        stack: DemoStack,
+        label_studio: LabelStudio,
+        registry: Registry,
+        jobs: Jobs,
+        taste: Taste,
+        judgements: int,
+        screen: Screen,
+    ) -> None:
+        self._stack = stack
+        self._label_studio = label_studio
+        self._registry = registry
+        self._jobs = jobs
+        self._taste = taste
+        self._annotator = SimulatedAnnotator(taste)
+        self._judgements = judgements
+        self._screen = screen
+        self._seen: set[str] = set()
+
+    def open_project(self, prompts: Path) -> Project:
+        """Create the project, connect the backend, import the prompts, and wait until all have proposals."""
+        with self._screen.phase("import", "Importing prompts, proposing answers") as phase:
+            address = BackendAddress.from_settings(self._stack.settings)
+            source = PromptSource(str(prompts))
+            ready = init_project(self._label_studio, address, title="rankloop demo", prompts=source)
+            phase.note("two answers each")
+            self._wait_for_proposals(ready.project, phase)
+        return ready.project
+
+    def go_round(self, number: int, project: Project) -> None:
+        """Judge what the champion proposes, wait for the cycle that the webhooks start, and for fresh proposals.
+
+        Raises:
+            CycleFailedError: the cycle broke. (One that a gate held back is no failure: its champion stays.)
+        """
+        with self._screen.phase(f"annotate_{number}", f"Round {number}: annotating in Label Studio") as phase:
+            version = self._champion().name
+            phase.note(f"answers of {version}")
+            done = annotate_round(self._label_studio, project, version, self._annotator, self._judgements, phase.at)
+            phase.note(f"{done.judgements} judgements ({done.ties} ties) and {done.skips} skips on {version}")
+        with self._screen.phase(f"train_{number}", f"Round {number}: training, started by the webhook") as phase:
+            cycle = self._wait_for_cycle(project, phase)
+            came_of_it = self._champion().name if cycle.state == "promoted" else cycle.reason
+            phase.note(f"{cycle.state}: {came_of_it}")
+        with self._screen.phase(f"refresh_{number}", f"Round {number}: proposals of the better version") as phase:
+            phase.note(f"from {self._champion().name}")
+            self._wait_for_proposals(project, phase)
+
+    def evaluate(self, held_out: Sequence[str], project: Project) -> tuple[DemoReport, BeforeAndAfter]:
+        """Measure every version with fresh answers to prompts that were never imported."""
+        with self._screen.phase("evaluate", "Comparing versions on held-out prompts") as phase:
+            versions = self._registry.versions()
+            base = self._answers(versions[0], held_out, draw=0)
+            again = self._answers(versions[0], held_out, draw=1)
+            rows = [base_figures(versions[0], base, compare(held_out, again, base, self._taste))]
+            last = base
+            for number, version in enumerate(versions[1:], start=2):
+                phase.at(number - 1, len(versions))
+                last = self._answers(version, held_out, draw=number)
+                rows.append(trained_figures(version, last, compare(held_out, last, base, self._taste)))
+            counts = self._label_studio.predictions_by_version(project.id)
+        shown = _telling_pair(held_out, base, last, self._taste)
+        return DemoReport(rows, counts, self._screen.seconds), shown
+
+    def _answers(self, version: Version, prompts: Sequence[str], *, draw: int) -> FreshAnswers:
+        return fresh_answers(version.name, self._registry.fetch(version), self._stack.settings, prompts, draw=draw)
+
+    def _champion(self) -> Version:
+        champion = self._registry.champion()
+        if champion is None:
+            raise RankloopError("no version is champion, though the backend has loaded one")
+        return champion
+
+    def _wait_for_proposals(self, project: Project, phase: Phase) -> None:
+        """Until every open task shows answers of the champion."""
+        version = self._champion().name
+
+        def done() -> bool:
+            total = len(self._label_studio.open_tasks(project.id))
+            left = len(self._label_studio.tasks_to_propose(project.id, version))
+            phase.at(total - left, total)
+            return left == 0
+
+        what = f"every open task has answers of {version}"
+        self._stack.wait_until(done, what, timeout_s=PROPOSALS_TIMEOUT_S)
+
+    def _wait_for_cycle(self, project: Project, phase: Phase) -> CycleJob:
+        """Until a cycle that wasn't there before has ended."""
+        ended: list[CycleJob] = []
+        phase.note("the webhook's job waits until it is quiet")
+
+        def done() -> bool:
+            for cycle in self._jobs.cycles():
+                if cycle.project_id == project.id and cycle.job not in self._seen:
+                    self._show(cycle, phase)
+                    if cycle.ended:
+                        ended.append(cycle)
+            return bool(ended)
+
+        self._stack.wait_until(done, "the training cycle has ended", timeout_s=CYCLE_TIMEOUT_S)
+        self._seen |= {cycle.job for cycle in ended}
+        if ended[0].state in {"failed", "cancelled"}:
+            raise CycleFailedError(f"{ended[0].job} {ended[0].state}", remedy=self._where(ended[0]))
+        return ended[0]
+
+    def _show(self, cycle: CycleJob, phase: Phase) -> None:
+        phase.note(STEPS.get(cycle.step or "", cycle.step or cycle.state))
+        if cycle.done is not None and cycle.total:
+            phase.at(cycle.done, cycle.total)
+
+    def _where(self, cycle: CycleJob) -> str:
+        folder = self._stack.settings.home() / "cycles" / cycle.job
+        named = ", ".join(str(path) for path in [*sorted(folder.glob("*.log")), self._stack.logs / "worker.log"])
+        return f"{cycle.reason.rstrip('.')}. See {named}"
+
+
+def _telling_pair(prompts: Sequence[str], before: FreshAnswers, after: FreshAnswers, taste: Taste) -> BeforeAndAfter:
+    """The first question on which the annotator prefers the new answer; the first of all where there is none."""
+    pairs = [
+        BeforeAndAfter(prompts[index // ANSWERS_PER_PROMPT], old, new)
+        for index, (old, new) in enumerate(zip(before.texts, after.texts, strict=True))
+    ]
+    return next((pair for pair in pairs if taste(pair.prompt, pair.before, pair.after) == "2"), pairs[0])

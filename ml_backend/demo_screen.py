@@ -1,0 +1,79 @@
+"""What the demo shows while it runs: one line per phase with a spinner, how far it is, and its seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from ml_backend.console import messages
+
+
+class Phase:
+    """A phase that runs: told how far it is, and what it is doing."""
+
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self._bar = bar
+        self._task = task
+
+    def at(self, done: int, total: int) -> None:
+        """How many are done, of how many."""
+        self._bar.update(self._task, completed=done, total=total)
+
+    def note(self, detail: str) -> None:
+        """What it is doing, or what came of it; stays on its line."""
+        self._bar.update(self._task, detail=detail)
+
+
+class Screen:
+    """Lines on stderr, one per phase. Where that is no terminal, each is printed once its phase is over.
+
+    Attributes:
+        seconds: how long each phase took that is over, by name, and `total` since the beginning.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {"total": 0.0}
+        self._began = time.monotonic()
+        self._console = messages()
+        self._bar = Progress(
+            SpinnerColumn(finished_text="[green]✓[/]"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[detail]}", markup=False),
+            TimeElapsedColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    @contextmanager
+    def phase(self, name: str, description: str) -> Iterator[Phase]:
+        """Show a phase while the block runs, and measure it.
+
+        Args:
+            name: under which its seconds are kept.
+            description: what people read.
+        """
+        task = self._bar.add_task(description, total=None, detail="")
+        started = time.monotonic()
+        yield Phase(self._bar, task)
+        now = time.monotonic()
+        self.seconds |= {name: now - started, "total": now - self._began}
+        shown = next(item for item in self._bar.tasks if item.id == task)
+        self._bar.update(task, total=shown.total or 1, completed=shown.total or 1)
+        if not self._console.is_terminal:
+            line = f"{description}: {self.seconds[name]:.0f} s  {shown.fields['detail']}".rstrip()
+            self._console.print(line, markup=False)

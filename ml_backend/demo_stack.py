@@ -1,0 +1,155 @@
+"""The demo's own Label Studio, server and worker, in a temporary folder: all start together, and all end together."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from ml_backend.label_studio_server import LabelStudioServer
+from ml_backend.processes import free_port, log_tail
+from ml_backend.settings import Settings, load_settings
+from ml_backend.supervise import Children, rankloop_command
+from training.errors import RankloopError
+
+POLL_S = 0.5
+START_TIMEOUT_S = 300.0
+
+
+class DemoStack:
+    """Three servers that nobody else uses, with data, ports and credentials of their own.
+
+    Start and stop it from the main thread: its processes end with the thread that started them.
+
+    Args:
+        folder: where everything goes; removed by `remove`.
+        options: settings by name, on top of the demo's own.
+
+    Attributes:
+        settings: what server and worker run with.
+        label_studio: the Label Studio server.
+        logs: a folder with one file per process.
+    """
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self.folder = folder
+        self.logs = folder / "logs"
+        self.logs.mkdir(parents=True)
+        self.label_studio = LabelStudioServer(folder / "label-studio")
+        self._options = options
+        self._backend: Children | None = None
+        self._settings: Settings | None = None
+        self._kept = False
+
+    @property
+    def settings(self) -> Settings:
+        """What server and worker run with; known once they are started."""
+        if self._settings is None:
+            raise RankloopError("the demo's servers were not started")
+        return self._settings
+
+    def start(self) -> None:
+        """Start all three and return at once."""
+        self.label_studio.start()
+        chosen = {**self._own_settings(), **self._options}
+        self._settings = load_settings(**chosen)
+        self._backend = Children(environment_of(chosen), logs=self.logs)
+        for name in ("serve", "worker"):
+            self._backend.start(name, rankloop_command(name))
+
+    def wait_until_up(self) -> None:
+        """Wait until Label Studio and the backend answer.
+
+        Raises:
+            RankloopError: one of them ended by itself, or takes too long; its log's end is shown.
+        """
+        self.label_studio.wait_until_up(START_TIMEOUT_S)
+        with httpx.Client(timeout=5.0) as client:
+            self.wait_until(lambda: self._backend_answers(client), "the ML backend answers")
+
+    def wait_until(self, done: Callable[[], bool], what: str, *, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Look again and again until something is so.
+
+        Raises:
+            RankloopError: a process ended meanwhile, or it takes longer than `timeout_s`.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            self.pause()
+            if time.monotonic() > deadline:
+                raise RankloopError(f"after {timeout_s:.0f} s it still isn't so that {what}", remedy=self._tails())
+
+    def pause(self, seconds: float = POLL_S) -> None:
+        """Let time pass.
+
+        Raises:
+            RankloopError: one of the processes has ended by itself.
+        """
+        self.label_studio.check()
+        ended = self._backend.wait(seconds) if self._backend else None
+        if ended is not None:
+            name, code = ended
+            raise RankloopError(f"rankloop {name} ended by itself with exit code {code}", remedy=self._tails())
+
+    def stop(self) -> None:
+        """End all processes. Doing it twice does no harm."""
+        if self._backend is not None:
+            self._backend.stop()
+            self._backend = None
+        self.label_studio.stop()
+
+    def keep(self) -> Path:
+        """Let `remove` do nothing from now on. Returns the folder."""
+        self._kept = True
+        return self.folder
+
+    def remove(self) -> None:
+        """Remove the folder with all data and logs."""
+        if not self._kept:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _own_settings(self) -> dict[str, Any]:
+        port = free_port()
+        return {
+            "data_dir": self.folder / "home",
+            "model_name": "rankloop",
+            "label_studio_url": self.label_studio.url,
+            "label_studio_api_key": self.label_studio.token,
+            "host": "127.0.0.1",
+            "port": port,
+            "backend_url": f"http://localhost:{port}",
+            "basic_auth_user": "label-studio",
+            "basic_auth_pass": secrets.token_urlsafe(16),
+            "webhook_secret": secrets.token_urlsafe(16),
+            "mlflow_tracking_uri": "",
+            "database_url": "",
+            "champion_poll_s": 1.0,
+            "debounce_s": 2.0,
+            "reconcile_cron": "* * * * *",
+        }
+
+    def _backend_answers(self, client: httpx.Client) -> bool:
+        user, password = self.settings.basic_auth_user, self.settings.basic_auth_pass
+        try:
+            auth = (user or "", password.get_secret_value() if password else "")
+            status = client.get(f"{self.settings.public_url()}/status", auth=auth)
+        except httpx.TransportError:
+            return False
+        return status.status_code == httpx.codes.OK and status.json()["loaded"] is not None
+
+    def _tails(self) -> str:
+        tails = [f"The end of {path}:\n{log_tail(path)}" for path in sorted(self.logs.glob("*.log"))]
+        return "\n".join(tails)
+
+
+def environment_of(chosen: Mapping[str, Any]) -> dict[str, str]:
+    """The variables that make `load_settings` of another process come to the same."""
+    aliased = {name for name, field in Settings.model_fields.items() if field.validation_alias is not None}
+    return {
+        name.upper() if name in aliased else f"RANKLOOP_{name.upper()}": str(value) for name, value in chosen.items()
+    }
