@@ -45,7 +45,8 @@ def main(
     train("ppo", *judge, "--prompts", preferences, "--out", out / "ppo", *settings)
 
     # What nobody has ranked yet is shown with the reward model's opinion, and its probability as the score.
-    tasks = [task for task in label_studio.tasks.list(project=project, fields="all") if not task.is_labeled]
+    listed = label_studio.tasks.list(project=project, fields="all")
+    tasks = [task for task in listed if not task.total_annotations and not task.cancelled_annotations]
     reward_model = RewardModel.load(out / "reward", load_causal_lm(model))
     codec = TextCodec.load(model)
     opinions = []
