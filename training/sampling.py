@@ -1,6 +1,7 @@
 """Sampling answers: for rollouts, for evaluation and for the pairs that people judge.
 
-A sequence depends on its prompt, its seed and the settings, never on what is sampled beside it.
+A sequence depends on its prompt, its seed and the settings, never on what is sampled beside it: only the rounding of
+matrix products does, which moves one answer in some hundreds where two tokens are all but equally near.
 
 Legend: N prompts, B answers, T tokens of the longest answer.
 """
