@@ -43,7 +43,7 @@ class SFTConfig(_Config):
     """Supervised (maximum likelihood) training on answers people wrote.
 
     `trainable_layers` None means the layers that PPO trains, so that the outcome can go on to PPO; `all` means every
-    layer and the embeddings. `learn_prompts` also trains on the prompts' own tokens, as a model made from scratch needs.
+    layer and the embeddings. `learn_prompts` also trains on the prompts' tokens, as a model made from scratch needs.
     `precision` auto computes in bfloat16 where the hardware does so natively, over float32 weights.
     """
 
