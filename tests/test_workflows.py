@@ -295,6 +295,23 @@ def test_reconciliation_finds_what_webhooks_missed(
     assert set(proposals.asked) == {7}
 
 
+def test_small_jobs_are_forgotten_after_a_while_and_cycles_never(
+    start: Any, asked: Jobs, steps: FakeSteps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tables don't grow with every webhook; what trained a version stays on record."""
+    monkeypatch.setattr(worker_module, "KEEP_ENDED_S", 0.0)
+    steps.new_judgements = [10, 0]
+    start(reconcile_cron="* * * * * *")
+    asked.judgement_arrived(7)
+
+    def considered() -> int:
+        with asked._asking() as client:
+            return len(client.list_workflows(name="consider_training", status="SUCCESS"))
+
+    _until(lambda: steps.done.count("count") == 2 and considered() == 0)
+    assert [cycle.state for cycle in asked.cycles()] == ["promoted"]
+
+
 def test_one_worker_per_data_folder(start: Any) -> None:
     """A second worker would take the first one's unfinished work for its own."""
     start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from dbos import DBOS
@@ -14,6 +15,7 @@ from training.errors import EdgeError, LabelStudioError
 
 ATTEMPTS = 6
 """How often a step is tried while an outside system doesn't answer: half a minute in all."""
+FORGET_LIMIT = 1000
 
 Result = TypeVar("Result")
 
@@ -26,6 +28,20 @@ def step(name: str, function: Callable[..., Result], *arguments: Any) -> Result:
         return DBOS.run_step(options, function, *arguments)
     except dbos_error.DBOSMaxStepRetriesExceeded as error:
         raise error.errors[-1] from error
+
+
+def forget_ended(older_than_s: float) -> int:
+    """Delete small jobs that ended longer ago than this, so that the tables don't grow for ever. Returns how many."""
+    before = datetime.now(UTC) - timedelta(seconds=older_than_s)
+    ended = DBOS.list_workflows(
+        name=[names.CONSIDER_TRAINING, names.PROPOSE_MISSING, names.RECONCILE],
+        completed_before=before.isoformat(),
+        limit=FORGET_LIMIT,
+        load_input=False,
+        load_output=False,
+    )
+    DBOS.delete_workflows([item.workflow_id for item in ended])
+    return len(ended)
 
 
 def _may_pass(error: BaseException) -> bool:

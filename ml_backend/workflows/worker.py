@@ -25,11 +25,13 @@ from ml_backend.registry import Registry
 from ml_backend.settings import Settings
 from ml_backend.workflows import names
 from ml_backend.workflows.client import make_tables
-from ml_backend.workflows.durable import enqueue, enqueue_cycle, step
+from ml_backend.workflows.durable import enqueue, enqueue_cycle, forget_ended, step
 from training.errors import ConfigError, LabelStudioError, RankloopError
 
 NICENESS = 5
 QUEUE_POLL_S = 0.5
+KEEP_ENDED_S = 7 * 24 * 3600.0
+"""How long small jobs are remembered after their end. Training cycles are remembered for good."""
 RECONSIDER_AFTER_S = 2.0
 """How long after a cycle's end the judgements made meanwhile are counted; the cycle must be over by then."""
 
@@ -208,6 +210,7 @@ class Worker:
 
     def _reconcile(self) -> None:
         """Find what a lost webhook missed, in every project that this backend is connected to."""
+        step("forget old jobs", forget_ended, KEEP_ENDED_S)
         if self._settings.label_studio_api_key is None:
             logger.warning("LABEL_STUDIO_API_KEY is not set, so lost webhooks stay lost")
             return
