@@ -82,7 +82,7 @@ def run_demo(options: DemoOptions) -> int:
         except KeyboardInterrupt:
             stack.stop()
             stack.remove()
-            _say("Interrupted: Label Studio, the server and the worker have ended, and their data is removed.")
+            _say("Interrupted. Label Studio, the server and the worker have ended, and their data is removed.")
             return INTERRUPTED
 
 

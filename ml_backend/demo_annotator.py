@@ -69,6 +69,10 @@ class SimulatedAnnotator:
         self._taste = taste
         self._seed = seed
 
+    def in_own_order(self, tasks: Sequence[OpenedTask]) -> list[OpenedTask]:
+        """The tasks shuffled: each round sees questions of every kind, however the prompt file is sorted."""
+        return random.Random(self._seed).sample(tasks, len(tasks))  # noqa: S311  # no secret
+
     def decide(self, task: OpenedTask) -> Decision:
         """Look at both answers and make up one's mind."""
         dice = random.Random(f"{self._seed} {task.id} {task.answer1} {task.answer2}")  # noqa: S311  # no secret
@@ -97,8 +101,8 @@ def annotate_round(
         LabelStudioError: Label Studio refuses an annotation.
     """
     config = parse_label_config(project.label_config)
-    opened = opened_tasks(label_studio.open_tasks(project.id, predictions=True), config, version)
-    plan = _plan(opened, annotator, judgements)
+    opened = list(opened_tasks(label_studio.open_tasks(project.id, predictions=True), config, version))
+    plan = _plan(annotator.in_own_order(opened), annotator, judgements)
     if sum(decision.verdict is not None for _, decision in plan) < judgements:
         raise DataError(
             f"{len(plan)} open tasks show answers of {version}", expected=f"enough for {judgements} judgements"

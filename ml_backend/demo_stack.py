@@ -19,6 +19,8 @@ from training.errors import RankloopError
 
 POLL_S = 0.5
 START_TIMEOUT_S = 300.0
+GRACE_S = 3.0
+"""How long server and worker may take to end: what they leave unfinished is thrown away with their data."""
 
 
 class DemoStack:
@@ -99,7 +101,7 @@ class DemoStack:
     def stop(self) -> None:
         """End all processes. Doing it twice does no harm."""
         if self._backend is not None:
-            self._backend.stop()
+            self._backend.stop(GRACE_S)
             self._backend = None
         self.label_studio.stop()
 

@@ -77,16 +77,21 @@ class Children:
         """Let `wait` return. May be called from a signal handler."""
         self._ended.put(None)
 
-    def stop(self) -> None:
-        """End all children, the last started first, and wait until they are gone."""
+    def stop(self, grace_s: float | None = None) -> None:
+        """End all children, the last started first, and wait until they are gone.
+
+        Args:
+            grace_s: how long each may take before it is killed; None is `GRACE_S`.
+        """
+        grace_s = GRACE_S if grace_s is None else grace_s
         for process in reversed(self._processes.values()):
             if process.poll() is None:
                 process.terminate()
         for name, process in reversed(self._processes.items()):
             try:
-                process.wait(GRACE_S)
+                process.wait(grace_s)
             except subprocess.TimeoutExpired:
-                logger.warning("%s (process %d) didn't end in %.0f s and is killed", name, process.pid, GRACE_S)
+                logger.warning("%s (process %d) didn't end in %.0f s and is killed", name, process.pid, grace_s)
                 process.kill()
                 process.wait()
             # what it started itself and left behind is in its group
