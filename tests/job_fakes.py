@@ -13,7 +13,7 @@ from typing import Any
 from ml_backend.cycle_steps import Plan
 
 
-@dataclass(slots=True)
+@dataclass
 class FakeSteps:
     """Remembers which steps were done; `on` lets a step do something else than succeed."""
 

@@ -295,6 +295,24 @@ def test_reconciliation_finds_what_webhooks_missed(
     assert set(proposals.asked) == {7}
 
 
+def test_a_small_job_that_fails_says_so_and_keeps_nobody_waiting(
+    start: Any, asked: Jobs, steps: FakeSteps, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What goes wrong while counting is logged in a sentence, and the next judgement is counted."""
+
+    def refuse(_project_id: int) -> int:
+        raise LabelStudioError("the key is wrong", status=401)
+
+    usual = steps.count_new
+    steps.count_new = refuse  # type: ignore[method-assign]
+    start()
+    asked.judgement_arrived(7)
+    _until(lambda: "consider_training(7,): the key is wrong." in caplog.text)
+    steps.count_new = usual  # type: ignore[method-assign]
+    asked.judgement_arrived(7)
+    _until(lambda: "count" in steps.done)
+
+
 def test_small_jobs_are_forgotten_after_a_while_and_cycles_never(
     start: Any, asked: Jobs, steps: FakeSteps, monkeypatch: pytest.MonkeyPatch
 ) -> None:

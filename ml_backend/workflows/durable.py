@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -11,13 +12,15 @@ from dbos import DBOS
 from dbos import error as dbos_error
 
 from ml_backend.workflows import names
-from training.errors import EdgeError, LabelStudioError
+from training.errors import EdgeError, LabelStudioError, RankloopError
 
 ATTEMPTS = 6
 """How often a step is tried while an outside system doesn't answer: half a minute in all."""
 FORGET_LIMIT = 1000
 
 Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
 
 
 def step(name: str, function: Callable[..., Result], *arguments: Any) -> Result:
@@ -44,11 +47,24 @@ def forget_ended(older_than_s: float) -> int:
     return len(ended)
 
 
+def in_words(workflow: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """Run a small workflow that is asked for again anyhow: what goes wrong in it is logged in a sentence."""
+    try:
+        return workflow(*arguments)
+    except RankloopError as error:
+        logger.warning("%s%s: %s", workflow.__name__.strip("_"), arguments or "", error)
+        return {"fault": str(error)}
+
+
 def _may_pass(error: BaseException) -> bool:
     """Whether a fault may be gone in a moment: an outside system that didn't answer, not one that refused."""
     if isinstance(error, LabelStudioError):
-        return error.status is None or error.status >= 500 or error.status == 429
-    return isinstance(error, EdgeError) and error.__cause__ is not None
+        passing = error.status is None or error.status >= 500 or error.status == 429
+    else:
+        passing = isinstance(error, EdgeError) and error.__cause__ is not None
+    if passing:
+        logger.info("trying again in a moment: %s", error)
+    return passing
 
 
 def enqueue(workflow: str, queue: str, *arguments: Any, delay_s: float | None = None) -> None:

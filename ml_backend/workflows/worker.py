@@ -25,7 +25,7 @@ from ml_backend.registry import Registry
 from ml_backend.settings import Settings
 from ml_backend.workflows import names
 from ml_backend.workflows.client import make_tables
-from ml_backend.workflows.durable import enqueue, enqueue_cycle, forget_ended, step
+from ml_backend.workflows.durable import enqueue, enqueue_cycle, forget_ended, in_words, step
 from training.errors import ConfigError, LabelStudioError, RankloopError
 
 NICENESS = 5
@@ -94,7 +94,7 @@ class Worker:
                 "system_database_url": self._settings.jobs_database_url(),
                 "application_version": names.APPLICATION_VERSION,
                 "executor_id": names.EXECUTOR,
-                "log_level": "WARNING",
+                "log_level": "ERROR",  # it warns of every repeated step with a traceback; `durable` does so in words
                 "scheduler_polling_interval_sec": 1.0,
             }
         )
@@ -114,13 +114,13 @@ class Worker:
             return self._training_cycle(project_id, trigger)
 
         def consider_training(project_id: int) -> dict[str, Any]:
-            return self._consider_training(project_id)
+            return in_words(self._consider_training, project_id)
 
         def propose_missing(project_id: int) -> dict[str, Any]:
-            return self._propose_missing(project_id)
+            return in_words(self._propose_missing, project_id)
 
         def reconcile(_at: datetime, _context: Any) -> None:
-            self._reconcile()
+            in_words(self._reconcile)
 
         DBOS.workflow(name=names.TRAINING_CYCLE)(training_cycle)
         DBOS.workflow(name=names.CONSIDER_TRAINING)(consider_training)
@@ -208,18 +208,19 @@ class Worker:
         finally:
             self._proposals.release()
 
-    def _reconcile(self) -> None:
+    def _reconcile(self) -> dict[str, Any]:
         """Find what a lost webhook missed, in every project that this backend is connected to."""
         step("forget old jobs", forget_ended, KEEP_ENDED_S)
         if self._settings.label_studio_api_key is None:
-            logger.warning("LABEL_STUDIO_API_KEY is not set, so lost webhooks stay lost")
-            return
-        for project_id in step("connected projects", self._projects):
+            raise ConfigError("LABEL_STUDIO_API_KEY is not set, so lost webhooks stay lost")
+        projects = step("connected projects", self._projects)
+        for project_id in projects:
             found = step("look", self._look, project_id)
             if found["new"] >= self._settings.train_after:
                 enqueue_cycle(project_id)
             if found["unproposed"]:
                 enqueue(names.PROPOSE_MISSING, names.PROPOSALS_QUEUE, project_id)
+        return {"projects": projects}
 
     def _projects(self) -> list[int]:
         """The projects that this backend is connected to."""
