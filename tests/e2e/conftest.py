@@ -1,20 +1,67 @@
-"""Fixtures of the tests against real servers."""
+"""Fixtures of the tests against real servers. Every process they start is ended by its id."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from training.config import CycleConfig
+
 if TYPE_CHECKING:
+    from ml_backend.demo_stack import DemoStack
     from ml_backend.label_studio_server import LabelStudioServer
 
 
 @pytest.fixture(scope="session")
-def label_studio_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudioServer]:
-    """A real Label Studio with a data folder of its own. Its first start takes half a minute, so all tests share it."""
+def label_studio_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of a Label Studio that was started once: making its tables takes it half a minute or more."""
     from ml_backend.label_studio_server import LabelStudioServer
 
-    with LabelStudioServer(tmp_path_factory.mktemp("label-studio")) as running:
+    folder = tmp_path_factory.mktemp("label-studio-template")
+    with LabelStudioServer(folder):
+        return folder
+
+
+@pytest.fixture(scope="session")
+def label_studio_server(
+    label_studio_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LabelStudioServer]:
+    """A real Label Studio with a data folder of its own, which all tests share."""
+    from ml_backend.label_studio_server import LabelStudioServer
+
+    folder = tmp_path_factory.mktemp("label-studio") / "data"
+    shutil.copytree(label_studio_template, folder)
+    with LabelStudioServer(folder) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def quick_training(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Training settings under which a cycle of the demo model takes seconds, and whose gates let everything pass."""
+    demo = CycleConfig.for_model("ml_backend/demo_data/model").model_dump()
+    demo["reward"] |= {"epochs": 2}
+    demo["ppo"] |= {"iterations": 3, "prompts_per_iteration": 8, "minibatch_size": 8, "epochs": 1}
+    demo["gates"] |= {"min_preferences": 5, "min_reward_accuracy": 0.0, "min_win_rate": 0.0}
+    path = tmp_path_factory.mktemp("training") / "quick.json"
+    CycleConfig.model_validate(demo).save(path)
+    return path
+
+
+@pytest.fixture
+def stack(label_studio_template: Path, quick_training: Path, tmp_path: Path) -> Iterator[DemoStack]:
+    """A Label Studio, a server and a worker of this test's own, which train in seconds after 30 judgements; up."""
+    from ml_backend.demo_stack import DemoStack
+
+    folder = tmp_path / "stack"
+    shutil.copytree(label_studio_template, folder / "label-studio")
+    running = DemoStack(folder, train_after=30, training_config=quick_training)
+    try:
+        running.start()
+        running.wait_until_up()
+        yield running
+    finally:
+        running.stop()

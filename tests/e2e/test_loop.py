@@ -1,0 +1,171 @@
+"""The whole loop once, for real; and that an interrupted demo leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psutil
+import pytest
+
+from ml_backend.demo_annotator import SimulatedAnnotator, annotate_round
+from ml_backend.demo_loop import DemoLoop
+from ml_backend.demo_screen import Screen
+from ml_backend.label_studio import LabelStudio
+from ml_backend.registry import Registry
+from ml_backend.workflows import Jobs
+from training.preferences import read_preferences
+
+if TYPE_CHECKING:
+    from ml_backend.demo_stack import DemoStack
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+PROMPTS = Path(__file__).parents[2] / "ml_backend" / "demo_data" / "prompts.txt"
+JUDGEMENTS = 30
+
+# `rankloop demo` in a folder that is known, with Label Studio's tables made already.
+DEMO = """
+import sys, tempfile
+from pathlib import Path
+import ml_backend.cli
+tempfile.mkdtemp = lambda **_: sys.argv[1]
+sys.argv = ["rankloop", "demo", "--annotations", "30"]
+ml_backend.cli.main()
+"""
+
+
+def _longer(_prompt: str, answer1: str, answer2: str) -> Any:
+    """A taste that hardly ever ties."""
+    if len(answer1) == len(answer2):
+        return "tie"
+    return "1" if len(answer1) > len(answer2) else "2"
+
+
+def test_judgements_become_a_version_whose_answers_reach_the_labeling_page(stack: DemoStack, tmp_path: Path) -> None:
+    """Webhook, cycle, promotion, fresh predictions: nothing is started by hand, and every judgement is used."""
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("\n".join(PROMPTS.read_text(encoding="utf-8").splitlines()[:80]), encoding="utf-8")
+    registry, jobs = Registry(stack.settings), Jobs(stack.settings)
+    with LabelStudio(stack.label_studio.url, stack.label_studio.token) as label_studio, Screen() as screen:
+        loop = DemoLoop(stack, label_studio, registry, jobs, _longer, JUDGEMENTS, screen)
+        project = loop.open_project(prompts)
+        assert label_studio.predictions_by_version(project.id) == {"rankloop-v1": 80}
+        assert [cycle.job for cycle in jobs.cycles()] == []
+
+        loop.go_round(1, project)
+
+        base, better = registry.versions()
+        assert (base.name, better.name, better.parent) == ("rankloop-v1", "rankloop-v2", "rankloop-v1")
+        champion = registry.champion()
+        assert champion is not None
+        assert champion.name == "rankloop-v2"
+        assert [(cycle.state, cycle.project_id) for cycle in jobs.cycles()] == [("promoted", project.id)]
+
+        judged = [
+            annotation
+            for task in label_studio.export_tasks(project.id)
+            for annotation in task["annotations"]
+            if not annotation["was_cancelled"]
+        ]
+        used = read_preferences(registry.fetch(better) / "preferences.jsonl")
+        assert len(judged) == JUDGEMENTS == better.metrics["judgements"] == sum(item.votes for item in used)
+        assert {item.source.chosen_version for item in used} == {"rankloop-v1"}
+        assert {i for item in used for i in item.source.annotation_ids} == {annotation["id"] for annotation in judged}
+
+        still_open = {task["id"] for task in label_studio.open_tasks(project.id)}
+        shown = [row for row in label_studio.predictions(project.id) if row["model_version"] == "rankloop-v2"]
+        assert {row["task"] for row in shown} == still_open
+        assert len(shown) == len(still_open) < 80 - JUDGEMENTS + 1
+        stack.wait_until(lambda: _loaded(stack) == "rankloop-v2", "the server answers with the new version")
+
+        annotate_round(label_studio, project, "rankloop-v2", SimulatedAnnotator(_longer), 3, lambda *_: None)
+        assert label_studio.count_judgements_since(project.id, None) == JUDGEMENTS + 3
+
+
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGINT, "starting"),
+        (signal.SIGTERM, "annotating"),
+        (signal.SIGINT, "training"),
+    ],
+)
+def test_an_interrupted_demo_leaves_nothing_behind(
+    number: signal.Signals, moment: str, label_studio_template: Path, tmp_path: Path
+) -> None:
+    """Whatever the demo was doing: no process, no folder, one line that says so."""
+    folder = tmp_path / "demo"
+    shutil.copytree(label_studio_template, folder / "label-studio")
+    log = tmp_path / "demo.log"
+    with log.open("wb") as output:
+        demo = subprocess.Popen([sys.executable, "-c", DEMO, str(folder)], stdout=output, stderr=output)
+    try:
+        _until(_MOMENTS[moment], demo, folder, log)
+        mine = psutil.Process(demo.pid).children(recursive=True)
+        assert len(mine) >= 3
+        demo.send_signal(number)
+        assert demo.wait(60) == 130
+    finally:
+        demo.kill()
+        demo.wait()
+    assert psutil.wait_procs(mine, timeout=5)[1] == []
+    assert _processes_of(folder) == {}
+    assert not folder.exists()
+    assert log.read_text().splitlines()[-1].startswith("Interrupted. ")
+
+
+def _loaded(stack: DemoStack) -> Any:
+    password = stack.settings.basic_auth_pass
+    assert password
+    auth = (stack.settings.basic_auth_user or "", password.get_secret_value())
+    return httpx.get(f"{stack.settings.public_url()}/status", auth=auth).json()["loaded"]
+
+
+def _processes_of(folder: Path) -> dict[int, str]:
+    """Process ids with their commands: all that have the folder's name in their command or their environment."""
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            command = " ".join(process.cmdline())
+            texts = [command, *process.environ().values()]
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+        if process.pid != os.getpid() and any(str(folder) in text for text in texts):
+            found[process.pid] = command
+    return found
+
+
+def _all_started(folder: Path, _log: Path) -> bool:
+    return len(_processes_of(folder)) >= 4
+
+
+def _annotating(_folder: Path, log: Path) -> bool:
+    return "Importing prompts" in log.read_text()
+
+
+def _training(folder: Path, _log: Path) -> bool:
+    return any("ml_backend.child" in command for command in _processes_of(folder).values())
+
+
+_MOMENTS: dict[str, Callable[[Path, Path], bool]] = {
+    "starting": _all_started,
+    "annotating": _annotating,
+    "training": _training,
+}
+
+
+def _until(so: Callable[[Path, Path], bool], demo: subprocess.Popen[bytes], folder: Path, log: Path) -> None:
+    deadline = time.monotonic() + 400
+    while not so(folder, log):
+        assert demo.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
