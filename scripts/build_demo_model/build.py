@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))  # the packages beside which this script stands, installed or not
 
-from demo_corpus import Example, ask, write_corpus  # noqa: E402 - needs the path above
-from demo_network import POSITIONS, new_network  # noqa: E402
+from demo_corpus import Example, ask, write_corpus, write_tips  # noqa: E402 - needs the path above
+from demo_network import POSITIONS, new_network, sharpen  # noqa: E402
 from demo_tokenizer import train_tokenizer  # noqa: E402
 
 from training.config import TRAINING_CONFIG_FILE  # noqa: E402
@@ -24,9 +26,9 @@ from training.preferences import split_of  # noqa: E402
 from training.types import Split  # noqa: E402
 
 PACKAGED_SETTINGS = ROOT / "ml_backend" / "demo_data" / "model" / TRAINING_CONFIG_FILE
-SFT_SETTINGS = Path(__file__).parent / "sft_settings.json"
 VALIDATION_EXAMPLES = 1000
 VOCABULARY = 3072
+TEMPERATURE = 0.85  # of the trained network, at which its words are whole and its answers still of every quality
 
 
 def build(
@@ -39,9 +41,9 @@ def build(
     """Rebuild the demo model.
 
     Writes a corpus of questions and answers of mixed quality (WORK/corpus.jsonl, with the quality of each answer),
-    learns a tokenizer from it, trains a small GPT-2 from scratch with `python -m training sft`, and lays model and
-    prompts into OUT as they stand in ml_backend/demo_data. Takes some ten minutes on two cores. A build that was
-    cut off goes on from its last checkpoint when it is started again with the same options.
+    learns a tokenizer from it, trains a small GPT-2 from scratch with `python -m training sft` in two lessons, and
+    lays model and prompts into OUT as they stand in ml_backend/demo_data. Takes some ten minutes on two cores. A build
+    that was cut off goes on from its last checkpoint when it is started again with the same options.
 
     To look at the texts:  python scripts/build_demo_model/build.py --out /tmp/demo --corpus-only
     """
@@ -52,48 +54,50 @@ def build(
     typer.echo(f"{len(corpus)} answers in {work / 'corpus.jsonl'}")
     if corpus_only:
         return
-    _prepare(corpus, seed, work)
-    _train(work)
-    _lay_out(work, out)
+    _prepare(corpus, seed, work / "untrained")
+    # Which tips belong to which question is learned several times faster from tips alone than from whole answers.
+    knowing_tips = _teach("tips", write_tips(), work / "untrained", work)
+    trained = _teach("answers", corpus, knowing_tips, work)
+    _lay_out(trained, out)
     typer.echo(f"model and prompts in {out}")
 
 
-def _prepare(corpus: list[Example], seed: int, work: Path) -> None:
-    """What training starts from: an untrained model with its tokenizer, and demonstrations.
+def _prepare(corpus: list[Example], seed: int, folder: Path) -> None:
+    """What training starts from: an untrained model with its tokenizer."""
+    tokenizer = train_tokenizer(
+        (f"{example.prompt}\n{example.answer}" for example in corpus), vocabulary=VOCABULARY, longest=POSITIONS
+    )
+    tokenizer.save_pretrained(folder)
+    new_network(tokenizer, seed).save_pretrained(folder)
+
+
+def _teach(lesson: str, examples: list[Example], model: Path, work: Path) -> Path:
+    """Train on examples with the settings in `sft_LESSON.json`; returns the folder of the trained model.
 
     Supervised training goes by the project's split of prompts: it learns from the first part, and picks its best
     weights by the second, for which a thousand answers are plenty.
     """
-    tokenizer = train_tokenizer(
-        (f"{example.prompt}\n{example.answer}" for example in corpus), vocabulary=VOCABULARY, longest=POSITIONS
-    )
-    tokenizer.save_pretrained(work / "untrained")
-    new_network(tokenizer, seed).save_pretrained(work / "untrained")
-    learned = [example for example in corpus if split_of(example.prompt) is Split.TRAIN]
-    checked = [example for example in corpus if split_of(example.prompt) is Split.SELECTION][:VALIDATION_EXAMPLES]
+    learned = [example for example in examples if split_of(example.prompt) is Split.TRAIN]
+    checked = [example for example in examples if split_of(example.prompt) is Split.SELECTION][:VALIDATION_EXAMPLES]
+    data, out = work / f"{lesson}.jsonl", work / lesson
     _write_lines(
-        work / "demonstrations.jsonl",
-        (json.dumps({"prompt": example.prompt, "answer": example.answer}) for example in learned + checked),
+        data, (json.dumps({"prompt": example.prompt, "answer": example.answer}) for example in learned + checked)
     )
-
-
-def _train(work: Path) -> None:
-    files = {
-        "--model": work / "untrained",
-        "--data": work / "demonstrations.jsonl",
-        "--out": work / "sft",
-        "--config": SFT_SETTINGS,
-    }
-    options = [str(part) for pair in files.items() for part in pair]
+    files = {"--model": model, "--data": data, "--out": out, "--config": HERE / f"sft_{lesson}.json"}
+    options = [str(part) for name, path in files.items() for part in (name, path.resolve())]
     command = [sys.executable, "-m", "training", "sft", "--from-scratch", *options]
     finished = subprocess.run(command, cwd=ROOT, check=False)  # noqa: S603 - our own program
     if finished.returncode:
         raise typer.Exit(finished.returncode)
+    return out / "policy"
 
 
-def _lay_out(work: Path, out: Path) -> None:
+def _lay_out(trained: Path, out: Path) -> None:
     """Model and prompts as the package has them. The cycle's settings are tuned by hand, and kept."""
-    shutil.copytree(work / "sft" / "policy", out / "model", dirs_exist_ok=True)
+    network = GPT2LMHeadModel.from_pretrained(trained)
+    sharpen(network, TEMPERATURE)
+    network.save_pretrained(out / "model")
+    PreTrainedTokenizerFast.from_pretrained(trained).save_pretrained(out / "model")
     if not (out / "model" / TRAINING_CONFIG_FILE).exists():
         shutil.copy(PACKAGED_SETTINGS, out / "model")
     questions = ask()

@@ -6,7 +6,7 @@ import hashlib
 import random
 from dataclasses import asdict, dataclass
 
-from demo_answers import Quality, write_answer
+from demo_answers import Quality, sentence, write_answer
 from demo_phrases import load_phrases
 
 from ml_backend.demo_data.topics import Topic, load_topics
@@ -82,6 +82,16 @@ def write_corpus(count: int, seed: int) -> list[Example]:
             examples.append(Example(question.text, answer, quality))
     rng.shuffle(examples)
     return examples
+
+
+def write_tips() -> list[Example]:
+    """Every seen question with each of its topic's tips and reasons alone: what belongs to which topic, in short."""
+    return [
+        Example(question.text, sentence(text), Quality.USEFUL)
+        for question in ask().seen
+        for tip in question.topic.tips
+        for text in (tip.action, tip.reason)
+    ]
 
 
 def _digest(text: str) -> bytes:
