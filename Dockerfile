@@ -13,13 +13,13 @@ RUN useradd --create-home --uid 10001 rankloop \
 WORKDIR /app
 
 # Dependencies change less often than code: they get a layer of their own. torch first and alone, see the Makefile.
-COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY constraints.txt pyproject.toml README.md LICENSE label_config.xml ./
 COPY ml_backend ml_backend
 COPY training training
 RUN pip install "$(grep '^torch==' constraints.txt)" \
     && pip install -c constraints.txt .
 
-USER rankloop
+USER 10001
 VOLUME /data
 EXPOSE 9090
 

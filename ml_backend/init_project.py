@@ -74,12 +74,12 @@ def init_project(
 
 
 def default_label_config() -> str:
-    """The live label config: `label_config.xml` of the folder one stands in, else of the project's source.
+    """The live label config: `label_config.xml` of the folder one stands in, else the one that comes with the package.
 
     Raises:
         ConfigError: there is none.
     """
-    for folder in (Path.cwd(), Path(__file__).parent.parent):
+    for folder in (Path.cwd(), Path(__file__).parent):
         path = folder / LABEL_CONFIG_FILE
         if path.is_file():
             return path.read_text(encoding="utf-8")
