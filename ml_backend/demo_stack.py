@@ -100,10 +100,11 @@ class DemoStack:
 
     def stop(self) -> None:
         """End all processes. Doing it twice does no harm."""
+        # Label Studio goes first: its idle connections would keep the server waiting.
+        self.label_studio.stop()
         if self._backend is not None:
             self._backend.stop(GRACE_S)
             self._backend = None
-        self.label_studio.stop()
 
     def keep(self) -> Path:
         """Let `remove` do nothing from now on. Returns the folder."""
