@@ -21,7 +21,7 @@ from training.reward_report import RewardPoint, RewardReport
 from training.text import TextCodec
 from training.types import Preference, Split
 
-CONFIG = RewardConfig(learning_rate=3e-3, epochs=4, patience_epochs=4)
+CONFIG = RewardConfig(learning_rate=3e-3, head_learning_rate=3e-3, epochs=4, patience_epochs=4)
 
 
 def _preferences(count: int, seed: int = 0) -> list[Preference]:
@@ -137,7 +137,7 @@ def test_it_stops_when_validation_no_longer_improves(tiny_model_dir: Path, codec
         item if draw.random() < 0.5 else Preference(item.prompt, item.rejected, item.chosen)
         for item in _preferences(80)
     ]
-    config = RewardConfig(learning_rate=5e-3, epochs=30, patience_epochs=2)
+    config = RewardConfig(learning_rate=5e-3, head_learning_rate=5e-3, epochs=30, patience_epochs=2)
     report = train_reward(base, codec, tossed, config, tmp_path)
     assert len(report.curve) == report.best_epoch + 2
     assert len(report.curve) < 30
@@ -146,7 +146,7 @@ def test_it_stops_when_validation_no_longer_improves(tiny_model_dir: Path, codec
 def test_it_starts_from_even_odds(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
     """The head starts at zero, so one tiny step leaves the loss at ln 2."""
     base = load_causal_lm(str(tiny_model_dir), "cpu")
-    config = RewardConfig(learning_rate=1e-9, epochs=1)
+    config = RewardConfig(learning_rate=1e-9, head_learning_rate=1e-9, epochs=1)
     report = train_reward(base, codec, _preferences(40), config, tmp_path)
     assert report.curve[0].train_loss == pytest.approx(math.log(2.0), abs=1e-4)
     assert torch.isfinite(torch.tensor(report.score_std))

@@ -38,13 +38,16 @@ def test_the_score_is_the_same_alone_padded_left_and_padded_right() -> None:
     torch.testing.assert_close(model.score(*pad_left(SEQUENCES, PAD)), alone, rtol=0, atol=1e-5)
 
 
-def test_the_score_is_read_at_the_last_real_token() -> None:
-    """It is the head on the top layers' output at the end-of-text token, and at no other place."""
+def test_the_score_is_read_at_the_end_of_the_sequence() -> None:
+    """It is the head on the end of text and the token before, of the top layers and of the trunk, and nothing else."""
     model = _trained(tiny_gpt2())
     ids, mask = pad_right(SEQUENCES, PAD)
     context = model.base.context(mask)
-    hidden = model.top(model.trunk(ids, context), context)
-    by_hand = torch.stack([model.head(hidden[0, 3]), model.head(hidden[1, 6]), model.head(hidden[2, 1])]).squeeze(-1)
+    trunk = model.trunk(ids, context)
+    hidden, plain = model.top(trunk, context), torch.nn.LayerNorm(32, elementwise_affine=False)(trunk)
+    ends = [(0, 3), (1, 6), (2, 1)]
+    read = [torch.cat([part[row, end - back] for part in (hidden, plain) for back in (0, 1)]) for row, end in ends]
+    by_hand = model.head(torch.stack(read)).squeeze(-1)
     torch.testing.assert_close(model.score(ids, mask), by_hand, rtol=0, atol=1e-6)
 
 

@@ -61,16 +61,21 @@ class SFTConfig(_Config):
 
 
 class RewardConfig(_Config):
-    """The reward model: base layers, the first `frozen_share` of them frozen, a score head at the last real token."""
+    """The reward model: base layers, the first `frozen_share` of them frozen, a score head at the last real token.
+
+    The head starts from nothing and learns faster than the layers, which start from the base's and soon overfit.
+    `label_smoothing` is how often a vote is taken to be a slip.
+    """
 
     seed: int = 0
     learning_rate: LearningRate = 1e-4
-    epochs: Positive = 8
+    head_learning_rate: LearningRate = 1e-3
+    epochs: Positive = 6
     batch_pairs: Positive = 16
     frozen_share: Share = 0.7
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     warmup_share: Share = 0.1
-    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.1
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     patience_epochs: Positive = 3
 

@@ -103,7 +103,7 @@ def train_reward(
             got=f"{len(train)} training pairs, all ties",
             remedy="Judge more prompts.",
         )
-    run = _Run(model, torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay))
+    run = _Run(model, _optimizer(model, config))
     digest = _digest(model, codec.config, preferences, config)
     checkpoints = Checkpoints(out / "checkpoints", digest)
     if found := checkpoints.latest():
@@ -139,6 +139,17 @@ def check_preferences(preferences: Sequence[Preference], min_preferences: int) -
         )
 
 
+def _learning_rates(config: RewardConfig) -> tuple[float, float]:
+    """Of the layers, and of the head."""
+    return config.learning_rate, config.head_learning_rate
+
+
+def _optimizer(model: RewardModel, config: RewardConfig) -> torch.optim.Optimizer:
+    parts = zip((model.top, model.head), _learning_rates(config), strict=True)
+    groups = [{"params": list(part.parameters()), "lr": rate} for part, rate in parts]
+    return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+
+
 def _digest(model: RewardModel, text: TextConfig, preferences: Sequence[Preference], config: RewardConfig) -> str:
     parts = model.base.trunk_digest(model.base.n_layers), dataset_digest(preferences)
     return run_digest("reward", *parts, text.model_dump_json(), config.model_dump_json())
@@ -156,8 +167,9 @@ def _train_epoch(run: _Run, train: PairFeatures, config: RewardConfig, epoch: in
     loss_sum = 0.0
     for start in range(0, len(order), config.batch_pairs):
         rows = order[start : start + config.batch_pairs]
-        for group in run.optimizer.param_groups:
-            group["lr"] = config.learning_rate * warmup_then_cosine(step, total_steps, config.warmup_share)
+        factor = warmup_then_cosine(step, total_steps, config.warmup_share)
+        for group, rate in zip(run.optimizer.param_groups, _learning_rates(config), strict=True):
+            group["lr"] = rate * factor
         chosen, rejected = train.scores(run.model, rows)
         p_chosen = train.p_chosen[rows].to(chosen.device)
         loss = bradley_terry_loss(chosen, rejected, p_chosen, label_smoothing=config.label_smoothing)

@@ -1,4 +1,9 @@
-"""The reward model: the base's lower layers, top layers of its own, and a score read at the last real token.
+"""The reward model: the base's lower layers, top layers of its own, and a score read where the sequence ends.
+
+The head reads the last real token, which is the end of text, and the one before it, the answer's last word; of each it
+reads the top layers' output and the frozen trunk's. From few pairs this teaches more than the top layers' output at the
+end of text alone: a small model's end of text has seldom learned to sum up what it ends, while its last word knows what
+was said, and the trunk's own activations still hold position and sentence count in a plain form.
 
 Legend: B batch, T tokens, H hidden size.
 """
@@ -11,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -62,7 +68,7 @@ class RewardModel(nn.Module):
         self._base = backbone_of(base)
         self.depth = self._base.n_layers - own_layers
         self.top = self._base.copy_of_top(self.depth).requires_grad_()
-        self.head = nn.Linear(self._base.hidden_size, 1, device=self._base.device)
+        self.head = nn.Linear(4 * self._base.hidden_size, 1, device=self._base.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.score_mean = 0.0
@@ -84,10 +90,18 @@ class RewardModel(nn.Module):
         return self._base.activations(ids, context, [self.depth])[self.depth]
 
     def forward(self, trunk: Tensor, context: BlockContext, last: Tensor) -> Tensor:
-        """Scores (B,) from trunk activations (B, T, H), read at token `last` (B,) long of each row."""
+        """Scores (B,) from trunk activations (B, T, H), read at each row's `last` (B,) token and the one before."""
         hidden = self.top(trunk, context)
         rows = torch.arange(hidden.shape[0], device=hidden.device)
-        return self.head(hidden[rows, last]).squeeze(-1)  # type: ignore[no-any-return]
+        before = (last - 1).clamp(min=0)
+        size = trunk.shape[-1:]
+        features = [
+            hidden[rows, last],
+            hidden[rows, before],
+            F.layer_norm(trunk[rows, last], size),
+            F.layer_norm(trunk[rows, before], size),
+        ]
+        return self.head(torch.cat(features, dim=-1)).squeeze(-1)  # type: ignore[no-any-return]
 
     def score(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Scores (B,) of whole sequences: ids (B, T) long, mask (B, T) bool, padded on either side. No gradient."""
