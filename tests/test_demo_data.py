@@ -12,7 +12,7 @@ import pytest
 import torch
 from demo_answers import MAX_WORDS, MIN_WORDS, Quality
 from demo_corpus import Example, ask, write_corpus
-from demo_network import POSITIONS, new_network
+from demo_network import POSITIONS, new_network, sharpen
 from demo_tokenizer import END_OF_TEXT, PAD, train_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
@@ -138,6 +138,17 @@ def test_a_new_network_knows_its_special_tokens(corpus: list[Example]) -> None:
         assert settings.eos_token_id == settings.bos_token_id == tokenizer.eos_token_id
         assert settings.pad_token_id == tokenizer.pad_token_id
     assert torch.equal(network.transformer.wte.weight, same.transformer.wte.weight)
+
+
+def test_sharpening_is_a_temperature(corpus: list[Example]) -> None:
+    """After sharpening by 0.5 the logits are exactly twice what they were."""
+    tokenizer = train_tokenizer((example.answer for example in corpus[:200]), vocabulary=300, longest=POSITIONS)
+    network = new_network(tokenizer, 3).eval()
+    ids = torch.tensor([[5, 17, 42]])
+    with torch.no_grad():
+        before = network(ids).logits
+        sharpen(network, 0.5)
+        assert torch.allclose(network(ids).logits, 2 * before, atol=1e-5)
 
 
 def test_the_packaged_model_loads_offline_and_is_small() -> None:
