@@ -112,11 +112,13 @@ def test_packaged_prompts_are_those_of_the_build() -> None:
 
 
 def test_labeled_prompts_fall_into_every_split() -> None:
-    """The frozen split leaves prompts enough to select and to test with."""
-    counts = Counter(split_of(prompt) for prompt in _lines(DEMO_DATA / "prompts.txt"))
+    """The frozen split leaves prompts enough to select and to test with, also among the first hundred labeled."""
+    prompts = _lines(DEMO_DATA / "prompts.txt")
+    counts = Counter(split_of(prompt) for prompt in prompts)
     assert counts[Split.TRAIN] > 200
     assert counts[Split.SELECTION] > 40
     assert counts[Split.TEST] > 40
+    assert min(Counter(split_of(prompt) for prompt in prompts[:100]).values()) >= 5
 
 
 def test_a_tokenizer_is_reversible_and_survives_saving(tmp_path: Path, corpus: list[Example]) -> None:

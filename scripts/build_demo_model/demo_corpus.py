@@ -63,7 +63,11 @@ def ask() -> Questions:
         held_out += questions[:HELD_OUT_PER_TOPIC]
         seen += questions[HELD_OUT_PER_TOPIC:]
         labeling += questions[HELD_OUT_PER_TOPIC : HELD_OUT_PER_TOPIC + LABELING_PER_TOPIC]
-    return Questions(*(tuple(sorted(part, key=lambda q: _digest(q.text))) for part in (seen, labeling, held_out)))
+    # People label in the order of the file, so it is mixed by another hash than that of the split: otherwise all that
+    # is trained on would come first, and a first round would have nothing to check a reward model with.
+    labeling.sort(key=lambda q: _digest(f"mixed {q.text}"))
+    seen, held_out = (sorted(part, key=lambda q: _digest(q.text)) for part in (seen, held_out))
+    return Questions(tuple(seen), tuple(labeling), tuple(held_out))
 
 
 def write_corpus(count: int, seed: int) -> list[Example]:
