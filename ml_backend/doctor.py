@@ -150,9 +150,7 @@ def _jobs(settings: Settings) -> Iterator[Finding]:
     latest = f"the latest training cycle is {cycles[0].state}" if cycles else "there was no training cycle yet"
     yield ok("jobs", f"the job queue answers; {latest}")
     if cycles and cycles[0].state == "failed":
-        yield look(
-            "jobs", f"{cycles[0].job} failed: {cycles[0].reason}", "Its logs are in the data folder."
-        )
+        yield look("jobs", f"{cycles[0].job} failed: {cycles[0].reason}", "Its logs are in the data folder.")
     try:
         with FileLock(settings.home() / WORKER_LOCK, timeout=0):
             pass
