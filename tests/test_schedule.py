@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from training.precision import autocast
-from training.schedule import warmup_then_cosine
+from training.schedule import warmup_then_cosine, warmup_then_line
 
 
 def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine() -> None:
@@ -35,3 +35,11 @@ def test_precision_is_what_was_asked_for() -> None:
     with autocast(device, "auto"):
         native = bool(torch.cpu._is_avx512_bf16_supported())
         assert (a @ a).dtype == (torch.bfloat16 if native else torch.float32)
+
+
+def test_warmup_then_line() -> None:
+    """With 2 of 10 steps of warm-up: a third, two thirds (each less the line's fall), then the line itself."""
+    factors = [warmup_then_line(step, 10, 0.2) for step in range(10)]
+    assert factors[:3] == pytest.approx([1 / 3, 2 / 3 * 0.9, 0.8])
+    assert factors[3:] == pytest.approx([0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
+    assert warmup_then_line(0, 1, 0.0) == 1.0

@@ -95,6 +95,7 @@ class PPOConfig(_Config):
     minibatch_size: Positive = 16
     epochs: Positive = 4
     learning_rate: LearningRate = 1.5e-5
+    warmup_share: Share = 0.05
     trainable_layers: Positive | None = None
     kl_coefficient: Annotated[float, Field(ge=0.0)] = 0.05
     adaptive_kl: bool = True

@@ -34,6 +34,7 @@ from training.preferences import split_of
 from training.reward_model import RewardModel, spread
 from training.rollout import Rollout, respond, score_samples
 from training.sampling import Sampler
+from training.schedule import warmup_then_line
 from training.text import TextCodec
 from training.types import PromptRecord, Split
 
@@ -74,7 +75,7 @@ class _Trainer:
         self._check(kl_nats, rewards)
         targets = targets_of(rollout, rewards, config, run.kl_coefficient)
         for group in run.optimizer.param_groups:
-            group["lr"] = config.learning_rate * (1 - run.iteration / config.iterations)
+            group["lr"] = config.learning_rate * warmup_then_line(run.iteration, config.iterations, config.warmup_share)
         seed = seed_of(config.seed, "minibatches", run.iteration)
         stats = update(run.policy, run.optimizer, rollout, targets, config, seed)
         point = self._point(rollout, rewards, kl_nats, targets.returns, stats)
