@@ -39,9 +39,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
 
     def load_config(self) -> None:
         """Tell gunicorn what to be."""
-        host = self._settings.host
+        host = self._settings.host.strip("[]")
         options: dict[str, Any] = {
-            "bind": f"[{host}]:{self._settings.port}" if ":" in host.strip("[]") else f"{host}:{self._settings.port}",
+            "bind": f"[{host}]:{self._settings.port}" if ":" in host else f"{host}:{self._settings.port}",
             "workers": 1,
             "worker_class": "gthread",
             "threads": THREADS,

@@ -160,7 +160,7 @@ def test_predict_for_interactive_labeling(client: FlaskClient) -> None:
 
 def test_many_tasks_come_at_once(make_client: MakeClient, jobs: FakeJobs) -> None:
     """Retrieve Predictions sends all tasks at once: what fits into the time is answered, the rest comes later."""
-    answer = make_client(predict_deadline_s=3.0).post("/predict", json=_predict(*(_task(n) for n in range(5000))))
+    answer = make_client(predict_deadline_s=6.0).post("/predict", json=_predict(*(_task(n) for n in range(5000))))
     results = answer.json["results"]
     assert len(results) == 5000
     pending = {"result": [], "score": 0.0, "model_version": "rankloop-v1-pending"}
