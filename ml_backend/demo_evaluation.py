@@ -42,8 +42,11 @@ def fresh_answers(version: str, folder: Path, settings: Settings, prompts: Seque
         prompts: N of them; `ANSWERS_PER_PROMPT` answers each.
         draw: different draws are independent of each other.
     """
+    from transformers.utils import logging as transformers_logging
+
     from ml_backend.loaded_version import LoadedVersion
 
+    transformers_logging.disable_progress_bar()  # it would tear the demo's own lines apart
     loaded = LoadedVersion.load(
         version,
         folder,

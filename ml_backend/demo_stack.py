@@ -19,7 +19,7 @@ from training.errors import RankloopError
 
 POLL_S = 0.5
 START_TIMEOUT_S = 300.0
-GRACE_S = 3.0
+GRACE_S = 10.0
 """How long server and worker may take to end: what they leave unfinished is thrown away with their data."""
 
 
