@@ -20,6 +20,7 @@ from ml_backend.labeling import (
     parse_label_config,
     ranker_prediction,
 )
+from ml_backend.metrics import PENDING_SUFFIX
 from training.errors import DataError, RankloopError
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class AnswerPairModel:
         late = [task for task, prediction in zip(tasks, predictions, strict=True) if prediction is None]
         if late:
             self._propose_later(late)
-        pending = _empty(f"{self.model_version}-pending")
+        pending = _empty(f"{self.model_version}{PENDING_SUFFIX}")
         return [dict(pending) if prediction is None else prediction for prediction in predictions]
 
     def fit(self, event: str, data: Mapping[str, Any]) -> dict[str, Any]:

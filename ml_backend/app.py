@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from flask import Flask, Response, jsonify, request
-from werkzeug.exceptions import BadRequest, HTTPException
+from flask import Flask, Response, jsonify
 
+from ml_backend.admission import Admission
 from ml_backend.answer_pair_model import AnswerPairModel, JobQueue
-from ml_backend.auth import SECRET_HEADER, Guard
+from ml_backend.auth import Guard
+from ml_backend.http_edge import (
+    MAX_BODY_BYTES,
+    answer_errors,
+    ask_for_credentials,
+    note,
+    read_json,
+    watch_requests,
+)
+from ml_backend.loop_facts import LoopFacts
+from ml_backend.metrics import CONTENT_TYPE, Metrics
+from ml_backend.openapi import describe
 from ml_backend.schemas import PredictRequest, SetupRequest, WebhookRequest, parse_request
-from training.errors import DataError, EdgeError, ModelError, RankloopError
+from training.errors import ModelError
 
 if TYPE_CHECKING:
     from ml_backend.proposer import Proposer
     from ml_backend.registry import Registry
     from ml_backend.settings import Settings
-
-MAX_BODY_BYTES = 64 * 1024 * 1024
-"""5,000 tasks, the most Label Studio sends at once, are about 6.5 MB."""
-OPEN_PATHS = {"/", "/health"}
-_REMEDIES = {
-    400: "the request's body isn't JSON that can be read; send a JSON object.",
-    404: "no such address; the backend has /health, /setup, /predict, /webhook, /versions and /status.",
-    405: "this address takes another method: POST for /setup, /predict and /webhook, GET for the others.",
-    413: f"the request's body is larger than {MAX_BODY_BYTES // 2**20} MB; send fewer tasks at once.",
-    415: "the request's body has no JSON content type; send it with Content-Type: application/json.",
-}
-
-logger = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings, proposer: Proposer, jobs: JobQueue, registry: Registry) -> Flask:
@@ -38,14 +35,17 @@ def create_app(settings: Settings, proposer: Proposer, jobs: JobQueue, registry:
     Raises:
         ConfigError: the credentials are half configured.
     """
-    app = Flask("rankloop")
+    app = Flask("rankloop", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # their answer would be no JSON, and nobody asks
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
-    _ask_for_credentials(app, Guard.from_settings(settings))
-    _answer_errors(app)
+    metrics = Metrics(LoopFacts(proposer, registry, jobs))
+    watch_requests(app, metrics)
+    ask_for_credentials(app, Guard.from_settings(settings))
+    answer_errors(app, metrics)
     _add_health(app)
-    _add_label_studio_routes(app, settings, proposer, jobs)
-    _add_reading_routes(app, proposer, jobs, registry)
+    _add_label_studio_routes(app, settings, proposer, jobs, metrics)
+    _add_reading_routes(app, proposer, jobs, registry, metrics)
     return app
 
 
@@ -56,7 +56,9 @@ def _add_health(app: Flask) -> None:
         return jsonify(status="UP", model_class=AnswerPairModel.__name__)
 
 
-def _add_label_studio_routes(app: Flask, settings: Settings, proposer: Proposer, jobs: JobQueue) -> None:
+def _add_label_studio_routes(
+    app: Flask, settings: Settings, proposer: Proposer, jobs: JobQueue, metrics: Metrics
+) -> None:
     def model(label_config: str | None, project_id: int | None) -> AnswerPairModel:
         return AnswerPairModel(
             label_config,
@@ -67,9 +69,14 @@ def _add_label_studio_routes(app: Flask, settings: Settings, proposer: Proposer,
             project_id=project_id,
         )
 
+    admission = Admission(
+        at_once=settings.predict_at_once, most_waiting=settings.predict_waiting, waiting=lambda: proposer.waiting
+    )
+
     @app.post("/setup")
     def setup() -> Response:
-        body = parse_request(SetupRequest, _json())
+        body = parse_request(SetupRequest, read_json())
+        note(project=body.project)
         asked = model(body.label_config, body.project)
         if proposer.version is None and proposer.fault:
             # Label Studio then shows the reason, and doesn't store empty predictions task by task.
@@ -78,18 +85,27 @@ def _add_label_studio_routes(app: Flask, settings: Settings, proposer: Proposer,
 
     @app.post("/predict")
     def predict() -> Response:
-        body = parse_request(PredictRequest, _json())
-        context = body.params.context if body.params else None
-        return jsonify(results=model(body.label_config, body.project).predict(body.tasks, context))
+        with admission.admitted():  # before the body is read: who is turned away shall cost nothing
+            body = parse_request(PredictRequest, read_json())
+            note(project=body.project, tasks=len(body.tasks))
+            context = body.params.context if body.params else None
+            results = model(body.label_config, body.project).predict(body.tasks, context)
+        metrics.predicted(results)
+        return jsonify(results=results)
 
     @app.post("/webhook")
     def webhook() -> tuple[Response, int]:
-        payload = _json()
+        payload = read_json()
         body = parse_request(WebhookRequest, payload)
-        return jsonify(model(None, body.project_id).fit(body.action, payload)), 202
+        outcome = model(None, body.project_id).fit(body.action, payload)
+        note(project=body.project_id, outcome=outcome["status"], workflow_id=outcome.get("job"))
+        metrics.passed_on(outcome["status"])
+        return jsonify(outcome), 202
 
 
-def _add_reading_routes(app: Flask, proposer: Proposer, jobs: JobQueue, registry: Registry) -> None:
+def _add_reading_routes(app: Flask, proposer: Proposer, jobs: JobQueue, registry: Registry, metrics: Metrics) -> None:
+    description = describe()
+
     @app.get("/versions")
     def versions() -> Response:
         return jsonify(versions=[version.name for version in registry.versions()])
@@ -104,67 +120,13 @@ def _add_reading_routes(app: Flask, proposer: Proposer, jobs: JobQueue, registry
             waiting=proposer.waiting,
             versions=[version.name for version in registry.versions()],
             jobs=jobs.status(),
+            faults=metrics.faults(),
         )
 
+    @app.get("/metrics")
+    def scrape() -> Response:
+        return Response(metrics.exposition(), content_type=CONTENT_TYPE)
 
-def _json() -> Any:
-    """The request's JSON; Flask answers 415 where the content type isn't JSON.
-
-    Raises:
-        BadRequest: no JSON, or nested too deep to read.
-    """
-    try:
-        return request.get_json()
-    except RecursionError as error:
-        raise BadRequest("the request's body is nested too deep; expected a JSON object") from error
-
-
-def _ask_for_credentials(app: Flask, guard: Guard) -> None:
-    @app.before_request
-    def check() -> Response | None:
-        if request.path in OPEN_PATHS:
-            return None
-        basic = request.authorization
-        username, password = (basic.username, basic.password) if basic and basic.type == "basic" else (None, None)
-        secret = request.headers.get(SECRET_HEADER)
-        if request.path == "/webhook":
-            admitted = guard.admits_webhook(username, password, secret)
-            remedy = f"run `rankloop init-project`, which sets the header {SECRET_HEADER} on the project's webhook"
-        else:
-            admitted = guard.admits(username, password)
-            remedy = "give Label Studio the backend's BASIC_AUTH_USER and BASIC_AUTH_PASS: run `rankloop init-project`"
-        if admitted:
-            return None
-        brought = "no credentials" if basic is None and secret is None else "wrong credentials"
-        logger.warning("%s %s refused, %s: %s", request.method, request.path, brought, remedy)
-        response = _fault(401, f"{brought} for {request.path}; {remedy}.")
-        response.headers["WWW-Authenticate"] = 'Basic realm="rankloop"'
-        return response
-
-
-def _answer_errors(app: Flask) -> None:
-    @app.errorhandler(HTTPException)
-    def refused(error: HTTPException) -> Response:
-        status = error.code or 500
-        return _fault(status, _REMEDIES.get(status) or error.description or error.name)
-
-    @app.errorhandler(RankloopError)
-    def unusable(error: RankloopError) -> Response:
-        if isinstance(error, DataError):
-            logger.warning("%s %s: %s", request.method, request.path, error)
-            return _fault(400, str(error))
-        logger.error("%s %s failed", request.method, request.path, exc_info=error)
-        return _fault(503 if isinstance(error, EdgeError | ModelError) else 500, str(error))
-
-    @app.errorhandler(Exception)
-    def unforeseen(error: Exception) -> Response:
-        logger.error("%s %s failed", request.method, request.path, exc_info=error)
-        return _fault(500, f"the backend failed to answer {request.path}; its log has the reason.")
-
-
-def _fault(status: int, message: str) -> Response:
-    """A JSON error. The message is in the status line as well: of a failed /setup Label Studio shows only that."""
-    response = jsonify(error=message)
-    line = "".join(letter if " " <= letter <= "~" else "?" for letter in message.replace("\n", " "))
-    response.status = f"{status} {line[:300]}"
-    return response
+    @app.get("/openapi.json")
+    def openapi() -> Response:
+        return jsonify(description)

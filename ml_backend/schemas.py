@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
@@ -18,7 +19,11 @@ def _project_id(value: object) -> object:
     return value
 
 
-ProjectId = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_project_id)]
+_WrittenProject = Annotated[str, Field(pattern=r"^\s*\d{0,18}\s*(\.\d*)?$", examples=["12.1795380917"])]
+ProjectId = Annotated[
+    Annotated[int, Field(ge=0, lt=2**63)] | None,
+    BeforeValidator(_project_id, json_schema_input_type=_WrittenProject | Annotated[float, Field(ge=0)] | None),
+]
 
 
 class _Request(BaseModel):
@@ -76,15 +81,23 @@ def parse_request(schema: type[Request], body: object) -> Request:
         DataError: names the first field that can't be used, what it held, and what was expected.
     """
     if not isinstance(body, dict):
-        raise DataError("the request's body can't be used", got=body, expected="a JSON object")
+        raise DataError(f"the request's body is {_shape(body)}", expected="a JSON object")
     try:
         return schema.model_validate(body)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
+        fault = error.errors(include_url=False, include_context=False)[0]
         field = ".".join(str(part) for part in fault["loc"])
-        missing = fault["type"] == "missing"
-        raise DataError(
-            f"field {field!r} of the request " + ("is missing" if missing else "can't be used"),
-            got=None if missing else fault["input"],
-            expected=fault["msg"],
-        ) from error
+        if fault["type"] == "missing":
+            raise DataError(f"field {field!r} of the request is missing", expected=fault["msg"]) from error
+        raise DataError(f"field {field!r} of the request is {_shape(fault['input'])}", expected=fault["msg"]) from error
+
+
+def _shape(value: object) -> str:
+    """What a value is like, without what it says: a prompt or a token must get into no log and no other answer."""
+    if value is None or isinstance(value, bool | float):
+        return json.dumps(value)
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**18 else "a huge number"
+    if isinstance(value, str):
+        return f"a text of {len(value)} characters"
+    return f"a list of {len(value)}" if isinstance(value, list) else "an object"

@@ -11,9 +11,11 @@ import sys
 from typing import Any, NoReturn
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 
 from ml_backend.app import create_app
 from ml_backend.auth import refuse_open_bind
+from ml_backend.logging_setup import configure_logging
 from ml_backend.proposer import Proposer
 from ml_backend.registry import Registry
 from ml_backend.settings import Settings
@@ -27,6 +29,16 @@ GRACE_S = 10
 _APP_LOAD_ERROR = 4  # gunicorn's own code for "stop, don't start another worker"
 
 logger = logging.getLogger(__name__)
+
+
+class _Log(Logger):  # type: ignore[misc]  # gunicorn has no annotations
+    """Gunicorn's own lines go where all others go, in the same form."""
+
+    def setup(self, cfg: Any) -> None:
+        """Set the level; the root logger has the handler."""
+        self.loglevel = self.LOG_LEVELS[cfg.loglevel]
+        self.error_log.setLevel(self.loglevel)
+        self.error_log.propagate = True
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotations
@@ -49,6 +61,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
             "graceful_timeout": GRACE_S,
             "control_socket_disable": True,
             "loglevel": "warning",
+            "logger_class": _Log,
             "proc_name": "rankloop",
             "worker_exit": self._end,
         }
@@ -79,7 +92,7 @@ def serve(settings: Settings) -> NoReturn:
         ConfigError: the settings would leave the backend open to the network.
     """
     refuse_open_bind(settings)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure_logging(settings.log_format)
     logger.info("rankloop's ML backend listens on %s:%d", settings.host, settings.port)
     Server(settings).run()
     sys.exit(0)

@@ -56,10 +56,14 @@ class Settings(BaseSettings):
     webhook_secret: SecretStr | None = Field(None, description="webhooks must bring it in X-Rankloop-Secret")
     allow_open: bool = Field(False, description="listen beyond this machine without BASIC_AUTH_USER and _PASS")
 
+    log_format: str = Field("text", pattern=r"^(text|json)$", description="log lines for people, or as JSON objects")
+
     mlflow_tracking_uri: str | None = Field(None, description="MLflow server; default SQLite in the data folder")
     database_url: str | None = Field(None, description="DBOS system database; default SQLite in the data folder")
 
     predict_deadline_s: float = Field(60.0, gt=0, le=95, description="Label Studio gives up on /predict after 100 s")
+    predict_at_once: int = Field(32, ge=1, le=48, description="requests to /predict at once; more are told to wait")
+    predict_waiting: int = Field(20_000, ge=1, description="questions in the queue from which on /predict says to wait")
     propose_batch: int = Field(32, ge=1, description="prompts answered at once")
     temperature: float = Field(1.0, gt=0, description="sampling of proposals")
     top_k: int = Field(50, ge=0, description="sampling of proposals; 0 is off")

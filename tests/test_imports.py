@@ -15,7 +15,8 @@ TRAINING_LAYERS = [
     {"config"},
     {"files", "records"},
     {"objectives", "preferences", "text", "curves", "checkpoints", "calibration", "schedule", "precision"},
-    {"backbone"},
+    {"packed_linear"},
+    {"backbone", "gpt2_weights"},
     {"models", "decoding", "token_choice"},
     {"sampling"},
     {"reward_model"},
@@ -33,6 +34,7 @@ ML_BACKEND_LAYERS = [
     {"label_config"},
     {"label_predictions"},
     {"label_annotations"},
+    {"admission", "answers", "logging_setup", "metrics"},
     {"settings", "version_files", "schemas", "demo_data", "batching", "processes", "prompt_files", "console"},
     {"demo_preference", "supervise"},
     {"demo_taste", "demo_screen"},
@@ -42,6 +44,7 @@ ML_BACKEND_LAYERS = [
     {"answer_pair_model"},
     {"cycle_steps", "bulk_proposals"},
     {"workflows"},
+    {"openapi", "loop_facts", "http_edge"},
     {"app", "label_studio_ml", "doctor", "reports"},
     {"demo_annotator", "demo_evaluation", "demo_stack"},
     {"demo_report"},
@@ -53,10 +56,12 @@ ML_BACKEND_LAYERS = [
 ]
 OUTSIDE_SYSTEMS = {
     "mlflow": {"ml_backend.registry.session"},
-    "dbos": {f"ml_backend.workflows.{name}" for name in ("client", "durable", "worker")},
+    "dbos": {f"ml_backend.workflows.{name}" for name in ("client", "durable", "standing", "worker")},
     "label_studio_sdk": {"ml_backend.label_studio.session"},
     "label_studio_ml": {"ml_backend.label_studio_ml"},
-    "flask": {"ml_backend.app"},
+    "flask": {"ml_backend.app", "ml_backend.http_edge"},
+    "prometheus_client": {"ml_backend.loop_facts", "ml_backend.metrics"},
+    "structlog": {"ml_backend.logging_setup"},
     "gunicorn": {"ml_backend.serve"},
 }
 

@@ -7,6 +7,7 @@ RankloopError
 ├── ModelError           a model or tokenizer can't be loaded, or has an unsupported architecture
 ├── CheckpointError      a checkpoint is truncated or belongs to another run
 ├── DivergedError        training ran away (NaN, KL, repetition); the last good state is kept
+├── OverloadError        more is asked at once than can be answered in time
 └── EdgeError            an outside system refused or didn't answer
     ├── LabelStudioError     Label Studio
     ├── RegistryError        MLflow
@@ -67,6 +68,10 @@ class CheckpointError(RankloopError):
 
 class DivergedError(RankloopError):
     """Training ran away; the last good state is kept."""
+
+
+class OverloadError(RankloopError):
+    """More is asked at once than can be answered in time."""
 
 
 class EdgeError(RankloopError):

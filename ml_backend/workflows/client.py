@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from dbos import DBOS, DBOSClient, DebouncerClient
@@ -19,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ml_backend.child import read_progress
 from ml_backend.label_studio import LabelStudio
 from ml_backend.workflows import names
+from ml_backend.workflows.standing import new_judgements, project_of, proposing, stored_by_version
 from training.errors import JobsError, LabelStudioError
 
 if TYPE_CHECKING:
@@ -89,6 +91,12 @@ class Jobs:
             )
             debouncer.debounce(str(project_id), PROPOSE_DEBOUNCE_S, project_id)
 
+    def champion_changed(self) -> None:
+        """Have every connected project looked at, so that its open tasks get answers of the new champion."""
+        with self._asking() as client:
+            given: Any = names.options(names.RECONCILE, names.DECISIONS_QUEUE)
+            client.enqueue(given, datetime.now().astimezone(), None)
+
     def start_training(self, project_id: int) -> dict[str, Any]:
         """Queue a training cycle at once, unless the project has one already or has clearly too few judgements.
 
@@ -121,19 +129,24 @@ class Jobs:
             return [self._cycle(client, item) for item in found]
 
     def status(self) -> dict[str, Any]:
-        """What is queued and running, and how the latest cycles ended, as JSON can hold it."""
+        """What is queued and running, and how the latest cycles ended, as JSON can hold it.
+
+        Returns:
+            Training cycles `running`, `queued` and `ended`; background proposals `proposing` (see `standing`) and
+            `proposing_for_projects` (their projects); `stored_by_version`; `new_judgements` by project.
+        """
         cycles = self.cycles()
         with self._asking() as client:
-            proposals = client.list_workflows(
-                name=names.PROPOSE_MISSING, status=list(names.UNFINISHED), load_input=True, load_output=False
-            )
-            projects = {_project_of(item) for item in proposals}
-        return {
-            "running": [asdict(cycle) for cycle in cycles if cycle.state == "running"],
-            "queued": [asdict(cycle) for cycle in cycles if cycle.state == "queued"],
-            "ended": [asdict(cycle) for cycle in cycles if cycle.ended],
-            "proposing_for_projects": sorted(projects),
-        }
+            jobs = proposing(client)
+            return {
+                "running": [asdict(cycle) for cycle in cycles if cycle.state == "running"],
+                "queued": [asdict(cycle) for cycle in cycles if cycle.state == "queued"],
+                "ended": [asdict(cycle) for cycle in cycles if cycle.ended],
+                "proposing_for_projects": [job["project_id"] for job in jobs],
+                "proposing": jobs,
+                "stored_by_version": stored_by_version(client),
+                "new_judgements": new_judgements(client),
+            }
 
     def wait(
         self,
@@ -181,7 +194,7 @@ class Jobs:
     def _current(self, project_id: int) -> CycleJob | None:
         with self._asking() as client:
             unfinished = client.list_workflows(name=names.TRAINING_CYCLE, status=list(names.UNFINISHED))
-            found = [item for item in unfinished if _project_of(item) == project_id]
+            found = [item for item in unfinished if project_of(item) == project_id]
             return self._cycle(client, found[0]) if found else None
 
     def _too_few(self, project_id: int) -> str | None:
@@ -207,7 +220,7 @@ class Jobs:
         )
 
     def _cycle(self, client: DBOSClient, item: Any) -> CycleJob:
-        project_id = _project_of(item)
+        project_id = project_of(item)
         created_at = (item.created_at or 0) / 1000
         state = _STATES.get(item.status, "failed")
         if item.status == "SUCCESS":
@@ -250,7 +263,3 @@ def make_tables(settings: Settings) -> None:
     logging.getLogger("dbos").setLevel(logging.WARNING)
     with FileLock(settings.home() / "jobs.lock"):
         DBOS.migrate(settings.jobs_database_url())
-
-
-def _project_of(item: Any) -> int:
-    return int(item.input["args"][0])

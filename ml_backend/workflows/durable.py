@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from dbos import DBOS
 from dbos import error as dbos_error
 
+from ml_backend.logging_setup import log_context
 from ml_backend.workflows import names
 from training.errors import EdgeError, LabelStudioError, RankloopError
 
@@ -28,7 +29,8 @@ def step(name: str, function: Callable[..., Result], *arguments: Any) -> Result:
     DBOS.set_event(names.STEP_EVENT, name)
     options: Any = {"name": name, "retries_allowed": True, "max_attempts": ATTEMPTS, "should_retry": _may_pass}
     try:
-        return DBOS.run_step(options, function, *arguments)
+        with log_context(workflow_id=DBOS.workflow_id, step=name):
+            return DBOS.run_step(options, function, *arguments)
     except dbos_error.DBOSMaxStepRetriesExceeded as error:
         raise error.errors[-1] from error
 
@@ -50,7 +52,8 @@ def forget_ended(older_than_s: float) -> int:
 def in_words(workflow: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """Run a small workflow that is asked for again anyhow: what goes wrong in it is logged in a sentence."""
     try:
-        return workflow(*arguments)
+        with log_context(workflow_id=DBOS.workflow_id):
+            return workflow(*arguments)
     except RankloopError as error:
         logger.warning("%s%s: %s", workflow.__name__.strip("_"), arguments or "", error)
         return {"fault": str(error)}

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from ml_backend.bulk_proposals import BulkProposals
 from ml_backend.connection import open_label_studio
 from ml_backend.cycle_steps import CycleSteps, OpenLabelStudio, Plan
+from ml_backend.logging_setup import configure_logging
 from ml_backend.registry import Registry
 from ml_backend.settings import Settings
 from ml_backend.workflows import names
@@ -119,13 +120,13 @@ class Worker:
         def propose_missing(project_id: int) -> dict[str, Any]:
             return in_words(self._propose_missing, project_id)
 
-        def reconcile(_at: datetime, _context: Any) -> None:
-            in_words(self._reconcile)
+        def reconcile(_at: datetime, _context: Any) -> dict[str, Any]:
+            return in_words(self._reconcile)
 
         DBOS.workflow(name=names.TRAINING_CYCLE)(training_cycle)
         DBOS.workflow(name=names.CONSIDER_TRAINING)(consider_training)
         DBOS.workflow(name=names.PROPOSE_MISSING)(propose_missing)
-        self._reconciliation = DBOS.workflow(name=names.RECONCILE)(reconcile)
+        self._reconciliation: Any = DBOS.workflow(name=names.RECONCILE)(reconcile)
 
     def _schedule(self) -> None:
         cron = self._settings.reconcile_cron
@@ -214,13 +215,15 @@ class Worker:
         if self._settings.label_studio_api_key is None:
             raise ConfigError("LABEL_STUDIO_API_KEY is not set, so lost webhooks stay lost")
         projects = step("connected projects", self._projects)
+        looks = []
         for project_id in projects:
             found = step("look", self._look, project_id)
+            looks.append({"project_id": project_id, "new": found["new"] if found["reached"] else None})
             if found["new"] >= self._settings.train_after:
                 enqueue_cycle(project_id)
             if found["unproposed"]:
                 enqueue(names.PROPOSE_MISSING, names.PROPOSALS_QUEUE, project_id)
-        return {"projects": projects}
+        return {"looks": looks}
 
     def _projects(self) -> list[int]:
         """The projects that this backend is connected to."""
@@ -249,8 +252,8 @@ class Worker:
                 unproposed = bool(label_studio.tasks_to_propose(project_id, champion.name))
         except LabelStudioError as error:
             logger.warning("project %d can't be looked at: %s", project_id, error)
-            return {"new": 0, "unproposed": False}
-        return {"new": new, "unproposed": unproposed}
+            return {"reached": False, "new": 0, "unproposed": False}
+        return {"reached": True, "new": new, "unproposed": unproposed}
 
 
 def run_worker(settings: Settings) -> NoReturn:
@@ -261,7 +264,7 @@ def run_worker(settings: Settings) -> NoReturn:
     Raises:
         ConfigError: another worker works for this data folder, or a setting can't be used.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure_logging(settings.log_format)
     os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     told = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

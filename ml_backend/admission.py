@@ -1,0 +1,49 @@
+"""How much is let in at once. What can't be answered in time is told to come back, so that health stays quick."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from training.errors import OverloadError
+
+RETRY_AFTER_S = 5
+"""When to come back, told to whoever isn't let in and to whoever met an outside system that is away."""
+
+
+class Admission:
+    """Lets a limited number of slow requests in, as long as the queue behind them isn't too long.
+
+    Each request that waits for the model holds one of the server's threads. With no limit a burst of them would take
+    all threads, and Label Studio gives up on health after a second.
+
+    Args:
+        at_once: most requests inside.
+        most_waiting: from this queue length on nobody is let in.
+        waiting: tells the queue's length.
+    """
+
+    def __init__(self, *, at_once: int, most_waiting: int, waiting: Callable[[], int]) -> None:
+        self._at_once = at_once
+        self._most_waiting = most_waiting
+        self._waiting = waiting
+        self._free = threading.BoundedSemaphore(at_once)
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Be inside, or be turned away at once.
+
+        Raises:
+            OverloadError: too many are inside, or too much waits.
+        """
+        remedy = f"Ask again in {RETRY_AFTER_S} seconds."
+        waiting = self._waiting()
+        if waiting >= self._most_waiting:
+            raise OverloadError(f"the backend is busy: {waiting} questions wait for the model", remedy=remedy)
+        if not self._free.acquire(blocking=False):
+            raise OverloadError(f"the backend is busy: it answers {self._at_once} requests already", remedy=remedy)
+        try:
+            yield
+        finally:
+            self._free.release()

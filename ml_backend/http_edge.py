@@ -1,0 +1,153 @@
+"""What every request goes through, whatever it asks: an id, credentials, a log line, a measurement, and JSON errors."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from flask import Flask, Response, g, jsonify, request
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
+
+from ml_backend.admission import RETRY_AFTER_S
+from ml_backend.auth import SECRET_HEADER, Guard
+from ml_backend.logging_setup import start_request
+from ml_backend.metrics import Metrics
+from training.errors import DataError, EdgeError, ModelError, OverloadError, RankloopError
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+"""5,000 tasks, the most Label Studio sends at once, are about 6.5 MB."""
+OPEN_PATHS = {"/", "/health"}
+REQUEST_ID_HEADER = "X-Request-ID"
+_ROUTINE = {*OPEN_PATHS, "/metrics"}
+"""Asked every few seconds, so that a line for each would drown the rest."""
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+_REMEDIES = {
+    400: "the request's body isn't JSON that can be read; send a JSON object.",
+    404: "no such address; /openapi.json lists those there are.",
+    405: "this address takes another method: POST for /setup, /predict and /webhook, GET for the others.",
+    413: f"the request's body is larger than {MAX_BODY_BYTES // 2**20} MB; send fewer tasks at once.",
+    415: "the request's body has no JSON content type; send it with Content-Type: application/json.",
+}
+
+logger = logging.getLogger(__name__)
+
+
+def read_json() -> Any:
+    """The request's JSON; Flask answers 415 where the content type isn't JSON.
+
+    Raises:
+        BadRequest: no JSON, or nested too deep to read.
+    """
+    try:
+        return request.get_json()
+    except RecursionError as error:
+        raise BadRequest("the request's body is nested too deep; expected a JSON object") from error
+
+
+def watch_requests(app: Flask, metrics: Metrics) -> None:
+    """Give each request an id, and tell the log and Prometheus how it ended."""
+
+    @app.before_request
+    def begin() -> None:
+        g.request_id = start_request(request.headers.get(REQUEST_ID_HEADER))
+        g.began = time.perf_counter()
+        metrics.began()
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        seconds = time.perf_counter() - g.began
+        method, route = _method(), _route()
+        metrics.answered(method, route, response.status_code, seconds)
+        response.headers[REQUEST_ID_HEADER] = g.request_id
+        level = logging.DEBUG if route in _ROUTINE and response.status_code < 400 else logging.INFO
+        facts = {"route": route, "status": response.status_code, "ms": round(1000 * seconds, 1), **g.get("facts", {})}
+        logger.log(level, "%s %s answered", method, route, extra=facts)
+        return response
+
+    @app.teardown_request
+    def over(_: BaseException | None) -> None:
+        if "began" in g:
+            metrics.ended()
+
+
+def note(**facts: str | int | None) -> None:
+    """Add facts to the line that the log gets of this request: numbers and ids, nothing that anyone wrote."""
+    g.facts = {**g.get("facts", {}), **{name: value for name, value in facts.items() if value is not None}}
+
+
+def ask_for_credentials(app: Flask, guard: Guard) -> None:
+    """Refuse requests that bring no or wrong credentials, before their body is read; only health is open."""
+
+    @app.before_request
+    def check() -> Response | None:
+        if request.path in OPEN_PATHS:
+            return None
+        basic = request.authorization
+        username, password = (basic.username, basic.password) if basic and basic.type == "basic" else (None, None)
+        secret = request.headers.get(SECRET_HEADER)
+        if request.path == "/webhook":
+            admitted = guard.admits_webhook(username, password, secret)
+            remedy = f"run `rankloop init-project`, which sets the header {SECRET_HEADER} on the project's webhook"
+        else:
+            admitted = guard.admits(username, password)
+            remedy = "give Label Studio the backend's BASIC_AUTH_USER and BASIC_AUTH_PASS: run `rankloop init-project`"
+        if admitted:
+            return None
+        brought = "no credentials" if basic is None and secret is None else "wrong credentials"
+        logger.warning("%s %s refused, %s: %s", _method(), _route(), brought, remedy)
+        response = _fault(401, f"{brought} for this address; {remedy}.")
+        response.headers["WWW-Authenticate"] = 'Basic realm="rankloop"'
+        return response
+
+
+def answer_errors(app: Flask, metrics: Metrics) -> None:
+    """Answer every error with JSON that says what to mend; the traceback stays in the log."""
+
+    @app.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> Response:
+        status = error.code or 500
+        response = _fault(status, _REMEDIES.get(status) or error.description or error.name)
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
+
+    @app.errorhandler(RankloopError)
+    def unusable(error: RankloopError) -> Response:
+        if isinstance(error, DataError):
+            logger.warning("%s %s: %s", _method(), _route(), error)
+            return _fault(400, str(error))
+        if isinstance(error, OverloadError):
+            logger.warning("%s %s: %s", _method(), _route(), error)
+        else:
+            logger.error("%s %s failed", _method(), _route(), exc_info=error)
+        metrics.failed(type(error).__name__, _route(), g.request_id, str(error))
+        passing = isinstance(error, EdgeError | ModelError | OverloadError)
+        response = _fault(503 if passing else 500, str(error))
+        if passing:
+            response.headers["Retry-After"] = str(RETRY_AFTER_S)
+        return response
+
+    @app.errorhandler(Exception)
+    def unforeseen(error: Exception) -> Response:
+        logger.error("%s %s failed", _method(), _route(), exc_info=error)
+        message = f"the backend failed to answer {_route()}; its log has the reason under {g.request_id}."
+        metrics.failed(type(error).__name__, _route(), g.request_id, message)
+        return _fault(500, message)
+
+
+def _route() -> str:
+    """The address as the app knows it. What was sent may be anything, also line breaks or a token."""
+    return request.url_rule.rule if request.url_rule else "unknown"
+
+
+def _method() -> str:
+    return request.method if request.method in _METHODS else "OTHER"
+
+
+def _fault(status: int, message: str) -> Response:
+    """A JSON error. The message is in the status line as well: of a failed /setup Label Studio shows only that."""
+    response = jsonify(error=message)
+    line = "".join(letter if " " <= letter <= "~" else "?" for letter in message.replace("\n", " "))
+    response.status = f"{status} {line[:300]}"
+    return response
