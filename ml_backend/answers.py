@@ -42,7 +42,7 @@ class WebhookAnswer(_Answer):
     """POST /webhook: what the event led to."""
 
     status: Literal["queued", "running", "refused", "ignored"]
-    message: str
+    message: str = Field("", description="for people, where there is something to say")
     job: str | None = Field(None, description="the training cycle's id, where START_TRAINING made or found one")
 
 

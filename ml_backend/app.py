@@ -41,11 +41,13 @@ def create_app(settings: Settings, proposer: Proposer, jobs: JobQueue, registry:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
     metrics = Metrics(LoopFacts(proposer, registry, jobs))
     watch_requests(app, metrics)
-    ask_for_credentials(app, Guard.from_settings(settings))
+    guard = Guard.from_settings(settings)
+    ask_for_credentials(app, guard)
     answer_errors(app, metrics)
     _add_health(app)
     _add_label_studio_routes(app, settings, proposer, jobs, metrics)
     _add_reading_routes(app, proposer, jobs, registry, metrics)
+    _add_descriptions(app, metrics, guard)
     return app
 
 
@@ -104,8 +106,6 @@ def _add_label_studio_routes(
 
 
 def _add_reading_routes(app: Flask, proposer: Proposer, jobs: JobQueue, registry: Registry, metrics: Metrics) -> None:
-    description = describe()
-
     @app.get("/versions")
     def versions() -> Response:
         return jsonify(versions=[version.name for version in registry.versions()])
@@ -122,6 +122,10 @@ def _add_reading_routes(app: Flask, proposer: Proposer, jobs: JobQueue, registry
             jobs=jobs.status(),
             faults=metrics.faults(),
         )
+
+
+def _add_descriptions(app: Flask, metrics: Metrics, guard: Guard) -> None:
+    description = describe(guard)
 
     @app.get("/metrics")
     def scrape() -> Response:

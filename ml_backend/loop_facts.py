@@ -95,16 +95,19 @@ class LoopFacts(Collector):
 
     def _learn(self) -> None:
         old = self._facts
-        champion, registry_up = _asked("registry", self._registry.champion, None)
+        known = (old.champion, old.champion_annotations)
+        (name, annotations), registry_up = _asked("registry", self._ask_registry, known)
         jobs, jobs_up = _asked("jobs", self._jobs.status, old.jobs)
-        name = champion.name if champion else None if registry_up else old.champion
-        annotations = champion.metrics.get("annotations") if champion else None
         reachable = {"registry": registry_up, "jobs": jobs_up}
         with self._changed:
             self._facts = Facts(name, annotations, jobs, reachable)
             self._learned_at = time.monotonic()
             self._learning = False
             self._changed.notify_all()
+
+    def _ask_registry(self) -> tuple[str | None, float | None]:
+        champion = self._registry.champion()
+        return (champion.name, champion.metrics.get("annotations")) if champion else (None, None)
 
 
 def _asked(part: str, ask: Callable[[], Any], otherwise: Any) -> tuple[Any, bool]:

@@ -17,13 +17,12 @@ from ml_backend.answers import (
     VersionsAnswer,
     WebhookAnswer,
 )
-from ml_backend.auth import SECRET_HEADER
+from ml_backend.auth import SECRET_HEADER, Guard
 from ml_backend.schemas import PredictRequest, SetupRequest, WebhookRequest
 
 _REQUESTS = (SetupRequest, PredictRequest, WebhookRequest)
 _ANSWERS = (HealthAnswer, SetupAnswer, PredictAnswer, WebhookAnswer, VersionsAnswer, StatusAnswer, ErrorAnswer)
 _REFERENCE = "#/components/schemas/{model}"
-_BASIC: list[dict[str, list[str]]] = [{"basic": []}]
 _FAULTS = {
     "400": "the request can't be used",
     "401": "no or wrong credentials",
@@ -32,11 +31,16 @@ _FAULTS = {
     "500": "the backend failed; its log says why",
     "503": "busy, or a part it needs is away; try again after Retry-After seconds",
 }
-_READING_FAULTS = ("401", "500", "503")
+
+Security = list[dict[str, list[str]]]
 
 
-def describe() -> dict[str, Any]:
-    """The description, as JSON can hold it."""
+def describe(guard: Guard) -> dict[str, Any]:
+    """The description, as JSON can hold it.
+
+    Args:
+        guard: the credentials that the server asks for, which tell what security its operations have.
+    """
     _, schemas = models_json_schema(
         [(model, "validation") for model in (*_REQUESTS, *_ANSWERS)], by_alias=True, ref_template=_REFERENCE
     )
@@ -47,7 +51,7 @@ def describe() -> dict[str, Any]:
             "version": version("rankloop"),
             "description": "Speaks Label Studio's ML backend protocol. Errors are JSON and say what to mend.",
         },
-        "paths": _paths(),
+        "paths": _paths(guard),
         "components": {
             "schemas": schemas["$defs"],
             "securitySchemes": {
@@ -58,56 +62,47 @@ def describe() -> dict[str, Any]:
     }
 
 
-def _paths() -> dict[str, Any]:
-    either: list[dict[str, list[str]]] = [*_BASIC, {"secret": []}]
+def _paths(guard: Guard) -> dict[str, Any]:
+    basic: Security = [{"basic": []}] if guard.basic else []
+    either: Security = [*basic, {"secret": []}] if guard.secret else basic
+    own = {"type": "object", "description": "this description"}
+    text = _content({"type": "string", "description": "Prometheus' text format"}, "text/plain")
     return {
-        "/": {"get": _operation("root", HealthAnswer, security=[], faults=())},
-        "/health": {"get": _operation("health", HealthAnswer, security=[], faults=())},
-        "/setup": {"post": _operation("setup", SetupAnswer, SetupRequest)},
-        "/predict": {"post": _operation("predict", PredictAnswer, PredictRequest)},
-        "/webhook": {"post": _operation("webhook", WebhookAnswer, WebhookRequest, status="202", security=either)},
-        "/versions": {"get": _operation("versions", VersionsAnswer, faults=_READING_FAULTS)},
-        "/status": {"get": _operation("status", StatusAnswer, faults=_READING_FAULTS)},
-        "/metrics": {"get": _text_operation("metrics", "Prometheus' text format.")},
-        "/openapi.json": {"get": _description_operation()},
+        "/": {"get": _operation("root", _json(HealthAnswer), [])},
+        "/health": {"get": _operation("health", _json(HealthAnswer), [])},
+        "/setup": {"post": _posting("setup", SetupRequest, SetupAnswer, basic)},
+        "/predict": {"post": _posting("predict", PredictRequest, PredictAnswer, basic)},
+        "/webhook": {"post": _posting("webhook", WebhookRequest, WebhookAnswer, either, status="202")},
+        "/versions": {"get": _operation("versions", _json(VersionsAnswer), basic)},
+        "/status": {"get": _operation("status", _json(StatusAnswer), basic)},
+        "/metrics": {"get": _operation("metrics", text, basic)},
+        "/openapi.json": {"get": _operation("openapi", _content(own), basic)},
     }
+
+
+def _posting(
+    name: str, body: type[BaseModel], answer: type[BaseModel], security: Security, *, status: str = "200"
+) -> dict[str, Any]:
+    operation = _operation(name, _json(answer), security, status=status, faults=tuple(_FAULTS))
+    return {**operation, "summary": body.__doc__, "requestBody": {"required": True, "content": _json(body)}}
 
 
 def _operation(
     name: str,
-    answer: type[BaseModel],
-    body: type[BaseModel] | None = None,
+    content: dict[str, Any],
+    security: Security,
     *,
     status: str = "200",
-    security: list[dict[str, list[str]]] = _BASIC,
-    faults: tuple[str, ...] = tuple(_FAULTS),
+    faults: tuple[str, ...] = ("401", "500", "503"),
 ) -> dict[str, Any]:
-    operation: dict[str, Any] = {
-        "operationId": name,
-        "summary": (body or answer).__doc__,
-        "security": security,
-        "responses": {
-            status: {"description": "answered", "content": _json(answer)},
-            **{code: {"description": _FAULTS[code], "content": _json(ErrorAnswer)} for code in faults},
-        },
-    }
-    if body is not None:
-        operation["requestBody"] = {"required": True, "content": _json(body)}
-    return operation
-
-
-def _text_operation(name: str, description: str) -> dict[str, Any]:
-    faults = {code: {"description": _FAULTS[code], "content": _json(ErrorAnswer)} for code in ("401", "500")}
-    text = {"description": description, "content": {"text/plain": {"schema": {"type": "string"}}}}
-    return {"operationId": name, "summary": description, "security": _BASIC, "responses": {"200": text, **faults}}
-
-
-def _description_operation() -> dict[str, Any]:
-    faults = {code: {"description": _FAULTS[code], "content": _json(ErrorAnswer)} for code in ("401", "500")}
-    own = {"description": "this description", "content": {"application/json": {"schema": {"type": "object"}}}}
-    summary = "GET /openapi.json: this description."
-    return {"operationId": "openapi", "summary": summary, "security": _BASIC, "responses": {"200": own, **faults}}
+    responses = {code: {"description": _FAULTS[code], "content": _json(ErrorAnswer)} for code in faults}
+    responses[status] = {"description": "answered", "content": content}
+    return {"operationId": name, "security": security, "responses": responses}
 
 
 def _json(model: type[BaseModel]) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": _REFERENCE.format(model=model.__name__)}}}
+    return _content({"$ref": _REFERENCE.format(model=model.__name__)})
+
+
+def _content(schema: dict[str, Any], media_type: str = "application/json") -> dict[str, Any]:
+    return {media_type: {"schema": schema}}

@@ -62,7 +62,7 @@ class WebhookProject(_Request):
 class WebhookRequest(_Request):
     """POST /webhook. With "send payload" off only the action comes."""
 
-    action: str = Field(min_length=1)
+    action: str = Field(min_length=1, max_length=100)
     project: WebhookProject | None = None
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ class FakeVersion:
 
     number: int
     name: str
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 class FakeRegistry:
