@@ -51,13 +51,16 @@ def versions() -> None:
 
 
 def promote(name: Annotated[str, typer.Argument(help="A version's name, as `rankloop versions` lists it.")]) -> None:
-    """Make a version the champion. A running backend loads it within seconds.
+    """Make a version the champion. A running backend loads it within seconds and proposes its answers for open tasks.
 
     Example: `rankloop promote rankloop-v3`
     """
     from ml_backend.registry import Registry
+    from ml_backend.workflows import Jobs
 
-    typer.echo(f"{Registry(settings_from()).promote(name).name} is the champion now.")
+    settings = settings_from()
+    typer.echo(f"{Registry(settings).promote(name).name} is the champion now.")
+    Jobs(settings).champion_changed()
 
 
 def rollback() -> None:
@@ -66,5 +69,8 @@ def rollback() -> None:
     Example: `rankloop rollback`
     """
     from ml_backend.registry import Registry
+    from ml_backend.workflows import Jobs
 
-    typer.echo(f"{Registry(settings_from()).rollback().name} is the champion again.")
+    settings = settings_from()
+    typer.echo(f"{Registry(settings).rollback().name} is the champion again.")
+    Jobs(settings).champion_changed()

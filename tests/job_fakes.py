@@ -102,7 +102,7 @@ class FakeProjects:
 
     def __init__(self, backends: dict[int, str], unproposed: Sequence[int] = ()) -> None:
         self._backends = backends
-        self._unproposed = unproposed
+        self.unproposed = list(unproposed)
         self.asked: Counter[str] = Counter()
 
     def projects(self) -> list[Any]:
@@ -116,7 +116,7 @@ class FakeProjects:
 
     def tasks_to_propose(self, project_id: int, _version: str) -> list[dict[str, Any]]:
         """One, where there is something to do."""
-        return [{"id": 1}] if project_id in self._unproposed else []
+        return [{"id": 1}] if project_id in self.unproposed else []
 
     def open(self) -> Any:
         """As a connection is opened."""

@@ -295,6 +295,16 @@ def test_reconciliation_finds_what_webhooks_missed(
     assert set(proposals.asked) == {7}
 
 
+def test_a_champion_chosen_by_hand_gets_its_answers_at_once(start: Any, asked: Jobs, proposals: FakeProposals) -> None:
+    """After a promotion or a rollback nobody has to wait for the schedule to see the champion's answers."""
+    projects = FakeProjects({7: asked._settings.public_url()}, unproposed=[])
+    start(projects, label_studio_api_key="key")
+    _until(lambda: projects.asked["projects"] == 1)
+    projects.unproposed.append(7)
+    asked.champion_changed()
+    _until(lambda: proposals.asked == [7])
+
+
 def test_a_small_job_that_fails_says_so_and_keeps_nobody_waiting(
     start: Any, asked: Jobs, steps: FakeSteps, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -41,9 +41,11 @@ class Versions(Session):
                 base = self._register_base(identity)
             elif base.tags["base"] != identity:
                 raise RegistryError(
-                    f"the versions in this registry descend from {base.tags['base_model']}",
-                    got=self._settings.model,
-                    remedy="Set RANKLOOP_MODEL back, or start a new line with another RANKLOOP_MODEL_NAME.",
+                    "the versions in this registry descend from another base model",
+                    got=f"{self._settings.model} with content {identity[:12]}",
+                    expected=f"{base.tags['base_model']} with content {base.tags['base'][:12]}",
+                    remedy="Set RANKLOOP_MODEL back (or the files in its folder, if they changed), or start a new line "
+                    "with another RANKLOOP_MODEL_NAME.",
                 )
             return self.promote(base.name) if self.champion() is None else base
 
