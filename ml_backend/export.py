@@ -65,6 +65,8 @@ def export_preferences(
 
 
 def _project_of(tasks: Sequence[object]) -> int | None:
-    numbers = {task.get("project") for task in tasks if isinstance(task, dict)}
-    number = numbers.pop() if len(numbers) == 1 else None
-    return number if isinstance(number, int) and not isinstance(number, bool) else None
+    """The project that all tasks name; None where they name several or none."""
+    projects = [task.get("project") for task in tasks if isinstance(task, dict)]
+    first = projects[0] if projects else None
+    known = isinstance(first, int) and not isinstance(first, bool)
+    return first if known and all(project == first for project in projects) else None

@@ -10,7 +10,7 @@ ranker    a Ranker over a List: the task brings any number of answers
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from xml.etree.ElementTree import Element, ParseError
@@ -18,6 +18,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from ml_backend.verdict_words import plain_word, verdict_called
 from training.errors import LabelConfigError
 from training.types import Verdict
 
@@ -28,26 +29,10 @@ _NEEDED = (
 )
 _REMEDY = "Start from label_config.xml, label_configs/pairwise.xml or label_configs/ranker.xml of this project."
 _TEXT_TAGS = {"text", "hypertext"}
-_KEY = re.compile(r"\$[\w.\[\]]+")
-
-# What a choice may be called (lower case, letters and digits only). Anything else is never read as a verdict.
-_VERDICT_WORDS = {
-    Verdict.ANSWER1: {"answer1", "answera", "response1", "responsea", "option1", "optiona", "1", "a", "left", "first"},
-    Verdict.ANSWER2: {
-        "answer2",
-        "answerb",
-        "response2",
-        "responseb",
-        "option2",
-        "optionb",
-        "2",
-        "b",
-        "right",
-        "second",
-    },
-    Verdict.TIE: {"tie", "draw", "same", "aboutthesame", "equal", "equallygood", "bothgood"},
-    Verdict.BOTH_BAD: {"bothbad", "neither", "equallybad"},
-}
+_KEY = re.compile(r"\$[\w.\[\]]{1,200}")
+MAX_CHARACTERS = 1_000_000
+MAX_DEPTH = 200
+"""Far beyond any real configuration: a limit to the time that one built to take long can take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +106,10 @@ def parse_label_config(xml: str) -> LabelConfig:
     """Recognise a labeling configuration by its tags.
 
     Raises:
-        LabelConfigError: it is no XML, tries to expand entities, or has no two answers and verdict; says what was
-            found and what is needed.
+        LabelConfigError: it is no XML, tries to expand entities, is too large, or has no two answers and verdict; says
+            what was found and what is needed.
     """
-    tags = [_Tag.of(element) for element in _parse(xml).iter() if isinstance(element.tag, str)]
+    tags = [_Tag.of(element) for element in _elements(_parse(xml)) if isinstance(element.tag, str)]
     rankers, pairwise = (_named(tags, kind) for kind in ("ranker", "pairwise"))
     if rankers:
         return _ranker(tags, rankers[0])
@@ -162,6 +147,10 @@ class _Tag:
 
 
 def _parse(xml: str) -> Element:
+    if len(xml) > MAX_CHARACTERS:
+        raise LabelConfigError(
+            f"the labeling configuration has {len(xml)} characters", expected=f"at most {MAX_CHARACTERS}"
+        )
     try:
         root: Element = fromstring(xml, forbid_dtd=True)
     except DefusedXmlException as error:
@@ -176,11 +165,28 @@ def _parse(xml: str) -> Element:
     return root
 
 
+def _elements(root: Element) -> Iterator[Element]:
+    """All elements in the order they stand, down to a depth that no real configuration has."""
+    open_ones = [iter([root])]
+    while open_ones:
+        element = next(open_ones[-1], None)
+        if element is None:
+            open_ones.pop()
+            continue
+        yield element
+        if len(open_ones) >= MAX_DEPTH:
+            raise LabelConfigError("the labeling configuration is nested too deep", expected=f"{MAX_DEPTH} levels")
+        open_ones.append(iter(element))
+
+
 def _live(tags: Sequence[_Tag]) -> LabelConfig:
     texts = {tag.name: tag for tag in tags if tag.kind in _TEXT_TAGS}
-    areas = [tag for tag in _named(tags, "textarea") if tag.attributes.get("perregion", "").lower() != "true"]
+    areas: dict[str, list[_Tag]] = {}
+    for tag in _named(tags, "textarea"):
+        if tag.attributes.get("perregion", "").lower() != "true" and len(tag.targets) == 1:
+            areas.setdefault(tag.targets[0], []).append(tag)
     for text in texts.values():
-        answers = _two_answers([area for area in areas if area.targets == [text.name]])
+        answers = _two_answers(areas.get(text.name, []))
         if answers:
             break
     else:
@@ -192,17 +198,17 @@ def _live(tags: Sequence[_Tag]) -> LabelConfig:
 def _two_answers(areas: Sequence[_Tag]) -> Sequence[_Tag]:
     """The two areas for answers. Where there are more (a comment, say), those that are called like answers."""
     if len(areas) > 2:
-        areas = [area for area in areas if _meaning(area.name) in (Verdict.ANSWER1, Verdict.ANSWER2)]
+        areas = [area for area in areas if verdict_called(area.name) in (Verdict.ANSWER1, Verdict.ANSWER2)]
     return areas if len(areas) == 2 else []
 
 
 def _verdict_choices(tags: Sequence[_Tag], answers: Sequence[_Tag]) -> tuple[_Tag, dict[str, Verdict]]:
     """The Choices that asks which answer is better, and what each of its choices means."""
-    own_names = {_word(answers[0].name): Verdict.ANSWER1, _word(answers[1].name): Verdict.ANSWER2}
+    own_names = {plain_word(answers[0].name): Verdict.ANSWER1, plain_word(answers[1].name): Verdict.ANSWER2}
     found = []
     for tag in _named(tags, "choices"):
         stored = [_stored(element) for element in tag.element.iter() if str(element.tag).lower() == "choice"]
-        meanings = {value: own_names.get(_word(value)) or _meaning(value) for value in stored}
+        meanings = {value: own_names.get(plain_word(value)) or verdict_called(value) for value in stored}
         known = {value: verdict for value, verdict in meanings.items() if verdict}
         if {Verdict.ANSWER1, Verdict.ANSWER2} <= set(known.values()):
             found.append((tag, known))
@@ -218,15 +224,6 @@ def _verdict_choices(tags: Sequence[_Tag], answers: Sequence[_Tag]) -> tuple[_Ta
 def _stored(choice: Element) -> str:
     attributes = _Tag.of(choice).attributes
     return attributes.get("alias") or attributes.get("value") or ""
-
-
-def _meaning(value: str) -> Verdict | None:
-    word = _word(value)
-    return next((verdict for verdict, words in _VERDICT_WORDS.items() if word in words), None)
-
-
-def _word(value: str) -> str:
-    return re.sub(r"[\W_]+", "", value).lower()
 
 
 def _pairwise(tags: Sequence[_Tag], control: _Tag) -> LabelConfig:

@@ -89,11 +89,15 @@ def _prompts(tasks: Iterable[Mapping[str, Any]], config: LabelConfig) -> list[Pr
 
 def _newest(tasks: Sequence[Mapping[str, Any]]) -> str | None:
     """When the newest annotation was made or changed, as ISO 8601 in UTC."""
-    moments = [
-        datetime.fromisoformat(str(annotation["updated_at"]))
-        for task in tasks
-        for annotation in task.get("annotations") or []
-        if annotation.get("updated_at")
-    ]
-    aware = [moment if moment.tzinfo else moment.replace(tzinfo=UTC) for moment in moments]
-    return max(aware).astimezone(UTC).isoformat() if aware else None
+    found = (_moment(annotation.get("updated_at")) for task in tasks for annotation in task.get("annotations") or [])
+    moments = [moment for moment in found if moment]
+    return max(moments).isoformat() if moments else None
+
+
+def _moment(value: object) -> datetime | None:
+    """A time in UTC; None for what can't be read as one."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC) if moment else None
+    except (ValueError, OverflowError):
+        return None

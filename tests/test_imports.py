@@ -15,8 +15,9 @@ TRAINING_LAYERS = [
     {"config"},
     {"files", "records"},
     {"objectives", "preferences", "text", "curves", "checkpoints", "calibration", "schedule", "precision"},
-    {"packed_linear"},
-    {"backbone", "gpt2_weights"},
+    {"packed_linear", "fused_gelu", "activation_store", "length_groups"},
+    {"backbone", "gpt2_weights", "frozen_head"},
+    {"architectures"},
     {"models", "decoding", "token_choice"},
     {"sampling"},
     {"reward_model"},
@@ -31,6 +32,7 @@ TRAINING_LAYERS = [
     {"__main__"},
 ]
 ML_BACKEND_LAYERS = [
+    {"verdict_words"},
     {"label_config"},
     {"label_predictions"},
     {"label_annotations"},
