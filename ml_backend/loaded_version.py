@@ -127,7 +127,8 @@ class LoadedVersion:
         prompts = self.codec.encode_prompts([_readable(prompt) for _, prompt in questions])
         seeds = [self._seed(key, f"answer {which} try {attempt}") for key, _ in questions for which in (0, 1)]
         samples = self.sampler.sample(prompts, self.sampling, seeds=seeds, answers_per_prompt=2)
-        texts = [self.codec.decode_answer(tokens) for tokens in samples.answers()]
+        # PostgreSQL, under Label Studio, stores no NUL: one would cost the whole import
+        texts = [self.codec.decode_answer(tokens).replace("\x00", "") for tokens in samples.answers()]
         return [
             self._shown(key, first, second)
             for (key, _), first, second in zip(questions, texts[::2], texts[1::2], strict=True)
