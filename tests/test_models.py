@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tiny_models import nudge, tiny_gpt2
+from tiny_models import nudge, tiny_gpt2, tiny_rotary
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from training.architectures import backbone_of
+from training.config import SamplingConfig
 from training.errors import ConfigError, ModelError
 from training.models import (
     PolicyWithValue,
@@ -17,9 +22,18 @@ from training.models import (
     reward_layer_count,
     trainable_layer_count,
 )
+from training.sampling import Sampler
 
 IDS = torch.tensor([[3, 5, 7, 11, 13, 17], [2, 4, 6, 8, 10, 12]])
 MASK = torch.ones_like(IDS, dtype=torch.bool)
+Make = Callable[..., Any]
+
+
+@pytest.fixture(params=[tiny_gpt2, tiny_rotary], ids=["gpt2", "llama"])
+def make(request: pytest.FixtureRequest) -> Make:
+    """Makes a tiny model, with learned positions or with rotary ones."""
+    made: Make = request.param
+    return made
 
 
 def _top_hidden(model: PolicyWithValue) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,31 +65,35 @@ def test_reward_layers(n_layers: int, share: float, expected: int) -> None:
     assert reward_layer_count(n_layers, share) == expected
 
 
-def test_a_fresh_policy_is_the_base() -> None:
+def test_a_fresh_policy_is_the_base(make: Make) -> None:
     """Before training, policy and reference agree exactly and every value is 0."""
-    model = PolicyWithValue(tiny_gpt2())
+    model = PolicyWithValue(make())
     policy, reference = _top_hidden(model)
     assert torch.equal(policy, reference)
     assert torch.equal(model.values(policy), torch.zeros(2, 6))
 
 
-def test_only_top_layers_norm_and_value_head_are_trained() -> None:
+def test_only_top_layers_norm_and_value_head_are_trained(make: Make) -> None:
     """Of 4 layers the last 3, the final norm and the value head have gradients; embeddings and head don't."""
-    base = tiny_gpt2()
+    base = make()
     model = PolicyWithValue(base)
     assert model.depth == 1
     assert all(value.requires_grad for value in model.parameters())
     trained = {name.split(".")[0] for name, _ in model.named_parameters()}
     assert trained == {"top", "value_head"}
-    frozen = [name for name, value in model.language_model.named_parameters() if not value.requires_grad]
-    assert {name.rsplit(".", 1)[0] for name in frozen if ".h." not in name} == {"transformer.wte", "transformer.wpe"}
-    assert {name.split(".")[2] for name in frozen if ".h." in name} == {"0"}
+    inside = {name for name, value in model.language_model.named_parameters() if value.requires_grad}
+    blocks = "transformer.h" if make is tiny_gpt2 else "model.layers"
+    assert {".".join(name.split(".")[:3]) for name in inside if name.startswith(blocks)} == {
+        f"{blocks}.{index}" for index in (1, 2, 3)
+    }
+    norm = "transformer.ln_f" if make is tiny_gpt2 else "model.norm"
+    assert {name.rsplit(".", 1)[0] for name in inside if not name.startswith(blocks)} == {norm}
     assert not any(value.requires_grad for value in base.parameters())
 
 
-def test_training_the_policy_leaves_the_base_alone() -> None:
+def test_training_the_policy_leaves_the_base_alone(make: Make) -> None:
     """After a change of the policy's weights the reference still gives the base's hidden states."""
-    base = tiny_gpt2()
+    base = make()
     untouched = copy.deepcopy(base)
     model = PolicyWithValue(base)
     nudge(model.parameters())
@@ -86,31 +104,59 @@ def test_training_the_policy_leaves_the_base_alone() -> None:
         torch.testing.assert_close(model.logits(policy), model.language_model(IDS).logits, rtol=0, atol=1e-5)
 
 
-def test_a_later_version_shares_the_trunk_and_survives_saving(tmp_path: Path) -> None:
+def test_a_later_version_shares_the_trunk_and_survives_saving(make: Make, tmp_path: Path) -> None:
     """A trained policy saved and loaded goes on over the same base, with the base's modules below."""
-    base = tiny_gpt2()
+    base = make()
     first = PolicyWithValue(base)
     nudge(first.top.parameters())
     first.language_model.save_pretrained(tmp_path)
     second = PolicyWithValue(base, load_causal_lm(str(tmp_path), "cpu"))
-    assert second.language_model.transformer.h[0] is base.transformer.h[0]
+    assert backbone_of(second.language_model).blocks[0] is backbone_of(base).blocks[0]
     assert second.language_model.lm_head is base.lm_head
+    assert second.language_model.get_input_embeddings() is base.get_input_embeddings()
     torch.testing.assert_close(_top_hidden(second)[0], _top_hidden(first)[0], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("part", ["transformer.wte", "transformer.wpe", "transformer.h.0"])
-def test_a_policy_with_another_trunk_is_refused(part: str) -> None:
+def test_a_policy_with_another_trunk_is_refused(make: Make) -> None:
     """A policy whose frozen part differs in a single module is no version of this base."""
-    policy = tiny_gpt2()
-    nudge(policy.get_submodule(part).parameters())
-    with pytest.raises(ModelError, match="frozen layers differ"):
-        PolicyWithValue(tiny_gpt2(), policy)
+    for part in (*backbone_of(make()).embeddings, None):
+        policy = make()
+        module = policy.get_submodule(part) if part else backbone_of(policy).blocks[0]
+        nudge([*module.parameters(), *module.buffers()])
+        with pytest.raises(ModelError, match="frozen layers differ"):
+            PolicyWithValue(make(), policy)
 
 
-def test_a_policy_of_another_depth_is_refused() -> None:
+def test_a_policy_of_another_depth_is_refused(make: Make) -> None:
     """Three layers are no version of four."""
     with pytest.raises(ModelError, match="got '3 layers'; expected 4 layers"):
-        PolicyWithValue(tiny_gpt2(), tiny_gpt2(n_layer=3))
+        PolicyWithValue(make(), make(n_layer=3))
+
+
+def test_a_policy_of_another_architecture_is_refused() -> None:
+    """A Llama is no version of a GPT-2, whatever their sizes."""
+    with pytest.raises(ModelError, match="frozen layers differ"):
+        PolicyWithValue(tiny_gpt2(), tiny_rotary())
+
+
+def test_a_model_that_cannot_be_trained_can_be_loaded_and_sampled(tmp_path: Path) -> None:
+    """Another architecture writes answers; only training says which it knows."""
+    config = GPTNeoXConfig(
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+        bos_token_id=39,
+        eos_token_id=39,
+    )
+    GPTNeoXForCausalLM(config).save_pretrained(tmp_path)
+    model = load_causal_lm(str(tmp_path), "cpu")
+    found = Sampler(model, eos_id=39, pad_id=39).sample([[3, 4], [5]], SamplingConfig(max_new_tokens=4), seeds=[0, 1])
+    assert len(found) == 2
+    with pytest.raises(ModelError, match=r"'gpt_neox'; expected one of gpt2, llama"):
+        PolicyWithValue(model)
 
 
 def test_a_missing_model_is_a_model_error(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tiny_models import EOS, PAD, nudge, tiny_gpt2
+from tiny_models import EOS, PAD, nudge, tiny_gpt2, tiny_rotary
 
 from training.errors import ModelError
 from training.models import PolicyWithValue, load_causal_lm
@@ -14,6 +16,14 @@ from training.reward_model import RewardModel, last_real_token, sequences_of, sp
 from training.text import TextCodec, pad_left, pad_right
 
 SEQUENCES = [[1, 2, 3, EOS], [4, 5, 6, 7, 8, 9, EOS], [1, EOS]]
+Make = Callable[..., Any]
+
+
+@pytest.fixture(params=[tiny_gpt2, tiny_rotary], ids=["gpt2", "llama"])
+def make(request: pytest.FixtureRequest) -> Make:
+    """Makes a tiny model, with learned positions or with rotary ones."""
+    made: Make = request.param
+    return made
 
 
 def _trained(base: object) -> RewardModel:
@@ -22,25 +32,25 @@ def _trained(base: object) -> RewardModel:
     return model
 
 
-def test_a_fresh_reward_model_scores_everything_even() -> None:
+def test_a_fresh_reward_model_scores_everything_even(make: Make) -> None:
     """The head starts at zero, so every score is exactly 0."""
-    model = RewardModel.on_base(tiny_gpt2(), 0.7)
+    model = RewardModel.on_base(make(), 0.7)
     assert model.depth == 3
     assert torch.equal(model.score(*pad_right(SEQUENCES, PAD)), torch.zeros(3))
 
 
-def test_the_score_is_the_same_alone_padded_left_and_padded_right() -> None:
+def test_the_score_is_the_same_alone_padded_left_and_padded_right(make: Make) -> None:
     """Padding on either side has no influence on a score."""
-    model = _trained(tiny_gpt2())
+    model = _trained(make())
     alone = torch.cat([model.score(*pad_right([sequence], PAD)) for sequence in SEQUENCES])
     assert alone.std() > 1e-3
     torch.testing.assert_close(model.score(*pad_right(SEQUENCES, PAD)), alone, rtol=0, atol=1e-5)
     torch.testing.assert_close(model.score(*pad_left(SEQUENCES, PAD)), alone, rtol=0, atol=1e-5)
 
 
-def test_the_score_is_read_at_the_end_of_the_sequence() -> None:
+def test_the_score_is_read_at_the_end_of_the_sequence(make: Make) -> None:
     """It is the head on the end of text and the token before, of the top layers and of the trunk, and nothing else."""
-    model = _trained(tiny_gpt2())
+    model = _trained(make())
     ids, mask = pad_right(SEQUENCES, PAD)
     context = model.base.context(mask)
     trunk = model.trunk(ids, context)
@@ -57,9 +67,9 @@ def test_last_real_token() -> None:
     assert last_real_token(mask).tolist() == [1, 3, 3, 2]
 
 
-def test_only_its_own_layers_are_trained() -> None:
+def test_only_its_own_layers_are_trained(make: Make) -> None:
     """One of four layers, the norm and the head are its own; the base's weights stay frozen and untouched."""
-    base = tiny_gpt2()
+    base = make()
     before = {name: value.clone() for name, value in base.state_dict().items()}
     model = _trained(base)
     assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"top", "head"}
@@ -67,9 +77,9 @@ def test_only_its_own_layers_are_trained() -> None:
     assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
 
 
-def test_it_comes_back_from_disk_bit_for_bit(tmp_path: Path) -> None:
+def test_it_comes_back_from_disk_bit_for_bit(make: Make, tmp_path: Path) -> None:
     """Scores, scale and temperature of a loaded model equal those of the saved one."""
-    base = tiny_gpt2()
+    base = make()
     model = _trained(base)
     model.score_mean, model.score_std, model.temperature = 0.25, 1.5, 0.8
     model.save(tmp_path)
@@ -79,17 +89,17 @@ def test_it_comes_back_from_disk_bit_for_bit(tmp_path: Path) -> None:
     assert (loaded.score_mean, loaded.score_std, loaded.temperature) == (0.25, 1.5, 0.8)
 
 
-def test_it_only_loads_over_its_own_base(tmp_path: Path) -> None:
+def test_it_only_loads_over_its_own_base(make: Make, tmp_path: Path) -> None:
     """Another base, be it other weights or another depth, is refused."""
-    _trained(tiny_gpt2()).save(tmp_path)
-    for other in (tiny_gpt2(seed=5), tiny_gpt2(n_layer=3)):
+    _trained(make()).save(tmp_path)
+    for other in (make(seed=5), make(n_layer=3)):
         with pytest.raises(ModelError, match="another base"):
             RewardModel.load(tmp_path, other)
 
 
-def test_a_policy_beside_it_does_not_change_its_base(tmp_path: Path) -> None:
+def test_a_policy_beside_it_does_not_change_its_base(make: Make, tmp_path: Path) -> None:
     """A reward model saved before PPO loads over the base after the policy was trained."""
-    base = tiny_gpt2()
+    base = make()
     _trained(base).save(tmp_path)
     nudge(PolicyWithValue(base).parameters())
     RewardModel.load(tmp_path, base)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 VOCABULARY = 40
 EOS = VOCABULARY - 1
@@ -28,6 +28,31 @@ def tiny_gpt2(seed: int = 0, *, n_layer: int = 4, n_embd: int = 32, vocabulary: 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = GPT2LMHeadModel(config)
+    return model.eval()
+
+
+def tiny_rotary(architecture: str = "llama", seed: int = 0, *, n_layer: int = 4, **changes: Any) -> Any:
+    """A Llama, or another architecture built like it, with fewer heads for keys than for queries."""
+    settings = {
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": 64,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": n_layer,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "initializer_range": 0.15,
+        "bos_token_id": EOS,
+        "eos_token_id": EOS,
+        "pad_token_id": PAD,
+        "attention_dropout": 0.5,
+        "tie_word_embeddings": False,
+    }
+    config = AutoConfig.for_model(architecture, **{**settings, **changes})
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config)
     return model.eval()
 
 

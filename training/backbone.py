@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from training.errors import ModelError
-from training.text import position_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class TopLayers(nn.Module):
 
 
 class Backbone(ABC):
-    """A causal language model taken apart. Subclass it for another architecture and name it in `backbone_of`.
+    """A causal language model taken apart. Subclass it for another architecture in `training/architectures.py`.
 
     Args:
         model: the Hugging Face model; its weights are used in place, not copied.
@@ -64,11 +63,14 @@ class Backbone(ABC):
     def __init__(self, model: Any) -> None:
         self.model = model
         without_dropout(model)
+        if model.config._attn_implementation != "sdpa":
+            # Only sdpa reads "no mask" as causal, which is the fast path for right-padded batches.
+            model.set_attn_implementation("sdpa")
 
     @property
     @abstractmethod
     def embeddings(self) -> Mapping[str, nn.Module]:
-        """The modules below the first block, and the output head, by attribute path in the model."""
+        """The modules below and beside the blocks, and the output head, by attribute path in the model."""
 
     @property
     @abstractmethod
@@ -137,9 +139,9 @@ class Backbone(ABC):
         return copy.deepcopy(self.top(start))
 
     def trunk_parameters(self, depth: int) -> Iterator[tuple[str, Tensor]]:
-        """Names and values of everything below block `depth`: embeddings, output head, lower blocks."""
+        """Names and values of everything below block `depth`: embeddings, rotary frequencies, output head, blocks."""
         for path, module in self.embeddings.items():
-            for name, value in module.named_parameters():
+            for name, value in (*module.named_parameters(), *module.named_buffers()):
                 yield f"{path}.{name}", value
         for index, block in enumerate(self.blocks[:depth]):
             for name, value in block.named_parameters():
@@ -177,82 +179,6 @@ class Backbone(ABC):
             self.blocks[index] = base.blocks[index]
 
 
-class GPT2Backbone(Backbone):
-    """GPT-2: learned positions added at the embedding, so blocks need only an attention mask."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__(model)
-        if model.config._attn_implementation != "sdpa":
-            # Only sdpa reads "no mask" as causal, which is the fast path for right-padded batches.
-            model.set_attn_implementation("sdpa")
-
-    @property
-    def embeddings(self) -> Mapping[str, nn.Module]:
-        """Token and position embeddings, and the head, which is the token embedding again where weights are tied."""
-        model = self.model
-        return {
-            "transformer.wte": model.transformer.wte,
-            "transformer.wpe": model.transformer.wpe,
-            "lm_head": model.lm_head,
-        }
-
-    @property
-    def blocks(self) -> nn.ModuleList:
-        """All blocks, lowest first."""
-        blocks: nn.ModuleList = self.model.transformer.h
-        return blocks
-
-    @property
-    def norm(self) -> nn.Module:
-        """The final norm."""
-        norm: nn.Module = self.model.transformer.ln_f
-        return norm
-
-    @property
-    def hidden_size(self) -> int:
-        """H."""
-        return int(self.model.config.n_embd)
-
-    @property
-    def max_positions(self) -> int:
-        """The number of learned positions."""
-        return int(self.model.config.n_positions)
-
-    def context(self, mask: Tensor) -> BlockContext:
-        """Positions over real tokens, and an attention mask where padding makes one necessary."""
-        return BlockContext(positions=position_ids(mask), arguments={"attention_mask": _attention_mask(mask)})
-
-    def embed(self, ids: Tensor, context: BlockContext) -> Tensor:
-        """Token plus position embedding."""
-        transformer = self.model.transformer
-        return transformer.wte(ids) + transformer.wpe(context.positions)  # type: ignore[no-any-return]
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """The output head."""
-        return self.model.lm_head(hidden)  # type: ignore[no-any-return]
-
-
-_ADAPTERS: Mapping[str, type[Backbone]] = {"gpt2": GPT2Backbone}
-
-
-def backbone_of(model: Any) -> Backbone:
-    """The adapter for a Hugging Face causal language model.
-
-    Raises:
-        ModelError: there is no adapter for its architecture.
-    """
-    architecture = str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
-    adapter = _ADAPTERS.get(architecture)
-    if adapter is None:
-        raise ModelError(
-            "this model architecture can't be trained here",
-            got=architecture,
-            expected=f"one of {', '.join(_ADAPTERS)}",
-            remedy="Choose a GPT-2 model, or add an adapter in training/backbone.py.",
-        )
-    return adapter(model)
-
-
 def tensor_digest(named: Iterable[tuple[str, Tensor]]) -> str:
     """A hash of tensors with their names, shapes and formats, in the order given."""
     digest = hashlib.blake2b(digest_size=16)
@@ -265,12 +191,15 @@ def tensor_digest(named: Iterable[tuple[str, Tensor]]) -> str:
 def without_dropout(module: nn.Module) -> None:
     """Switch dropout off for good: under it two passes disagree, and PPO's ratios would measure the noise."""
     module.eval()
+    child: Any
     for child in module.modules():
         if isinstance(child, nn.Dropout):
             child.p = 0.0
+        elif isinstance(getattr(child, "attention_dropout", None), float):
+            child.attention_dropout = 0.0
 
 
-def _attention_mask(mask: Tensor) -> Tensor | None:
+def attention_mask(mask: Tensor) -> Tensor | None:
     """(B, 1, T, T) bool, True where a query may look; None where causality alone already hides the padding.
 
     Padding on the right stands after every real token, so no real token sees it. A padded query looks at itself,

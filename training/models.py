@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from training.backbone import Backbone, BlockContext, backbone_of
+from training.architectures import backbone_of
+from training.backbone import Backbone, BlockContext, without_dropout
 from training.errors import ConfigError, ModelError
 
 _MOST_TRAINABLE_LAYERS = 8
@@ -34,7 +35,7 @@ def pick_device(device: str) -> torch.device:
 
 
 def load_causal_lm(model: str, device: str = "auto") -> Any:
-    """Load a causal language model in float32, ready for use and without dropout.
+    """Load a causal language model of any architecture in float32, ready for use and without dropout.
 
     Args:
         model: a folder, or a name on the Hugging Face hub.
@@ -44,7 +45,7 @@ def load_causal_lm(model: str, device: str = "auto") -> Any:
         A transformers PreTrainedModel.
 
     Raises:
-        ModelError: it is missing, damaged, not in safetensors, or of an architecture without an adapter.
+        ModelError: it is missing, damaged, or not in safetensors.
     """
     target = pick_device(device)
     try:
@@ -56,7 +57,7 @@ def load_causal_lm(model: str, device: str = "auto") -> Any:
             expected="a folder with config.json and model.safetensors, or a name on the Hugging Face hub",
             remedy=f"Check the path, the name and the network. ({_first_line(error)})",
         ) from error
-    backbone_of(loaded)
+    without_dropout(loaded)
     return loaded.to(target)
 
 

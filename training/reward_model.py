@@ -22,7 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from training.backbone import Backbone, BlockContext, backbone_of
+from training.architectures import backbone_of
+from training.backbone import Backbone, BlockContext
 from training.errors import CheckpointError, ModelError
 from training.models import reward_layer_count
 from training.text import TextCodec, pad_right

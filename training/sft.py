@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from training.backbone import backbone_of
+from training.architectures import backbone_of
 from training.checkpoints import Checkpoints, run_digest
 from training.config import SFTConfig
 from training.errors import DataError, DivergedError

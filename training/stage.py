@@ -11,6 +11,7 @@ from typing import Any
 from accelerate import PartialState
 from transformers.utils import logging as transformers_logging
 
+from training.architectures import backbone_of
 from training.config import CycleConfig, TextConfig
 from training.progress import StageProgress
 from training.reward_model import CONFIG_FILE, WEIGHTS_FILE
@@ -59,7 +60,7 @@ def reward_model_inputs(folder: Path) -> dict[str, object]:
 
 def fitting_text(text: TextConfig, model: Any, new_tokens: int) -> TextConfig:
     """The text settings, with prompts cut so far that an answer and its end fit behind them into the model."""
-    room = max(1, int(model.config.max_position_embeddings) - new_tokens - 1)
+    room = max(1, backbone_of(model).max_positions - new_tokens - 1)
     return text.model_copy(update={"max_prompt_tokens": min(text.max_prompt_tokens, room)})
 
 

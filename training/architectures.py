@@ -1,0 +1,170 @@
+"""The architectures that can be trained: where each keeps its parts, and what its blocks need.
+
+A GPT-2 adds learned positions to its embeddings, so its blocks need only a mask. Llama and its relatives turn queries
+and keys by their positions within every block, so the rotations are made once for a batch and handed to each.
+
+Legend: B batch, T tokens, H hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from training.backbone import Backbone, BlockContext, attention_mask
+from training.errors import ModelError
+from training.text import position_ids
+
+_ROTATIONS_OF_ANY_LENGTH = {"default", "linear", "llama3", "yarn"}
+"""Kinds of rotary embedding that turn a token the same way however long the batch is that it stands in."""
+
+
+class GPT2Backbone(Backbone):
+    """GPT-2 of any size."""
+
+    @property
+    def embeddings(self) -> Mapping[str, nn.Module]:
+        """Token and position embeddings, and the head, which is the token embedding again where weights are tied."""
+        model = self.model
+        return {
+            "transformer.wte": model.transformer.wte,
+            "transformer.wpe": model.transformer.wpe,
+            "lm_head": model.lm_head,
+        }
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """All blocks, lowest first."""
+        blocks: nn.ModuleList = self.model.transformer.h
+        return blocks
+
+    @property
+    def norm(self) -> nn.Module:
+        """The final norm."""
+        norm: nn.Module = self.model.transformer.ln_f
+        return norm
+
+    @property
+    def hidden_size(self) -> int:
+        """H."""
+        return int(self.model.config.n_embd)
+
+    @property
+    def max_positions(self) -> int:
+        """The number of learned positions."""
+        return int(self.model.config.n_positions)
+
+    def context(self, mask: Tensor) -> BlockContext:
+        """Positions over real tokens, and an attention mask where padding makes one necessary."""
+        return BlockContext(positions=position_ids(mask), arguments={"attention_mask": attention_mask(mask)})
+
+    def embed(self, ids: Tensor, context: BlockContext) -> Tensor:
+        """Token plus position embedding."""
+        transformer = self.model.transformer
+        return transformer.wte(ids) + transformer.wpe(context.positions)  # type: ignore[no-any-return]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The output head."""
+        return self.model.lm_head(hidden)  # type: ignore[no-any-return]
+
+
+class RotaryBackbone(Backbone):
+    """Llama, Mistral, Qwen 2 and Qwen 3, which keep their parts in the same places.
+
+    Where a model attends within a sliding window, sequences are held within the window, where that makes no difference.
+
+    Raises:
+        ModelError: its rotary embedding depends on the length of the batch.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        kind = model.config.rope_parameters["rope_type"]
+        if kind not in _ROTATIONS_OF_ANY_LENGTH:
+            raise ModelError(
+                "this kind of rotary embedding can't be trained here: it depends on what else is in the batch",
+                got=kind,
+                expected=f"one of {', '.join(sorted(_ROTATIONS_OF_ANY_LENGTH))}",
+                remedy="Choose another base model.",
+            )
+
+    @property
+    def embeddings(self) -> Mapping[str, nn.Module]:
+        """Token embeddings, rotary frequencies, and the head."""
+        model = self.model
+        return {
+            "model.embed_tokens": model.model.embed_tokens,
+            "model.rotary_emb": model.model.rotary_emb,
+            "lm_head": model.lm_head,
+        }
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """All blocks, lowest first."""
+        blocks: nn.ModuleList = self.model.model.layers
+        return blocks
+
+    @property
+    def norm(self) -> nn.Module:
+        """The final norm."""
+        norm: nn.Module = self.model.model.norm
+        return norm
+
+    @property
+    def hidden_size(self) -> int:
+        """H."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def max_positions(self) -> int:
+        """How many positions it was made for, or its sliding window where that is shorter."""
+        config = self.model.config
+        window = getattr(config, "sliding_window", None)
+        return int(min(config.max_position_embeddings, window or config.max_position_embeddings))
+
+    def context(self, mask: Tensor) -> BlockContext:
+        """Positions over real tokens with their rotations, and an attention mask where padding makes one necessary."""
+        positions = position_ids(mask)
+        inner = self.model.model
+        rotations = inner.rotary_emb(inner.embed_tokens.weight, position_ids=positions)
+        return BlockContext(
+            positions=positions,
+            arguments={"attention_mask": attention_mask(mask), "position_embeddings": rotations},
+        )
+
+    def embed(self, ids: Tensor, context: BlockContext) -> Tensor:  # noqa: ARG002
+        """Token embedding; positions come in within the blocks."""
+        return self.model.model.embed_tokens(ids)  # type: ignore[no-any-return]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The output head."""
+        return self.model.lm_head(hidden)  # type: ignore[no-any-return]
+
+
+_ADAPTERS: Mapping[str, type[Backbone]] = {
+    "gpt2": GPT2Backbone,
+    "llama": RotaryBackbone,
+    "mistral": RotaryBackbone,
+    "qwen2": RotaryBackbone,
+    "qwen3": RotaryBackbone,
+}
+
+
+def backbone_of(model: Any) -> Backbone:
+    """The adapter for a Hugging Face causal language model.
+
+    Raises:
+        ModelError: there is no adapter for its architecture.
+    """
+    architecture = str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
+    adapter = _ADAPTERS.get(architecture)
+    if adapter is None:
+        raise ModelError(
+            "this model architecture can be sampled from, but not trained",
+            got=architecture,
+            expected=f"one of {', '.join(_ADAPTERS)}",
+            remedy="Choose such a base model, or add an adapter in training/architectures.py.",
+        )
+    return adapter(model)
