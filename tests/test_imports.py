@@ -18,7 +18,6 @@ TRAINING_LAYERS = [
     {"packed_linear", "fused_gelu", "activation_store", "length_groups"},
     {"backbone", "gpt2_weights", "frozen_head"},
     {"architectures"},
-    {"architectures"},
     {"models", "decoding", "token_choice"},
     {"sampling"},
     {"reward_model"},

@@ -13,6 +13,7 @@ from torch import Tensor
 from training.config import SamplingConfig
 from training.decoding import CacheDecoder, GPT2Decoder
 from training.errors import ConfigError, DataError
+from training.gpt2_weights import GPT2Weights
 from training.sampling import Sampler, Samples
 from training.text import pad_left
 from training.token_choice import choose_tokens, uniforms
@@ -70,7 +71,7 @@ def test_both_decoders_see_the_same_logits(model: Any) -> None:
     """The hand-written decoder gives the logits of transformers' own cache, step by step, also after dropping rows."""
     ids, mask = pad_left(PROMPTS, PAD)
     with torch.no_grad():
-        ours = GPT2Decoder(model, ids, mask, copies=2, new_tokens=6)
+        ours = GPT2Decoder(GPT2Weights(model, torch.float32), ids, mask, copies=2, new_tokens=6)
         theirs = CacheDecoder(model, ids, mask, copies=2, new_tokens=6)
         for step in range(5):
             torch.testing.assert_close(ours.logits, theirs.logits, atol=1e-4, rtol=1e-4)
@@ -257,3 +258,20 @@ def test_uniform_numbers_come_from_their_own_seed() -> None:
     assert torch.equal(both[1], uniforms([-3], 5)[0])
     assert not torch.equal(both[0], both[1])
     assert uniforms([2**80], 2).shape == (1, 2)
+
+
+def test_large_vocabularies_are_drawn_from_by_blocks() -> None:
+    """Blocks only spare work: top-k finds the same tokens, and a draw from all hits the same place."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(16, 5003, generator=generator) * 3
+    uniform = torch.rand(16, dtype=torch.float64, generator=generator)
+    cumulated = logits.double().softmax(-1).cumsum(-1)
+    expected = torch.searchsorted(cumulated, uniform[:, None] * cumulated[:, -1:], right=True).squeeze(1)
+    tokens, logprobs = choose_tokens(logits, uniform, SamplingConfig(top_k=0, top_p=1.0), never=None)
+    assert torch.equal(tokens, expected)
+    torch.testing.assert_close(logprobs, logits.log_softmax(-1).gather(1, tokens[:, None]).squeeze(1))
+    values, places = logits.sort(dim=-1, descending=True)
+    kept = values[:, :20].double().softmax(-1).cumsum(-1)
+    rank = torch.searchsorted(kept, uniform[:, None] * kept[:, -1:], right=True)
+    tokens, _ = choose_tokens(logits, uniform, SamplingConfig(top_k=20, top_p=1.0), never=None)
+    assert torch.equal(tokens, places.gather(1, rank).squeeze(1))

@@ -64,7 +64,9 @@ class RewardConfig(_Config):
     """The reward model: base layers, the first `frozen_share` of them frozen, a score head at the last real token.
 
     The head starts from nothing and learns faster than the layers, which start from the base's and soon overfit.
-    `label_smoothing` is how often a vote is taken to be a slip.
+    `label_smoothing` is how often a vote is taken to be a slip. `precision` auto computes in bfloat16 where the
+    hardware has it and the model is wide enough for it to pay. Activations of the frozen layers that take more than
+    `activation_memory_mb` lie in a memory-mapped file instead of in memory.
     """
 
     seed: int = 0
@@ -78,13 +80,16 @@ class RewardConfig(_Config):
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.1
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     patience_epochs: Positive = 3
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    activation_memory_mb: Positive = 2048
 
 
 class PPOConfig(_Config):
     """Reinforcement learning of the policy against the reward model.
 
     `kl_coefficient` and `target_kl_nats` are per sequence, in nats. `trainable_layers` None means the last 8 layers,
-    or all but the lowest third of a smaller model.
+    or all but the lowest third of a smaller model. `precision` auto computes in bfloat16 where the hardware has it and
+    the model is wide enough for it to pay; the output head stays in float32.
     """
 
     algorithm: Literal["ppo", "rloo", "reinforce"] = "ppo"
@@ -112,6 +117,7 @@ class PPOConfig(_Config):
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     sampling: SamplingConfig = SamplingConfig(top_k=0, top_p=1.0)
     checkpoint_every_iterations: Positive = 10
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
 class GateConfig(_Config):

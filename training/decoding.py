@@ -12,7 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.gpt2_weights import GPT2Block, GPT2Weights
+from training.precision import Precision, compute_dtype
 from training.text import position_ids
+
+_COLUMNS = 16  # float32 numbers to an AVX-512 register, so that no sum has a remainder that depends on the batch
+_PROMPT_COLUMNS = 32  # queries to a block of PyTorch's fused attention, for the same reason
 
 
 class Decoder(Protocol):
@@ -31,92 +36,120 @@ class Decoder(Protocol):
         """Go on with only `rows` (M,) long."""
 
 
-def decoder_for(model: Any, ids: Tensor, mask: Tensor, *, copies: int, new_tokens: int) -> Decoder:
+def weights_for(model: Any, precision: Precision) -> GPT2Weights | None:
+    """What decodes a model by hand; None where only its own forward will do.
+
+    Args:
+        model: a transformers PreTrainedModel.
+        precision: what to compute in; `auto` is bfloat16 where the hardware has it and the model is wide enough.
+    """
+    if not _is_plain_gpt2(model):
+        return None
+    return GPT2Weights(model, compute_dtype(model.device, precision, int(model.config.n_embd)))
+
+
+def decoder_for(
+    model: Any, weights: GPT2Weights | None, ids: Tensor, mask: Tensor, *, copies: int, new_tokens: int
+) -> Decoder:
     """Read prompts and prepare `copies` answers to each, prompt-major.
 
     Args:
-        model: a transformers PreTrainedModel; its weights are used as they are now.
+        model: a transformers PreTrainedModel.
+        weights: its own from `weights_for`, as fresh as the answers shall be.
         ids: (N, P) long, padded on the left.
         mask: (N, P) bool.
         copies: answers to a prompt.
         new_tokens: how many tokens an answer has at most.
     """
-    kind = GPT2Decoder if _is_plain_gpt2(model) else CacheDecoder
-    return kind(model, ids, mask, copies=copies, new_tokens=new_tokens)
+    if weights is None:
+        return CacheDecoder(model, ids, mask, copies=copies, new_tokens=new_tokens)
+    return GPT2Decoder(weights, ids, mask, copies=copies, new_tokens=new_tokens)
 
 
 class GPT2Decoder:
-    """GPT-2 on its modules' own weights, with a cache that is allocated once.
+    """GPT-2 by hand, with a cache that is allocated once.
 
     A step is a dozen small operations a layer; Hugging Face's forward does several times as many, which at one token a
-    step costs more than the arithmetic.
+    step costs more than the arithmetic. On a CPU the cache is in float32 whatever the products are computed in: for a
+    single query the plain products on float32 take a third of the time of bfloat16's or of fused attention.
+
+    A row's tokens start at the cache's first column, and what is read of the cache is always a multiple of
+    `_COLUMNS`. So a longer row beside it only adds zeros behind its own terms, and every sum comes out the same.
     """
 
-    def __init__(self, model: Any, ids: Tensor, mask: Tensor, *, copies: int, new_tokens: int) -> None:
-        transformer = model.transformer
-        self._wte, self._wpe = transformer.wte.weight, transformer.wpe.weight
-        self._blocks, self._norm, self._head = list(transformer.h), transformer.ln_f, model.lm_head.weight
-        self._heads = model.config.n_head
-        self._filled = ids.shape[1]
-        columns = self._filled + new_tokens - 1
+    def __init__(self, weights: GPT2Weights, ids: Tensor, mask: Tensor, *, copies: int, new_tokens: int) -> None:
+        self._weights = weights
+        self._cache_dtype = torch.float32 if ids.device.type == "cpu" else weights.dtype
+        lengths = mask.sum(dim=1)
+        width = _rounded_up(ids.shape[1], _PROMPT_COLUMNS)
+        self._longest = ids.shape[1]
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
-        hidden = self._prefill(ids, mask, columns, copies)
-        self._positions = mask.sum(dim=1).repeat_interleave(copies)
-        padding = torch.zeros(mask.shape, device=ids.device).masked_fill(~mask, -torch.inf)
-        self._bias = (
-            None if bool(mask.all()) else F.pad(padding, (0, columns - self._filled)).repeat_interleave(copies, 0)
-        )
-        self.logits = F.linear(hidden, self._head).float().repeat_interleave(copies, dim=0)
+        columns = max(width, _rounded_up(self._longest + new_tokens, _COLUMNS))
+        hidden = self._prefill(_left_aligned(ids, mask, width), lengths, columns, copies)
+        self._positions = lengths.repeat_interleave(copies)
+        places = torch.arange(columns, device=ids.device)
+        hidden_ones = places[None, :] > places[:, None]  # a token at a position sees itself and what is before it
+        self._bias = torch.zeros(columns, columns, device=ids.device, dtype=self._cache_dtype)
+        self._bias.masked_fill_(hidden_ones, -torch.inf)
+        self.logits = self._logits(hidden).repeat_interleave(copies, dim=0)
 
     def advance(self, tokens: Tensor) -> None:
         """Append one token (B,) long to each row."""
-        hidden = self._wte[tokens] + self._wpe[self._positions]
-        stop = self._filled + 1
-        bias = None if self._bias is None else self._bias[:, None, None, :stop]
-        for block, keys, values in zip(self._blocks, self._keys, self._values, strict=True):
+        weights = self._weights
+        hidden = weights.token_embedding[tokens] + weights.position_embedding[self._positions]
+        self._longest += 1
+        stop = min(_rounded_up(self._longest, _COLUMNS), self._keys[0].shape[2])
+        bias = self._bias[self._positions, None, None, :stop]
+        rows = torch.arange(len(tokens) * weights.heads, device=tokens.device).view(-1, weights.heads)
+        places = (rows * self._keys[0].shape[2] + self._positions[:, None]).flatten()
+        for block, keys, values in zip(weights.blocks, self._keys, self._values, strict=True):
             query, key, value = self._project(block, hidden[:, None])
-            keys[:, :, self._filled : stop] = key
-            values[:, :, self._filled : stop] = value
-            scores = (query * block.attn.scaling) @ keys[:, :, :stop].transpose(2, 3)
-            if bias is not None:
-                scores = scores + bias
+            for cache, part in ((keys, key), (values, value)):
+                lines = part.reshape(-1, part.shape[-1]).to(cache.dtype)
+                cache.view(-1, part.shape[-1]).index_copy_(0, places, lines)
+            scores = (query.to(self._cache_dtype) * block.scaling) @ keys[:, :, :stop].transpose(2, 3)
+            scores += bias
             attended = scores.softmax(dim=-1) @ values[:, :, :stop]
-            hidden = _after_attention(block, hidden, attended.flatten(1))
+            hidden = _after_attention(block, hidden, attended.flatten(1).to(weights.dtype))
         self._positions = self._positions + 1
-        self._filled = stop
-        self.logits = F.linear(self._norm(hidden), self._head).float()
+        self.logits = self._logits(hidden)
 
     def keep(self, rows: Tensor) -> None:
         """Go on with only `rows` (M,) long."""
         self._keys = [part.index_select(0, rows) for part in self._keys]
         self._values = [part.index_select(0, rows) for part in self._values]
         self._positions, self.logits = self._positions[rows], self.logits[rows]
-        self._bias = None if self._bias is None else self._bias[rows]
 
-    def _prefill(self, ids: Tensor, mask: Tensor, columns: int, copies: int) -> Tensor:
-        """Read the prompts into the cache; returns the last token's final hidden state (N, C)."""
-        hidden = self._wte[ids] + self._wpe[position_ids(mask)]
-        visible = _visible(mask)
-        for block in self._blocks:
+    def _prefill(self, ids: Tensor, lengths: Tensor, columns: int, copies: int) -> Tensor:
+        """Read prompts (N, P) of lengths (N,) into the cache; returns each one's last state (N, C) above the blocks."""
+        weights = self._weights
+        limit = len(weights.position_embedding) - 1
+        positions = torch.arange(ids.shape[1], device=ids.device).clamp(max=limit)
+        hidden = weights.token_embedding[ids] + weights.position_embedding[positions]
+        for block in weights.blocks:
             query, key, value = self._project(block, hidden)
-            attended = F.scaled_dot_product_attention(
-                query, key, value, attn_mask=visible, is_causal=visible is None, scale=block.attn.scaling
-            )
-            hidden = _after_attention(block, hidden, attended.transpose(1, 2).flatten(2))
+            attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=block.scaling)
             for cache, part in ((self._keys, key), (self._values, value)):
-                room = part.new_empty(len(ids) * copies, self._heads, columns, part.shape[-1])
-                room[:, :, : self._filled] = part.repeat_interleave(copies, dim=0)
+                # Zeros, since what is never written is still multiplied: by zero, which NaN would survive.
+                room = part.new_zeros(
+                    (len(ids) * copies, weights.heads, columns, part.shape[-1]), dtype=self._cache_dtype
+                )
+                room[:, :, : ids.shape[1]] = part.repeat_interleave(copies, dim=0)
                 cache.append(room)
-        last: Tensor = self._norm(hidden[:, -1])
-        return last
+            hidden = _after_attention(block, hidden, attended.transpose(1, 2).flatten(2))
+        return hidden[torch.arange(len(ids), device=ids.device), lengths - 1]
 
-    def _project(self, block: Any, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _project(self, block: GPT2Block, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value (B, heads, T, D) of hidden states (B, T, C)."""
-        projected = block.attn.c_attn(block.ln_1(hidden))
+        projected = block.query_key_value(block.attention_norm(hidden).to(self._weights.dtype))
         batch, length, _ = projected.shape
-        query, key, value = projected.view(batch, length, 3, self._heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = projected.view(batch, length, 3, self._weights.heads, -1).permute(2, 0, 3, 1, 4)
         return query, key, value
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        """States above the blocks (..., C) to logits (..., V) float32."""
+        return self._weights.head(self._weights.final_norm(hidden).to(self._weights.dtype)).float()
 
 
 class CacheDecoder:
@@ -152,24 +185,26 @@ class CacheDecoder:
         self._mask, self.logits = self._mask[rows], self.logits[rows]
 
 
-def _after_attention(block: Any, hidden: Tensor, attended: Tensor) -> Tensor:
-    """The rest of a GPT-2 block: project what was attended to, then the feed-forward part."""
-    hidden = hidden + block.attn.c_proj(attended)
-    result: Tensor = hidden + block.mlp(block.ln_2(hidden))
-    return result
+def _after_attention(block: GPT2Block, hidden: Tensor, attended: Tensor) -> Tensor:
+    """The rest of a block: project what was attended to, then the feed-forward part."""
+    hidden = hidden + block.attention_output(attended)
+    normalised = block.feed_forward_norm(hidden).to(attended.dtype)
+    if block.activation is None:
+        inner = block.feed_forward_in(normalised, gelu=True)
+    else:
+        inner = block.activation(block.feed_forward_in(normalised))
+    return hidden + block.feed_forward_out(inner)
 
 
-def _visible(mask: Tensor) -> Tensor | None:
-    """(N, 1, P, P) bool, True where a query may look; None where nothing is padded and causality is enough.
+def _rounded_up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
 
-    A padded query looks at itself, since a softmax over nothing is NaN.
-    """
-    if bool(mask.all()):
-        return None
-    length = mask.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
-    itself = torch.eye(length, dtype=torch.bool, device=mask.device)
-    return ((causal & mask[:, None, :]) | itself)[:, None]
+
+def _left_aligned(ids: Tensor, mask: Tensor, width: int) -> Tensor:
+    """Ids (N, P) padded on the left to ids (N, width) padded on the right."""
+    padding = (~mask).sum(dim=1, keepdim=True)
+    places = torch.arange(width, device=ids.device) + padding
+    return ids.gather(1, places.clamp(max=ids.shape[1] - 1))
 
 
 def _is_plain_gpt2(model: Any) -> bool:

@@ -6,6 +6,7 @@ Legend: B batch, T tokens, H hidden size.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from training.architectures import backbone_of
 from training.backbone import Backbone, BlockContext, without_dropout
 from training.errors import ConfigError, ModelError
+from training.precision import full_precision
 
 _MOST_TRAINABLE_LAYERS = 8
 
@@ -109,6 +111,7 @@ class PolicyWithValue(nn.Module):
         self.value_head = nn.Linear(self._base.hidden_size, 1, device=self._base.device)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
+        self.head: Callable[[Tensor], Tensor] = self._base.logits
 
     @property
     def base(self) -> Backbone:
@@ -136,11 +139,12 @@ class PolicyWithValue(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Final hidden states (..., H) to logits (..., V), by the frozen head that base and policy share."""
-        return self._base.logits(hidden)
+        return self.head(hidden)
 
     def values(self, hidden: Tensor) -> Tensor:
         """Final hidden states (..., H) to values (...)."""
-        return self.value_head(hidden).squeeze(-1)  # type: ignore[no-any-return]
+        with full_precision(hidden.device):
+            return self.value_head(hidden.float()).squeeze(-1)  # type: ignore[no-any-return]
 
 
 def _first_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ from training.config import SamplingConfig
 from training.evaluate import accuracy_with_interval
 from training.models import PolicyWithValue
 from training.objectives import kl_k1
+from training.precision import Precision
 from training.reward_model import RewardModel
 from training.rollout import respond, score_samples
 from training.sampling import Sampler
@@ -45,6 +46,7 @@ def evaluate_policy(
     sampling: SamplingConfig,
     *,
     seed: int,
+    precision: Precision = "auto",
 ) -> PolicyEvaluation:
     """Sample both, score both, count wins.
 
@@ -56,17 +58,22 @@ def evaluate_policy(
         prompts: held out from training.
         sampling: how answers are sampled; the KL is that of this temperature.
         seed: the same seed gives the same answers.
+        precision: what sampling computes in; scores and log-probs are computed in float32.
     """
     if not prompts:
         return PolicyEvaluation(None, None, accuracy_with_interval(0, 0)[1], None, None)
     ids = codec.encode_prompts(prompts)
     special = {"eos_id": codec.eos_id, "pad_id": codec.pad_id}
+    sampler, base_sampler = (
+        Sampler(model, eos_id=codec.eos_id, pad_id=codec.pad_id, precision=precision)
+        for model in (policy.language_model, base)
+    )
     kls, wins, lengths, base_lengths = [], [], [], []
     for start in range(0, len(ids), _BATCH):
         part = ids[start : start + _BATCH]
         seeds = [(seed + 2 * (start + row)) % 2**63 for row in range(len(part))]
-        ours = Sampler(policy.language_model, **special).sample(part, sampling, seeds=seeds)
-        theirs = Sampler(base, **special).sample(part, sampling, seeds=[(item + 1) % 2**63 for item in seeds])
+        ours = sampler.sample(part, sampling, seeds=seeds)
+        theirs = base_sampler.sample(part, sampling, seeds=[(item + 1) % 2**63 for item in seeds])
         rollout = respond(policy, reward_model, part, ours, **special, temperature=sampling.temperature, batch=_BATCH)
         kls += kl_k1(rollout.logprobs, rollout.reference_logprobs, rollout.answer_mask).tolist()
         gains = rollout.scores.cpu() - score_samples(reward_model, part, theirs, **special, batch=_BATCH)

@@ -23,6 +23,8 @@ from training.config import PPOConfig
 from training.diagnostics import distinct_2, explained_variance
 from training.errors import DivergedError
 from training.files import atomic_folder
+from training.frozen_head import FrozenHead
+from training.fused_gelu import fuse_gelu
 from training.models import PolicyWithValue
 from training.objectives import adapted_kl_coefficient, kl_k1, kl_k3, masked_mean
 from training.policy_evaluation import evaluate_policy
@@ -30,6 +32,7 @@ from training.ppo_inputs import check_inputs, inputs_digest, prompts_of, seed_of
 from training.ppo_report import PPOPoint, PPOReport
 from training.ppo_run import PPORun
 from training.ppo_update import UpdateStats, targets_of, update
+from training.precision import autocast, compute_dtype
 from training.preferences import split_of
 from training.reward_model import RewardModel, spread
 from training.rollout import Rollout, respond, score_samples
@@ -56,10 +59,11 @@ class _Trainer:
         config: PPOConfig,
     ) -> None:
         self.run, self.codec, self.reward_model, self.config = run, codec, reward_model, config
+        self._speed_up()
         self.prompts = [record for record in prompts if split_of(record.prompt) is Split.TRAIN]
         self.prompt_ids = codec.encode_prompts([record.prompt for record in self.prompts])
         self.reference_scores = self._reference_scores()
-        self.sampler = Sampler(run.policy.language_model, eos_id=codec.eos_id, pad_id=codec.pad_id)
+        self.sampler = self._sampler(run.policy.language_model)
 
     def iterate(self) -> PPOPoint:
         """One iteration of the algorithm.
@@ -99,9 +103,10 @@ class _Trainer:
         order = prompts_of(0, min(_SCALE_ANSWERS, len(self.prompts)), len(self.prompts), self.config.seed)
         prompts = [self.prompt_ids[index] for index in order]
         seeds = [seed_of(self.config.seed, "scale", row) for row in range(len(prompts))]
-        sampler = Sampler(base, eos_id=self.codec.eos_id, pad_id=self.codec.pad_id)
-        samples = sampler.sample(prompts, self.config.sampling, seeds=seeds)
-        scores = score_samples(self.reward_model, prompts, samples, eos_id=self.codec.eos_id, pad_id=self.codec.pad_id)
+        samples = self._sampler(base).sample(prompts, self.config.sampling, seeds=seeds)
+        codec = self.codec
+        with self._computing():
+            scores = score_samples(self.reward_model, prompts, samples, eos_id=codec.eos_id, pad_id=codec.pad_id)
         self.run.score_mean, self.run.score_std = spread(scores.tolist())
 
     def _roll_out(self, chosen: Sequence[int]) -> Rollout:
@@ -110,16 +115,35 @@ class _Trainer:
         prompts = [self.prompt_ids[index] for index in chosen]
         seeds = [seed_of(config.seed, "answers", self.run.iteration, row) for row in range(len(prompts) * answers)]
         samples = self.sampler.sample(prompts, config.sampling, seeds=seeds, answers_per_prompt=answers)
-        return respond(
-            self.run.policy,
-            self.reward_model,
-            [prompt for prompt in prompts for _ in range(answers)],
-            samples,
-            eos_id=self.codec.eos_id,
-            pad_id=self.codec.pad_id,
-            temperature=config.sampling.temperature,
-            batch=config.minibatch_size,
-        )
+        with self._computing():
+            return respond(
+                self.run.policy,
+                self.reward_model,
+                [prompt for prompt in prompts for _ in range(answers)],
+                samples,
+                eos_id=self.codec.eos_id,
+                pad_id=self.codec.pad_id,
+                temperature=config.sampling.temperature,
+                batch=config.minibatch_size,
+            )
+
+    def _computing(self) -> torch.autocast:
+        base = self.run.policy.base
+        return autocast(base.device, self.config.precision, base.hidden_size)
+
+    def _speed_up(self) -> None:
+        """Where the products are in bfloat16: a head that is exact nevertheless, and GPT-2's GELU in one kernel."""
+        policy = self.run.policy
+        if compute_dtype(policy.base.device, self.config.precision, policy.base.hidden_size) == torch.float32:
+            return
+        for model in (policy.base.model, policy, self.reward_model):
+            fuse_gelu(model)
+        output = policy.base.model.get_output_embeddings()
+        if output.bias is None:
+            policy.head = FrozenHead(output.weight)
+
+    def _sampler(self, model: Any) -> Sampler:
+        return Sampler(model, eos_id=self.codec.eos_id, pad_id=self.codec.pad_id, precision=self.config.precision)
 
     def _rewards(self, rollout: Rollout, chosen: Sequence[int]) -> Tensor:
         """Normalised rewards (B,): the score over the reference answer's (else over the base's mean), less a penalty
@@ -136,7 +160,8 @@ class _Trainer:
         rows = [row for row, record in enumerate(self.prompts) if record.reference is not None]
         texts = [self.prompts[row].prompt for row in rows], [self.prompts[row].reference or "" for row in rows]
         if rows:
-            scores[rows] = self.reward_model.score_texts(self.codec, *texts)
+            with self._computing():
+                scores[rows] = self.reward_model.score_texts(self.codec, *texts)
         return scores
 
     def _check(self, kl_nats: float, rewards: Tensor) -> None:
@@ -265,6 +290,7 @@ def _evaluate(trainer: _Trainer, base: Any, prompts: Sequence[PromptRecord]) -> 
         held_out,
         config.sampling,
         seed=seed_of(config.seed, "evaluation"),
+        precision=config.precision,
     )
     return PPOReport(
         kl_nats=found.kl_nats,

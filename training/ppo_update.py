@@ -25,6 +25,7 @@ from training.objectives import (
     token_logprobs,
     whiten,
 )
+from training.precision import autocast
 from training.rollout import Rollout, answer_hidden, spread_out
 
 
@@ -116,7 +117,8 @@ def update(
         order = torch.randperm(len(rollout), generator=generator).to(rollout.mask.device)
         for index in torch.split(order, config.minibatch_size):
             part = rollout.rows(index)
-            loss, measured = _loss(policy, part, targets.rows(index, part.tokens.shape[1]), config)
+            with autocast(policy.base.device, config.precision, policy.base.hidden_size):
+                loss, measured = _loss(policy, part, targets.rows(index, part.tokens.shape[1]), config)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)

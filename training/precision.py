@@ -8,14 +8,34 @@ import torch
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
+_NARROWEST_FOR_BFLOAT16 = 512
+"""Hidden size from which on bfloat16 pays: below it, converting costs more than the products save."""
 
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """A context that computes in bfloat16 where asked to, or with `auto` where the hardware does so natively.
+
+def autocast(device: torch.device, precision: Precision, hidden_size: int | None = None) -> torch.autocast:
+    """A context that computes in bfloat16 where asked to, or with `auto` where it is faster; see `compute_dtype`."""
+    use_bfloat16 = compute_dtype(device, precision, hidden_size) == torch.bfloat16
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bfloat16)
+
+
+def compute_dtype(device: torch.device, precision: Precision, hidden_size: int | None = None) -> torch.dtype:
+    """The format of matrix products: with `auto`, bfloat16 where the hardware has it and the model is wide enough.
 
     Never float16: CPUs compute it many times slower, and its range needs loss scaling.
+
+    Args:
+        device: where the model is.
+        precision: what was asked for.
+        hidden_size: how wide the model is; None doesn't ask.
     """
-    use_bfloat16 = precision == "bfloat16" or (precision == "auto" and _has_native_bfloat16(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bfloat16)
+    wide = hidden_size is None or hidden_size >= _NARROWEST_FOR_BFLOAT16
+    use_bfloat16 = precision == "bfloat16" or (precision == "auto" and wide and _has_native_bfloat16(device))
+    return torch.bfloat16 if use_bfloat16 else torch.float32
+
+
+def full_precision(device: torch.device) -> torch.autocast:
+    """A context that computes in the tensors' own format, within one of `autocast` too: for heads with one output."""
+    return torch.autocast(device.type, enabled=False)
 
 
 def _has_native_bfloat16(device: torch.device) -> bool:

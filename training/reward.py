@@ -20,7 +20,9 @@ from training.checkpoints import Checkpoints, run_digest
 from training.config import RewardConfig, TextConfig
 from training.errors import DataError
 from training.evaluate import accuracy_with_interval
+from training.fused_gelu import fuse_gelu
 from training.objectives import bradley_terry_loss
+from training.precision import compute_dtype
 from training.preferences import dataset_digest
 from training.reward_data import PairFeatures, features_by_split
 from training.reward_model import RewardModel, spread
@@ -95,7 +97,12 @@ def train_reward(
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model = RewardModel.on_base(base, config.frozen_share)
-    features = features_by_split(model, codec, preferences)
+    if compute_dtype(model.base.device, config.precision, model.base.hidden_size) == torch.bfloat16:
+        fuse_gelu(base)
+        fuse_gelu(model)
+    features = features_by_split(
+        model, codec, preferences, precision=config.precision, memory_mb=config.activation_memory_mb, folder=out
+    )
     train, selection = features[Split.TRAIN], features[Split.SELECTION]
     if not bool((train.p_chosen != 0.5).any()):
         raise DataError(
@@ -147,7 +154,7 @@ def _learning_rates(config: RewardConfig) -> tuple[float, float]:
 def _optimizer(model: RewardModel, config: RewardConfig) -> torch.optim.Optimizer:
     parts = zip((model.top, model.head), _learning_rates(config), strict=True)
     groups = [{"params": list(part.parameters()), "lr": rate} for part, rate in parts]
-    return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
 
 
 def _digest(model: RewardModel, text: TextConfig, preferences: Sequence[Preference], config: RewardConfig) -> str:

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from training.activation_store import activation_room
+from training.length_groups import length_groups
+from training.precision import Precision, autocast, compute_dtype
 from training.preferences import split_of
 from training.reward_model import RewardModel, sequences_of
 from training.text import TextCodec, pad_right
@@ -24,15 +28,17 @@ _TOKENS_PER_PASS = 4096
 class PairFeatures:
     """Pairs with the frozen trunk's activations of both sequences.
 
-    chosen, rejected: N tensors (tokens, H) float32.
+    chosen, rejected: N tensors (tokens, H) on the CPU, in memory or in a memory-mapped file.
     p_chosen: (N,) float32, share of votes for `chosen`.
     answer_tokens: (N, 2) long, lengths of the chosen and the rejected answer, end of text included.
+    precision: what the layers above compute in.
     """
 
     chosen: Sequence[Tensor]
     rejected: Sequence[Tensor]
     p_chosen: Tensor
     answer_tokens: Tensor
+    precision: Precision = "auto"
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -40,11 +46,11 @@ class PairFeatures:
     def scores(self, model: RewardModel, rows: Sequence[int]) -> Tensor:
         """Scores (2, B) of the pairs `rows`: of the chosen answers, then of the rejected ones."""
         activations = [self.chosen[row] for row in rows] + [self.rejected[row] for row in rows]
-        lengths = torch.tensor([len(item) for item in activations])
-        trunk = pad_sequence(list(activations), batch_first=True)
-        mask = (torch.arange(trunk.shape[1]) < lengths[:, None]).to(trunk.device)
-        scores: Tensor = model(trunk, model.base.context(mask), (lengths - 1).to(trunk.device))
-        return scores.view(2, len(rows))
+        groups = length_groups([len(item) for item in activations])
+        with autocast(model.base.device, self.precision, model.base.hidden_size):
+            parts = [_scores(model, [activations[index] for index in group]) for group in groups]
+        back = torch.tensor([index for group in groups for index in group]).argsort().to(parts[0].device)
+        return torch.cat(parts)[back].view(2, len(rows))
 
     def all_scores(self, model: RewardModel, batch_pairs: int = 64) -> Tensor:
         """Scores (2, N) of every pair, without gradient, on the CPU."""
@@ -57,15 +63,39 @@ class PairFeatures:
 
 
 def features_by_split(
-    model: RewardModel, codec: TextCodec, preferences: Sequence[Preference]
+    model: RewardModel,
+    codec: TextCodec,
+    preferences: Sequence[Preference],
+    *,
+    precision: Precision = "auto",
+    memory_mb: int = 2048,
+    folder: Path | None = None,
 ) -> dict[Split, PairFeatures]:
-    """Run the frozen trunk once over every distinct sequence and sort the pairs by their prompt's split."""
+    """Run the frozen trunk once over every distinct sequence and sort the pairs by their prompt's split.
+
+    Args:
+        model: whose trunk it is.
+        codec: the base's tokenizer and template.
+        preferences: all pairs.
+        precision: what to compute in.
+        memory_mb: activations that take more than so many MiB go into a memory-mapped file.
+        folder: where that file may be; None keeps everything in memory.
+    """
     prompts = [preference.prompt for preference in preferences]
     limit = model.base.max_positions
     chosen = sequences_of(codec, prompts, [preference.chosen for preference in preferences], limit)
     rejected = sequences_of(codec, prompts, [preference.rejected for preference in preferences], limit)
-    distinct = {tuple(prompt + answer) for prompt, answer in chosen + rejected}
-    activations = _trunk_of(model, sorted(distinct, key=lambda ids: (len(ids), ids)), codec.pad_id)
+    distinct = sorted({tuple(p + a) for p, a in chosen + rejected}, key=lambda ids: (len(ids), ids))
+    base = model.base
+    room = activation_room(
+        sum(len(ids) for ids in distinct),
+        base.hidden_size,
+        compute_dtype(base.device, precision, base.hidden_size),
+        memory_mb=memory_mb,
+        folder=folder,
+    )
+    with autocast(base.device, precision, base.hidden_size):
+        activations = _trunk_of(model, distinct, codec.pad_id, room)
     splits = [split_of(prompt) for prompt in prompts]
 
     def features(split: Split) -> PairFeatures:
@@ -75,15 +105,31 @@ def features_by_split(
             rejected=[activations[tuple(rejected[row][0] + rejected[row][1])] for row in rows],
             p_chosen=torch.tensor([preferences[row].p_chosen for row in rows], dtype=torch.float32),
             answer_tokens=torch.tensor([(len(chosen[row][1]), len(rejected[row][1])) for row in rows]).view(-1, 2),
+            precision=precision,
         )
 
     return {split: features(split) for split in Split}
 
 
-def _trunk_of(model: RewardModel, sequences: Sequence[tuple[int, ...]], pad_id: int) -> dict[tuple[int, ...], Tensor]:
-    """Activations (tokens, H) of each sequence; `sequences` come sorted by length, so that little is padded."""
+def _scores(model: RewardModel, activations: Sequence[Tensor]) -> Tensor:
+    """Scores (B,) of sequences from their trunk activations (tokens, H), padded to the longest."""
+    device = model.base.device
+    lengths = torch.tensor([len(item) for item in activations])
+    trunk = pad_sequence(list(activations), batch_first=True).to(device).float()
+    mask = (torch.arange(trunk.shape[1]) < lengths[:, None]).to(device)
+    found: Tensor = model(trunk, model.base.context(mask), (lengths - 1).to(device))
+    return found
+
+
+def _trunk_of(
+    model: RewardModel, sequences: Sequence[tuple[int, ...]], pad_id: int, room: Tensor
+) -> dict[tuple[int, ...], Tensor]:
+    """Activations (tokens, H) of each sequence, written into `room` one after the other.
+
+    `sequences` come sorted by length, so that little is padded.
+    """
     found: dict[tuple[int, ...], Tensor] = {}
-    start = 0
+    start = filled = 0
     while start < len(sequences):
         stop = start + 1
         while stop < len(sequences) and (stop - start + 1) * len(sequences[stop]) <= _TOKENS_PER_PASS:
@@ -93,6 +139,8 @@ def _trunk_of(model: RewardModel, sequences: Sequence[tuple[int, ...]], pad_id: 
         ids, mask = ids.to(model.base.device), mask.to(model.base.device)
         hidden = model.trunk(ids, model.base.context(mask))
         for item, row in zip(batch, hidden, strict=True):
-            found[item] = row[: len(item)].clone()
+            found[item] = room[filled : filled + len(item)]
+            found[item].copy_(row[: len(item)])
+            filled += len(item)
         start = stop
     return found

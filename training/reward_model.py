@@ -26,6 +26,7 @@ from training.architectures import backbone_of
 from training.backbone import Backbone, BlockContext
 from training.errors import CheckpointError, ModelError
 from training.models import reward_layer_count
+from training.precision import full_precision
 from training.text import TextCodec, pad_right
 
 WEIGHTS_FILE = "reward_model.safetensors"
@@ -102,7 +103,8 @@ class RewardModel(nn.Module):
             F.layer_norm(trunk[rows, last], size),
             F.layer_norm(trunk[rows, before], size),
         ]
-        return self.head(torch.cat(features, dim=-1)).squeeze(-1)  # type: ignore[no-any-return]
+        with full_precision(hidden.device):
+            return self.head(torch.cat(features, dim=-1).float()).squeeze(-1)  # type: ignore[no-any-return]
 
     def score(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Scores (B,) of whole sequences: ids (B, T) long, mask (B, T) bool, padded on either side. No gradient."""

@@ -1,7 +1,8 @@
 """Sampling answers: for rollouts, for evaluation and for the pairs that people judge.
 
-A sequence depends on its prompt, its seed and the settings, never on what is sampled beside it: only the rounding of
-matrix products does, which moves one answer in some hundreds where two tokens are all but equally near.
+A sequence depends on its prompt, its seed and the settings, never on what is sampled beside it: bit for bit for GPT-2
+on a CPU with packed weights. Elsewhere the rounding of matrix products depends on the batch, which moves one answer in
+some hundreds where two tokens are all but equally near.
 
 Legend: N prompts, B answers, T tokens of the longest answer.
 """
@@ -16,8 +17,10 @@ import torch
 from torch import Tensor
 
 from training.config import SamplingConfig
-from training.decoding import decoder_for
+from training.decoding import decoder_for, weights_for
 from training.errors import ConfigError, DataError
+from training.gpt2_weights import GPT2Weights
+from training.precision import Precision
 from training.text import pad_left
 from training.token_choice import choose_tokens, uniforms
 
@@ -59,13 +62,16 @@ class Sampler:
         model: a transformers PreTrainedModel.
         eos_id: the token that ends an answer.
         pad_id: fills batches; it is never sampled unless it is the end token.
+        precision: what matrix products are computed in; `auto` is bfloat16 where that is faster.
 
     Attributes:
         truncated_prompts: how many prompts were cut so far to leave room for the answer.
     """
 
-    def __init__(self, model: Any, *, eos_id: int, pad_id: int) -> None:
+    def __init__(self, model: Any, *, eos_id: int, pad_id: int, precision: Precision = "auto") -> None:
         self.model = model
+        self.precision: Precision = precision
+        self._weights: GPT2Weights | None = None
         self.eos_id = eos_id
         self.pad_id = pad_id
         self.truncated_prompts = 0
@@ -102,6 +108,7 @@ class Sampler:
         found = _empty(rows, config.max_new_tokens, self.pad_id)
         draws = uniforms(seeds, config.max_new_tokens)
         order = sorted(range(len(fitted)), key=lambda index: len(fitted[index]))
+        self._take_weights()
         done = 0
         for group in self._groups(order, fitted, config.max_new_tokens, answers_per_prompt):
             places = torch.tensor([i * answers_per_prompt + k for i in group for k in range(answers_per_prompt)])
@@ -129,7 +136,7 @@ class Sampler:
         device = self.model.device
         ids, mask = pad_left(prompts, self.pad_id)
         decoder = decoder_for(
-            self.model, ids.to(device), mask.to(device), copies=copies, new_tokens=config.max_new_tokens
+            self.model, self._weights, ids.to(device), mask.to(device), copies=copies, new_tokens=config.max_new_tokens
         )
         out = _empty(len(draws), config.max_new_tokens, self.pad_id)
         never = None if self.pad_id == self.eos_id else self.pad_id
@@ -153,6 +160,13 @@ class Sampler:
                 decoder.keep(kept.to(device))
             decoder.advance(chosen)
         return out.tokens, out.mask, out.logprobs, out.ended
+
+    def _take_weights(self) -> None:
+        """Bring the decoder's weights up to date with the model's, on the device where that is now."""
+        if self._weights is not None and self._weights.fits(self.model):
+            self._weights.refresh()
+        else:
+            self._weights = weights_for(self.model, self.precision)
 
     def _fit(self, prompt: Sequence[int], new_tokens: int) -> Sequence[int]:
         if not prompt:

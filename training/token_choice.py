@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from training.config import SamplingConfig
-from training.objectives import token_logprobs
+
+_BLOCK = 64
+_SMALL_VOCABULARY = 1024  # up to here one cumulative sum over all tokens is as fast
 
 
 def uniforms(seeds: Sequence[int], length: int) -> Tensor:
@@ -37,32 +40,88 @@ def choose_tokens(logits: Tensor, uniform: Tensor, config: SamplingConfig, never
     Returns:
         tokens (B,) long, and their log-probs (B,) float32 under the whole distribution at this temperature.
     """
-    allowed = logits
-    if never is not None:
-        allowed = logits.clone()
-        allowed[:, never] = -torch.inf
-    greedy = config.top_k == 1
-    tokens = allowed.argmax(dim=-1) if greedy else _draw(allowed / config.temperature, uniform, config)
-    return tokens, token_logprobs(logits, tokens, config.temperature)
+    scaled = logits if config.temperature == 1.0 else logits / config.temperature
+    logprobs = scaled.log_softmax(dim=-1)
+    if config.top_k == 1:
+        tokens = _likeliest(logits, never)
+    else:
+        if never is not None:
+            logprobs[:, never] = -torch.inf
+        tokens = _draw(logprobs, uniform.to(logits.device), config)
+    return tokens, logprobs.gather(-1, tokens[:, None]).squeeze(-1)
 
 
-def _draw(scaled: Tensor, uniform: Tensor, config: SamplingConfig) -> Tensor:
-    vocabulary = scaled.shape[-1]
-    by_rank: Tensor | None = None
+def _likeliest(logits: Tensor, never: int | None) -> Tensor:
+    if never is None:
+        return logits.argmax(dim=-1)
+    allowed = logits.clone()
+    allowed[:, never] = -torch.inf
+    return allowed.argmax(dim=-1)
+
+
+def _draw(logprobs: Tensor, uniform: Tensor, config: SamplingConfig) -> Tensor:
+    """Tokens (B,) from log-probs (B, V)."""
+    vocabulary = logprobs.shape[-1]
     if 0 < config.top_k < vocabulary:
-        scaled, by_rank = scaled.topk(config.top_k, dim=-1)
+        kept, by_rank = _top(logprobs, config.top_k)
     elif config.top_p < 1.0:
-        scaled, by_rank = scaled.sort(dim=-1, descending=True)
+        kept, by_rank = logprobs.sort(dim=-1, descending=True)
+    else:
+        return _draw_from_all(logprobs.exp(), uniform)
     # float64, for a sum over 50,000 tokens in float32 loses the rare ones.
-    probabilities = scaled.double().softmax(dim=-1)
-    cumulated = probabilities.cumsum(dim=-1)
+    probabilities = kept.double().softmax(dim=-1)
     if config.top_p < 1.0:
-        probabilities = probabilities * (cumulated - probabilities < config.top_p)
-        cumulated = probabilities.cumsum(dim=-1)
-    target = uniform.to(cumulated.device)[:, None] * cumulated[:, -1:]
-    place = torch.searchsorted(cumulated, target, right=True).clamp(max=scaled.shape[-1] - 1)
+        before = probabilities.cumsum(dim=-1) - probabilities
+        probabilities = probabilities * (before < config.top_p)
+    place, _ = _pick(probabilities, uniform)
+    return by_rank.gather(-1, place[:, None]).squeeze(-1)
+
+
+def _draw_from_all(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """Tokens (B,) from float32 probabilities (B, V): first a block of them, then one within it.
+
+    Sums over blocks are cheap, and then only the block that is hit needs its own cumulative sum in float64.
+    """
+    if probabilities.shape[-1] < _SMALL_VOCABULARY:
+        return _pick(probabilities.double(), uniform)[0]
+    blocks = F.pad(probabilities, (0, -probabilities.shape[-1] % _BLOCK)).view(len(probabilities), -1, _BLOCK)
+    which, rest = _pick(blocks.sum(dim=-1).double(), uniform)
+    within = blocks[torch.arange(len(blocks), device=blocks.device), which].double()
+    return which * _BLOCK + _pick(within, rest)[0]
+
+
+def _pick(probabilities: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """The place (B,) that a uniform number (B,) hits in float64 probabilities (B, W) of any sum.
+
+    And where within that place it hits, again in [0, 1]. Rounding never leads to a place of probability zero.
+    """
+    cumulated = probabilities.cumsum(dim=-1)
+    target = uniform[:, None] * cumulated[:, -1:]
+    place = torch.searchsorted(cumulated, target, right=True).clamp(max=probabilities.shape[-1] - 1)
     place = torch.minimum(place, _last_possible(probabilities))
-    return (place if by_rank is None else by_rank.gather(-1, place)).squeeze(-1)
+    hit = probabilities.gather(-1, place)
+    rest = (target - (cumulated.gather(-1, place) - hit)) / hit
+    return place.squeeze(-1), rest.squeeze(-1).clamp(0.0, 1.0)
+
+
+def _top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The largest `count` values of each row (B, V) and their places, in descending order.
+
+    They can only stand in the blocks with the largest maxima, and taking maxima is far cheaper than ranking 50,000.
+    """
+    blocks = values.shape[-1] // _BLOCK
+    if blocks < 2 * count:
+        found = values.topk(count, dim=-1)
+        return found.values, found.indices
+    body = values[:, : blocks * _BLOCK].view(len(values), blocks, _BLOCK)
+    tail = values[:, blocks * _BLOCK :]
+    best = body.amax(dim=-1).topk(count, dim=-1).indices[:, :, None]
+    offsets = torch.arange(_BLOCK, device=values.device)
+    tail_places = torch.arange(blocks * _BLOCK, values.shape[-1], device=values.device).expand(len(values), -1)
+    places = torch.cat([(best * _BLOCK + offsets).flatten(1), tail_places], dim=-1)
+    candidates = torch.cat([body.gather(1, best.expand(-1, -1, _BLOCK)).flatten(1), tail], dim=-1)
+    found = candidates.topk(count, dim=-1)
+    return found.values, places.gather(-1, found.indices)
 
 
 def _last_possible(probabilities: Tensor) -> Tensor:

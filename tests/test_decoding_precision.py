@@ -1,0 +1,112 @@
+"""Decoding with and without packed weights, in float32 and bfloat16, on a model as wide as makes that matter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import EOS, PAD, nudge, tiny_gpt2
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from training.config import SamplingConfig
+from training.decoding import GPT2Decoder
+from training.gpt2_weights import GPT2Weights
+from training.sampling import Sampler
+from training.text import pad_left
+
+PROMPTS = [[3], [5, 1, 4, 1, 5, 9, 2, 6], [7, 7, 7], [11, 2, 30, 8, 21]]
+GREEDY = SamplingConfig(top_k=1, max_new_tokens=12)
+WHOLE = SamplingConfig(top_k=0, top_p=1.0, temperature=0.7, max_new_tokens=12)
+
+
+def _wide_gpt2() -> Any:
+    """GPT-2 small's width, with fewer layers and a vocabulary above the limit for drawing by blocks."""
+    config = GPT2Config(
+        vocab_size=5003, n_positions=64, n_layer=2, initializer_range=0.1, bos_token_id=0, eos_token_id=0
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return GPT2LMHeadModel(config).eval().requires_grad_(requires_grad=False)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_greedy_equals_generate_at_full_width(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32 token for token what transformers.generate gives, with packed weights and without."""
+    if not packed:
+        monkeypatch.setattr("training.gpt2_weights.packing_works", lambda _: False)
+    model = _wide_gpt2()
+    ids, mask = pad_left(PROMPTS, 1)
+    expected = model.generate(
+        ids,
+        attention_mask=mask.long(),
+        do_sample=False,
+        max_new_tokens=12,
+        pad_token_id=1,
+        suppress_tokens=[1],
+    )[:, ids.shape[1] :]
+    found = Sampler(model, eos_id=0, pad_id=1, precision="float32").sample(PROMPTS, GREEDY, seeds=[0] * 4)
+    assert found.tokens.tolist() == expected.tolist()
+
+
+def test_bfloat16_sees_nearly_the_same_distribution() -> None:
+    """Log-probs of both formats differ by hundredths, even where all logits share a large offset."""
+    model = _wide_gpt2()
+    with torch.no_grad():
+        model.transformer.ln_f.bias.fill_(0.5)
+        model.lm_head.weight += 0.25  # a shift of about 100 in every logit
+    ids, mask = pad_left(PROMPTS, 1)
+    with torch.no_grad():
+        exact, rounded = (
+            GPT2Decoder(GPT2Weights(model, dtype), ids, mask, copies=1, new_tokens=2).logits.log_softmax(-1)
+            for dtype in (torch.float32, torch.bfloat16)
+        )
+    assert float((exact - rounded).abs().max()) < 0.2
+    assert float((exact - rounded).abs().mean()) < 0.03
+
+
+def test_in_bfloat16_a_sequence_doesnt_depend_on_its_batch_mates() -> None:
+    """Alone or beside a twin, a prompt and a seed give the same answer."""
+    sampler = Sampler(_wide_gpt2(), eos_id=0, pad_id=1, precision="bfloat16")
+    prompts = [prompt * 2 for prompt in PROMPTS]
+    alone = [sampler.sample([prompt], WHOLE, seeds=[row]).answers()[0] for row, prompt in enumerate(prompts)]
+    pairs = sampler.sample(prompts, WHOLE, seeds=[0, 9, 1, 8, 2, 7, 3, 6], answers_per_prompt=2)
+    assert pairs.answers()[::2] == alone
+
+
+def test_a_fused_optimizer_step_reaches_the_decoder() -> None:
+    """Weights in training are packed anew before each sampling."""
+    model = tiny_gpt2(seed=3)
+    sampler = Sampler(model, eos_id=EOS, pad_id=PAD)
+    sampler.sample(PROMPTS, GREEDY, seeds=[0] * 4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    model(torch.tensor([[1, 2, 3]])).logits[..., 5].sum().backward()
+    optimizer.step()
+    fresh = Sampler(model, eos_id=EOS, pad_id=PAD).sample(PROMPTS, GREEDY, seeds=[0] * 4)
+    assert sampler.sample(PROMPTS, GREEDY, seeds=[0] * 4).answers() == fresh.answers()
+
+
+def test_weights_follow_replaced_layers_and_frozen_changes() -> None:
+    """A layer exchanged for another, and a frozen one changed in place, are both taken over."""
+    model = tiny_gpt2(seed=3).requires_grad_(requires_grad=False)
+    sampler = Sampler(model, eos_id=EOS, pad_id=PAD)
+    before = sampler.sample(PROMPTS, GREEDY, seeds=[0] * 4).answers()
+    model.transformer.h[1] = tiny_gpt2(seed=8).requires_grad_(requires_grad=False).transformer.h[1]
+    nudge(model.transformer.h[2].parameters(), scale=0.3)
+    after = sampler.sample(PROMPTS, GREEDY, seeds=[0] * 4).answers()
+    assert after != before
+    assert after == Sampler(model, eos_id=EOS, pad_id=PAD).sample(PROMPTS, GREEDY, seeds=[0] * 4).answers()
+
+
+def test_an_activation_of_another_kind_is_used() -> None:
+    """A GPT-2 with ReLU decodes as transformers computes it."""
+    config = GPT2Config(
+        vocab_size=40, n_positions=64, n_embd=32, n_layer=2, n_head=2, activation_function="relu", initializer_range=0.2
+    )
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(config).eval()
+    ids, mask = pad_left(PROMPTS, PAD)
+    with torch.no_grad():
+        ours = GPT2Decoder(GPT2Weights(model, torch.float32), ids, mask, copies=1, new_tokens=2).logits
+        theirs = model(torch.tensor([PROMPTS[1]])).logits[0, -1]
+    torch.testing.assert_close(ours[1], theirs, atol=1e-4, rtol=1e-4)
