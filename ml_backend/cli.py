@@ -112,7 +112,8 @@ def doctor(project: ProjectOption = None) -> None:
     Example: `rankloop doctor --project 7`
     """
     from ml_backend.console import show_table
-    from ml_backend.doctor import Verdict, examine
+    from ml_backend.doctor import examine
+    from ml_backend.findings import Verdict
 
     findings = list(examine(settings_from(), project))
     rows = [(finding.subject, finding.verdict.value, finding.detail, finding.remedy) for finding in findings]

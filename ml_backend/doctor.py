@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+import tempfile
+from collections.abc import Iterator
 
-import httpx
 from filelock import FileLock, Timeout
 
 from ml_backend.connection import (
@@ -17,52 +15,19 @@ from ml_backend.connection import (
     open_label_studio,
     webhook_is_right,
 )
+from ml_backend.doctor_backend import examine_backend
+from ml_backend.findings import Finding, guarded, look, ok, wrong
 from ml_backend.label_config import parse_label_config
-from ml_backend.label_studio import LabelStudio, Project
-from ml_backend.label_studio.refusals import BACKEND_AUTH_REMEDY, BACKEND_REMEDY
+from ml_backend.label_studio import LabelStudio, Project, Webhook
+from ml_backend.label_studio.refusals import BACKEND_REMEDY
 from ml_backend.settings import Settings
 from training.errors import LabelStudioError, RankloopError
 
 TESTED_RELEASE = "1.23"
 MIN_FREE_BYTES = 2 * 1024**3
-BACKEND_TIMEOUT_S = 3.0
-"""Label Studio's own patience with /setup."""
 WORKER_LOCK = "worker.lock"
 """In the data folder; a worker holds it while it runs."""
 _CONNECT = "Run: rankloop init-project --project {id}"
-
-
-class Verdict(StrEnum):
-    """How a check came out."""
-
-    OK = "ok"
-    WARNING = "look"
-    WRONG = "wrong"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found, and what to do about it."""
-
-    subject: str
-    verdict: Verdict
-    detail: str
-    remedy: str = ""
-
-
-def ok(subject: str, detail: str) -> Finding:
-    """All is well."""
-    return Finding(subject, Verdict.OK, detail)
-
-
-def wrong(subject: str, detail: str, remedy: str) -> Finding:
-    """The loop won't turn like this."""
-    return Finding(subject, Verdict.WRONG, detail, remedy)
-
-
-def look(subject: str, detail: str, remedy: str) -> Finding:
-    """Works, but not as well as it should."""
-    return Finding(subject, Verdict.WARNING, detail, remedy)
 
 
 def examine(settings: Settings, project_id: int | None = None) -> Iterator[Finding]:
@@ -72,20 +37,12 @@ def examine(settings: Settings, project_id: int | None = None) -> Iterator[Findi
         settings: where everything should be.
         project_id: the project to look at; None looks at every project that shows this backend's predictions.
     """
-    yield from _guarded("model", lambda: _model(settings))
-    yield from _guarded("disk", lambda: _disk(settings))
-    yield from _guarded("versions", lambda: _registry(settings))
-    yield from _guarded("jobs", lambda: _jobs(settings))
-    yield from _guarded("backend", lambda: _backend(settings))
-    yield from _guarded("Label Studio", lambda: _label_studio(settings, project_id))
-
-
-def _guarded(subject: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """A check that fails is a finding, not the end of the examination."""
-    try:
-        yield from check()
-    except RankloopError as error:
-        yield wrong(subject, error.what if error.got is None else f"{error.what} ({error.got})", error.remedy or "")
+    yield from guarded("model", lambda: _model(settings))
+    yield from guarded("disk", lambda: _disk(settings))
+    yield from guarded("versions", lambda: _registry(settings))
+    yield from guarded("jobs", lambda: _jobs(settings))
+    yield from guarded("backend", lambda: examine_backend(settings))
+    yield from guarded("Label Studio", lambda: _label_studio(settings, project_id))
 
 
 def _model(settings: Settings) -> Iterator[Finding]:
@@ -102,6 +59,8 @@ def _model(settings: Settings) -> Iterator[Finding]:
 
 def _disk(settings: Settings) -> Iterator[Finding]:
     free = shutil.disk_usage(settings.home()).free
+    with tempfile.TemporaryFile(dir=settings.home()) as probe:  # free space is no proof: quotas, read-only mounts
+        probe.write(b" " * 4096)
     detail = f"{free / 1024**3:.1f} GB free under {settings.home()}"
     if free < MIN_FREE_BYTES:
         yield wrong("disk", detail, "Make room: every version keeps a whole model. RANKLOOP_DATA_DIR moves the folder.")
@@ -117,30 +76,6 @@ def _registry(settings: Settings) -> Iterator[Finding]:
         yield look("versions", "there is no version yet", "The first `rankloop up` registers the base model.")
     else:
         yield ok("versions", f"the champion is {champion.name}")
-
-
-def _backend(settings: Settings) -> Iterator[Finding]:
-    address = BackendAddress.from_settings(settings)
-    url = f"http://{'localhost' if settings.host in {'0.0.0.0', '::'} else settings.host}:{settings.port}"  # noqa: S104
-    try:
-        health = httpx.get(f"{url}/health", timeout=BACKEND_TIMEOUT_S)
-        setup = httpx.post(
-            f"{url}/setup", json={"project": "0.0", "schema": ""}, auth=address.guard.basic, timeout=BACKEND_TIMEOUT_S
-        )
-    except httpx.TimeoutException:
-        yield wrong("backend", f"{url} answers too slowly for Label Studio", "Look at its log; is the machine busy?")
-        return
-    except httpx.HTTPError as error:
-        yield wrong("backend", f"{url} doesn't answer ({error})", "Start it: rankloop up")
-        return
-    if setup.status_code == httpx.codes.UNAUTHORIZED:
-        yield wrong("backend", f"{url} refuses our credentials", BACKEND_AUTH_REMEDY)
-    elif health.status_code != httpx.codes.OK:
-        yield wrong("backend", f"{url}/health answers {health.status_code}", "Look at the backend's log.")
-    else:
-        yield ok("backend", f"{url} answers; Label Studio is told {address.url}")
-    if address.guard.basic and not settings.webhook_secret:
-        yield ok("backend", "webhooks bring the Basic credentials, since no RANKLOOP_WEBHOOK_SECRET is set")
 
 
 def _jobs(settings: Settings) -> Iterator[Finding]:
@@ -192,8 +127,8 @@ def _project(label_studio: LabelStudio, project: Project, address: BackendAddres
         yield wrong(subject, str(error), f"{_CONNECT.format(id=project.id)} --label-config label_config.xml")
     if not project.shows_predictions or not project.model_version:
         yield wrong(subject, "annotators are shown no predictions", _CONNECT.format(id=project.id))
-    yield from _guarded(subject, lambda: _connected(label_studio, project, address))
-    yield from _guarded(subject, lambda: _webhook(label_studio, project, address))
+    yield from guarded(subject, lambda: _connected(label_studio, project, address))
+    yield from guarded(subject, lambda: _webhook(label_studio, project, address))
 
 
 def _connected(label_studio: LabelStudio, project: Project, address: BackendAddress) -> Iterator[Finding]:
@@ -240,7 +175,9 @@ def _reachable(label_studio: LabelStudio, project: Project, address: BackendAddr
 
 def _webhook(label_studio: LabelStudio, project: Project, address: BackendAddress) -> Iterator[Finding]:
     subject = f"project {project.id}"
-    hooks = [hook for hook in label_studio.webhooks(project.id) if hook.url.rstrip("/") == address.webhook_url]
+    every = label_studio.webhooks(project.id)
+    yield from _dead_webhooks(label_studio, project, [hook for hook in every if hook.active])
+    hooks = [hook for hook in every if hook.url.rstrip("/") == address.webhook_url]
     if not hooks and has_single_label_host(address.url):
         yield wrong(subject, f"Label Studio makes no webhook to {address.url}", HOST_NAME_REMEDY)
     elif not hooks:
@@ -252,6 +189,16 @@ def _webhook(label_studio: LabelStudio, project: Project, address: BackendAddres
     else:
         secured = "with its credentials" if hooks[0].headers else "without credentials, as none are set"
         yield ok(subject, f"one webhook tells the backend of judgements, {secured}")
+
+
+def _dead_webhooks(label_studio: LabelStudio, project: Project, hooks: list[Webhook]) -> Iterator[Finding]:
+    """Removing a backend leaves its webhook behind, and without Redis each annotator waits for each webhook."""
+    urls = {f"{backend.url.rstrip('/')}/webhook" for backend in label_studio.backends(project.id)}
+    for hook in hooks:
+        url = hook.url.rstrip("/")
+        if url.endswith("/webhook") and url not in urls:
+            detail = f"the webhook to {hook.url} belongs to no backend of the project; people may wait for it in vain"
+            yield look(f"project {project.id}", detail, "Delete it in the project's settings (Webhooks).")
 
 
 def _connect(project: Project) -> str:

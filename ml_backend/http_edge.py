@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from flask import Flask, Response, g, jsonify, request
-from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from ml_backend.admission import RETRY_AFTER_S
 from ml_backend.auth import SECRET_HEADER, Guard
@@ -38,7 +38,11 @@ def read_json() -> Any:
 
     Raises:
         BadRequest: no JSON, or nested too deep to read.
+        RequestEntityTooLarge: it is larger than `MAX_BODY_BYTES`.
     """
+    # Werkzeug refuses a length that is too large, but cuts a body that came without a length (in chunks) at the limit
+    if request.is_json and request.content_length is None and len(request.get_data()) >= MAX_BODY_BYTES:
+        raise RequestEntityTooLarge
     try:
         return request.get_json()
     except RecursionError as error:
@@ -60,6 +64,7 @@ def watch_requests(app: Flask, metrics: Metrics) -> None:
         method, route = _method(), _route()
         metrics.answered(method, route, response.status_code, seconds)
         response.headers[REQUEST_ID_HEADER] = g.request_id
+        response.headers["X-Content-Type-Options"] = "nosniff"  # what models write is never taken for a page
         level = logging.DEBUG if route in _ROUTINE and response.status_code < 400 else logging.INFO
         facts = {"route": route, "status": response.status_code, "ms": round(1000 * seconds, 1), **g.get("facts", {})}
         logger.log(level, "%s %s answered", method, route, extra=facts)

@@ -13,7 +13,8 @@ from training.errors import DataError
 def _project_id(value: object) -> object:
     """Label Studio writes a project as `12.1795380917`: its id, then the second it was created in."""
     if isinstance(value, str):
-        return value.partition(".")[0].strip() or None
+        number, _, created = value.strip().partition(".")
+        return (number or None) if not created or (number and created.isdecimal()) else value
     if isinstance(value, float):
         return int(value) if value == value and abs(value) < 2**53 else value
     return value

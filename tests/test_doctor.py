@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,7 +15,8 @@ import pytest
 from ml_backend import doctor
 from ml_backend.auth import Guard
 from ml_backend.connection import BackendAddress
-from ml_backend.doctor import Finding, Verdict
+from ml_backend.doctor_backend import examine_backend
+from ml_backend.findings import Finding, Verdict, guarded
 from ml_backend.label_studio import MLBackend, Project, Webhook
 from ml_backend.settings import Settings, load_settings
 from training.errors import LabelStudioError
@@ -123,7 +127,7 @@ def test_a_full_disk_is_found(settings: Settings, monkeypatch: pytest.MonkeyPatc
 def test_a_model_that_is_not_there_is_a_finding_and_not_a_crash(settings: Settings) -> None:
     """The examination goes on; the finding says how to mend it."""
     missing = settings.model_copy(update={"model": "/nowhere/at/all"})
-    findings = list(doctor._guarded("model", lambda: doctor._model(missing)))
+    findings = list(guarded("model", lambda: doctor._model(missing)))
     assert [finding.verdict for finding in findings] == [Verdict.WRONG]
     assert findings[0].remedy
 
@@ -137,17 +141,72 @@ def test_a_model_that_loads(settings: Settings, tiny_model_dir: Path) -> None:
 @pytest.mark.parametrize(("status", "said"), [(200, "answers"), (401, "refuses our credentials")])
 def test_the_backend_is_asked_itself(status: int, said: str, settings: Settings) -> None:
     """A running backend is fine; one with other credentials isn't."""
-    with _backend_that_answers(status) as port:
-        findings = list(doctor._backend(settings.model_copy(update={"port": port})))
+    with _backend_that_answers({"/setup": status}) as port:
+        findings = list(examine_backend(settings.model_copy(update={"port": port})))
     assert said in findings[0].detail
     assert (findings[0].verdict is Verdict.OK) == (status == 200)
 
 
+def test_a_backend_with_another_webhook_secret_is_found(settings: Settings) -> None:
+    """Webhooks would be refused though all else is well: that is wrong, with what to do."""
+    own = load_settings(data_dir=settings.data_dir, webhook_secret="engine")
+    with _backend_that_answers({"/webhook": 401}) as port:
+        found = _wrong(list(examine_backend(own.model_copy(update={"port": port}))))
+    assert len(found) == 1
+    assert "another webhook secret" in found[0]
+    with _backend_that_answers({"/webhook": 202}) as port:
+        assert _wrong(list(examine_backend(own.model_copy(update={"port": port})))) == []
+
+
+def test_what_the_backend_says_of_itself_is_told(settings: Settings) -> None:
+    """A champion that can't be loaded is wrong; requests that failed lately are to be looked at, old ones are not."""
+    fault = {"kind": "JobsError", "route": "/webhook", "request_id": "abc", "message": "the queue is away"}
+    old, recent = {**fault, "at": time.time() - 7200}, {**fault, "at": time.time() - 60}
+    with _backend_that_answers({}, {"fault": "v3 is damaged", "faults": [recent, old]}) as port:
+        findings = list(examine_backend(settings.model_copy(update={"port": port})))
+    assert "v3 is damaged" in _wrong(findings)[0]
+    (looked,) = [finding for finding in findings if finding.verdict is Verdict.WARNING]
+    assert looked.detail.startswith("1 requests failed within the hour")
+    assert "abc" in looked.remedy
+    with _backend_that_answers({}, {"fault": None, "faults": [old]}) as port:
+        assert len(list(examine_backend(settings.model_copy(update={"port": port})))) == 1
+    with _backend_that_answers({"/status": 503}) as port:
+        findings = list(examine_backend(settings.model_copy(update={"port": port})))
+    assert "/status answers 503" in findings[-1].detail
+
+
+def test_a_webhook_to_nobody_is_to_be_looked_at() -> None:
+    """Label Studio leaves the webhook of a removed backend behind; one to something else than a backend is fine."""
+    good = FakeProject()
+    dead = replace(good.hooks[0], id=5, url="http://localhost:9999/webhook")
+    foreign = replace(good.hooks[0], id=6, url="https://chat.example/hooks/abc")
+    switched_off = replace(dead, id=7, active=False)
+    findings = _findings(FakeProject(hooks=[*good.hooks, dead, foreign, switched_off]))
+    assert _wrong(findings) == []
+    (looked,) = [finding for finding in findings if finding.verdict is Verdict.WARNING]
+    assert "http://localhost:9999/webhook" in looked.detail
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full, others have not")
+def test_what_the_system_refuses_is_a_finding_and_not_a_crash(settings: Settings) -> None:
+    """A full disk met in the middle of a check is told with the system's own words."""
+
+    def check() -> Iterator[Finding]:
+        Path("/dev/full").write_text("x")
+        yield from ()
+
+    findings = list(guarded("versions", check))
+    assert [finding.verdict for finding in findings] == [Verdict.WRONG]
+    assert "No space left" in findings[0].detail
+    missing = settings.model_copy(update={"data_dir": Path("/dev/null/rankloop")})
+    assert [finding.verdict for finding in guarded("disk", lambda: doctor._disk(missing))] == [Verdict.WRONG]
+
+
 def test_no_backend_is_wrong(settings: Settings) -> None:
     """Nobody listens: start it."""
-    with _backend_that_answers(200) as port:
+    with _backend_that_answers({}) as port:
         pass  # the port is free again
-    findings = list(doctor._backend(settings.model_copy(update={"port": port})))
+    findings = list(examine_backend(settings.model_copy(update={"port": port})))
     assert _wrong(findings)[0].endswith("Start it: rankloop up")
 
 
@@ -158,20 +217,21 @@ def settings(tmp_path: Path) -> Settings:
 
 
 class _backend_that_answers:  # noqa: N801  # a context manager, used like a function
-    def __init__(self, setup_status: int) -> None:
+    def __init__(self, statuses: dict[str, int], state: object = None) -> None:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self._send(200)
+                self._send(state if self.path == "/status" else None)
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                self._send(setup_status)
+                self._send(None)
 
-            def _send(self, status: int) -> None:
-                self.send_response(status)
-                self.send_header("Content-Length", "2")
+            def _send(self, answer: object) -> None:
+                body = json.dumps(answer or {}).encode()
+                self.send_response(statuses.get(self.path, 200))
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(b"{}")
+                self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
                 """Keep the tests' output clean."""

@@ -16,7 +16,7 @@ from ml_backend.connection import BackendAddress, has_single_label_host, open_la
 from ml_backend.label_studio import LabelStudio
 from ml_backend.label_studio.predictions import _superseded
 from ml_backend.label_studio.records import Webhook, versions_of
-from ml_backend.label_studio.refusals import ADDRESS_REMEDY, KEY_REMEDY, SSRF_REMEDY, refused
+from ml_backend.label_studio.refusals import ADDRESS_REMEDY, KEY_REMEDY, LEGACY_REMEDY, SSRF_REMEDY, refused
 from ml_backend.settings import load_settings
 from training.errors import ConfigError, LabelStudioError
 
@@ -97,6 +97,14 @@ def test_a_refusal_names_the_remedy_and_never_the_key(fake: FakeLabelStudio, sta
     assert caught.value.status == status
     assert remedy in str(caught.value)
     assert KEY not in str(caught.value)
+
+
+def test_a_legacy_token_where_they_are_switched_off_says_so() -> None:
+    """It is a 401 like a wrong key, but copying the same token again wouldn't help."""
+    body = {"detail": "Authentication token no longer valid: legacy token authentication has been disabled"}
+    error = refused("say whose key this is", 401, body, "http://ls")
+    assert error.remedy == LEGACY_REMEDY
+    assert "personal access token" in LEGACY_REMEDY
 
 
 def test_another_web_server_is_told_from_label_studio(fake: FakeLabelStudio) -> None:

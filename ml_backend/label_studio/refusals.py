@@ -11,6 +11,10 @@ KEY_REMEDY = (
     "Copy a personal access token from Label Studio (Account & Settings, Personal Access Token) into "
     "LABEL_STUDIO_API_KEY; a legacy token works too where the organization has legacy tokens switched on."
 )
+LEGACY_REMEDY = (
+    "Legacy tokens are switched off in this Label Studio. Copy a personal access token (Account & Settings, Personal "
+    "Access Token) into LABEL_STUDIO_API_KEY, or have legacy tokens switched on (Organization, API Tokens Settings)."
+)
 ADDRESS_REMEDY = "Start Label Studio, or set LABEL_STUDIO_URL to its address as seen from here."
 SSRF_REMEDY = (
     "Label Studio's protection against server-side request forgery refuses loopback and private addresses. "
@@ -71,7 +75,7 @@ def _listed(value: object) -> list[object]:
 def _remedy(status: int, detail: str) -> str | None:
     lowered = detail.lower()
     if status == 401:
-        return KEY_REMEDY
+        return LEGACY_REMEDY if "legacy token" in lowered else KEY_REMEDY
     if any(sign in lowered for sign in _SSRF_SIGNS):
         return SSRF_REMEDY
     if status == 403:

@@ -1,0 +1,90 @@
+"""The running backend as the doctor sees it: quick enough, with our credentials, able to answer, without faults."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+
+from ml_backend.auth import SECRET_HEADER
+from ml_backend.connection import BackendAddress
+from ml_backend.findings import Finding, look, ok, wrong
+from ml_backend.label_studio.refusals import BACKEND_AUTH_REMEDY
+from ml_backend.settings import Settings
+
+TIMEOUT_S = 3.0
+"""Label Studio's own patience with /setup."""
+RECENT_S = 3600.0
+_OTHER_WEBHOOKS = (
+    "Set the RANKLOOP_WEBHOOK_SECRET that the running backend was started with, or restart it with this one, "
+    "then run: rankloop init-project"
+)
+
+
+def examine_backend(settings: Settings) -> Iterator[Finding]:
+    """Ask the backend on this machine what Label Studio asks it, and how it has been lately."""
+    guard = BackendAddress.from_settings(settings).guard
+    host = "localhost" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104  # nothing is bound
+    url = f"http://{f'[{host}]' if ':' in host.strip('[]') and not host.startswith('[') else host}:{settings.port}"
+    with httpx.Client(base_url=url, timeout=TIMEOUT_S, auth=guard.basic) as backend:
+        try:
+            health = backend.get("/health")
+            setup = backend.post("/setup", json={"project": "0.0", "schema": ""})
+            yield from _answers(settings, url, health, setup)
+            if setup.status_code != httpx.codes.UNAUTHORIZED:
+                yield from _webhooks(settings, url)
+                yield from _state(backend.get("/status"))
+        except httpx.TimeoutException:
+            yield wrong(
+                "backend", f"{url} answers too slowly for Label Studio", "Look at its log; is the machine busy?"
+            )
+        except httpx.HTTPError as error:
+            yield wrong("backend", f"{url} doesn't answer ({error})", "Start it: rankloop up")
+
+
+def _answers(settings: Settings, url: str, health: httpx.Response, setup: httpx.Response) -> Iterator[Finding]:
+    if setup.status_code == httpx.codes.UNAUTHORIZED:
+        yield wrong("backend", f"{url} refuses our credentials", BACKEND_AUTH_REMEDY)
+    elif health.status_code != httpx.codes.OK:
+        yield wrong("backend", f"{url}/health answers {health.status_code}", "Look at the backend's log.")
+    else:
+        yield ok("backend", f"{url} answers; Label Studio is told {settings.public_url()}")
+
+
+def _webhooks(settings: Settings, url: str) -> Iterator[Finding]:
+    """Whether a webhook that brings the secret gets in. Label Studio has no such action: nothing comes of it."""
+    guard = BackendAddress.from_settings(settings).guard
+    if guard.secret:
+        headers = {SECRET_HEADER: guard.secret}
+        answer = httpx.post(f"{url}/webhook", json={"action": "DOCTOR"}, headers=headers, timeout=TIMEOUT_S)
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            yield wrong(
+                "backend", "the running backend has another webhook secret than these settings", _OTHER_WEBHOOKS
+            )
+    elif guard.basic:
+        yield ok("backend", "webhooks bring the Basic credentials, since no RANKLOOP_WEBHOOK_SECRET is set")
+
+
+def _state(status: httpx.Response) -> Iterator[Finding]:
+    """What the backend itself says is wrong, and the last request that failed within the hour."""
+    if status.status_code != httpx.codes.OK:
+        remedy = "Look at the backend's log."
+        yield look("backend", f"/status answers {status.status_code}: {_error(status)}", remedy)
+        return
+    state: dict[str, Any] = status.json()
+    if state.get("fault"):
+        yield wrong("backend", f"the champion can't be loaded: {state['fault']}", "Or go back: rankloop rollback")
+    recent = [fault for fault in state.get("faults", []) if time.time() - fault["at"] < RECENT_S]
+    if recent:
+        last = recent[0]
+        detail = f"{len(recent)} requests failed within the hour, the last to {last['route']}: {last['message']}"
+        yield look("backend", detail, f"The backend's log has more under {last['request_id']}.")
+
+
+def _error(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return response.reason_phrase
