@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ml_backend.console import messages, output, show_table, stage_bar
 
@@ -52,15 +52,26 @@ def show_status(settings: Settings) -> None:
 
     champion = Registry(settings).champion()
     jobs = Jobs(settings)
-    proposing = jobs.status()["proposing_for_projects"]
+    state = jobs.status()
+    proposing = [proposal_line(job) for job in state["proposing"]]
+    new = [f"{number} in project {project}" for project, number in state["new_judgements"].items()]
     facts = [
         ("champion", champion.name if champion else "none yet: the first `rankloop up` registers the base model"),
-        ("proposing answers for", ", ".join(f"project {number}" for number in proposing) or "nobody at the moment"),
+        ("proposing answers", "\n".join(proposing) or "for nobody at the moment"),
+        (f"judgements not learned from (training starts at {settings.train_after})", ", ".join(new) or "none counted"),
     ]
     show_table(("", ""), facts)
     cycles = [cycle_row(cycle) for cycle in jobs.cycles(CYCLES_SHOWN)]
     if cycles:
         show_table(("training cycle", "project", "began", "state", "why"), cycles)
+
+
+def proposal_line(job: Mapping[str, Any]) -> str:
+    """How far background proposals of one project are."""
+    if job["state"] == "queued":
+        return f"for project {job['project_id']}: queued"
+    left = "counting tasks" if job["left"] is None else f"{job['left']} tasks left"
+    return f"for project {job['project_id']}: {job['stored']} stored, {left}"
 
 
 def cycle_row(cycle: CycleJob) -> tuple[str, ...]:

@@ -1,0 +1,54 @@
+"""What `rankloop status` and `rankloop versions` print."""
+
+from __future__ import annotations
+
+import pytest
+from edge_fakes import FakeRegistry
+
+from ml_backend import registry as registry_package
+from ml_backend import workflows
+from ml_backend.reports import proposal_line, show_status
+from ml_backend.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("state", "stored", "left", "line"),
+    [
+        ("queued", 0, None, "for project 7: queued"),
+        ("running", 0, None, "for project 7: 0 stored, counting tasks"),
+        ("running", 500, 4500, "for project 7: 500 stored, 4500 tasks left"),
+    ],
+)
+def test_background_proposals_tell_how_far_they_are(state: str, stored: int, left: int | None, line: str) -> None:
+    """What waits says so; what runs says what it has stored and what is left."""
+    assert proposal_line({"project_id": 7, "state": state, "stored": stored, "left": left}) == line
+
+
+class _Jobs:
+    """A job queue in the middle of its work."""
+
+    def __init__(self, _settings: Settings) -> None:
+        """Connects to nothing."""
+
+    def status(self) -> dict[str, object]:
+        """5,000 tasks of one project under way, another one waiting."""
+        running = {"project_id": 7, "state": "running", "stored": 500, "left": 4500}
+        queued = {"project_id": 8, "state": "queued", "stored": 0, "left": None}
+        return {"proposing": [running, queued], "new_judgements": {7: 41}}
+
+    def cycles(self, _limit: int) -> list[object]:
+        """No training yet."""
+        return []
+
+
+def test_status_shows_progress_and_what_training_waits_for(
+    settings: Settings, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A person sees the champion, how far proposals are, and how many judgements are still missing."""
+    registry.promote("rankloop-v2")
+    monkeypatch.setattr(registry_package, "Registry", lambda _settings: registry)
+    monkeypatch.setattr(workflows, "Jobs", _Jobs)
+    show_status(settings)
+    shown = capsys.readouterr().out
+    for said in ("rankloop-v2", "project 7: 500 stored, 4500 tasks left", "project 8: queued", "41 in project 7", "50"):
+        assert said in shown
