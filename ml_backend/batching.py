@@ -28,6 +28,7 @@ class _Order(Generic[Result]):
     deadline: float
     results: list[Result | None]
     left: int
+    queued: int
     failure: BaseException | None = None
     abandoned: bool = False
 
@@ -59,6 +60,7 @@ class FairBatcher(Generic[Group, Item, Result]):
         self._run = run
         self._batch_size = batch_size
         self._waiting: list[_Ticket[Group, Item, Result]] = []
+        self._queued = 0  # tickets that somebody still waits for; the others are dropped when their turn comes
         self._numbers = itertools.count()
         self._turn = 0
         self._item_s: float | None = None
@@ -83,8 +85,8 @@ class FairBatcher(Generic[Group, Item, Result]):
             thread.join()
 
     def __len__(self) -> int:
-        """How many items wait for their turn."""
-        return len(self._waiting)
+        """How many items wait for their turn, and somebody for them."""
+        return self._queued
 
     def submit(self, group: Group, items: Sequence[Item], *, deadline_s: float) -> list[Result | None]:
         """Wait for the items' results, `deadline_s` seconds at most.
@@ -95,11 +97,13 @@ class FairBatcher(Generic[Group, Item, Result]):
         Raises:
             Exception: what `run` raised for a batch that held one of these items.
         """
-        order: _Order[Result] = _Order(time.monotonic() + deadline_s, [None] * len(items), len(items))
+        number = len(items)
+        order: _Order[Result] = _Order(time.monotonic() + deadline_s, [None] * number, left=number, queued=number)
         with self._changed:
             for index, item in enumerate(items):
                 ticket = _Ticket(self._turn + index, next(self._numbers), group, item, index, order)
                 heapq.heappush(self._waiting, ticket)
+            self._queued += number
             self._changed.notify_all()
             while order.left and order.failure is None and not self._stopped:
                 remaining_s = order.deadline - time.monotonic()
@@ -107,6 +111,7 @@ class FairBatcher(Generic[Group, Item, Result]):
                     break
                 self._changed.wait(remaining_s)
             order.abandoned = True
+            self._queued -= order.queued
             if order.failure is not None:
                 raise order.failure
             return list(order.results)
@@ -130,11 +135,15 @@ class FairBatcher(Generic[Group, Item, Result]):
         room = self._batch_size
         while self._waiting and len(batch) < room:
             ticket = heapq.heappop(self._waiting)
-            if ticket.order.abandoned or ticket.order.deadline <= now:
+            if ticket.order.abandoned:
+                continue
+            if ticket.order.deadline <= now:
+                self._take(ticket)
                 continue
             if batch and ticket.group != batch[0].group:
                 other_groups.append(ticket)
                 continue
+            self._take(ticket)
             batch.append(ticket)
             room = min(room, self._room(ticket.order.deadline - now))
         for ticket in other_groups:
@@ -142,6 +151,10 @@ class FairBatcher(Generic[Group, Item, Result]):
         if batch:
             self._turn = max(self._turn, batch[0].turn)
         return batch
+
+    def _take(self, ticket: _Ticket[Group, Item, Result]) -> None:
+        ticket.order.queued -= 1
+        self._queued -= 1
 
     def _room(self, left_s: float) -> int:
         """How many items surely fit into the time that is left; one at least, since no less can be tried."""

@@ -11,7 +11,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, Req
 
 from ml_backend.admission import RETRY_AFTER_S
 from ml_backend.auth import SECRET_HEADER, Guard
-from ml_backend.logging_setup import start_request
+from ml_backend.logging_setup import end_request, start_request
 from ml_backend.metrics import Metrics
 from training.errors import DataError, EdgeError, ModelError, OverloadError, RankloopError
 
@@ -74,6 +74,7 @@ def watch_requests(app: Flask, metrics: Metrics) -> None:
     def over(_: BaseException | None) -> None:
         if "began" in g:
             metrics.ended()
+            end_request()
 
 
 def note(**facts: str | int | None) -> None:

@@ -70,3 +70,8 @@ def start_request(given: str | None) -> str:
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id)
     return request_id
+
+
+def end_request() -> None:
+    """The request is over: what this thread logs next has nothing to do with it."""
+    structlog.contextvars.clear_contextvars()

@@ -60,6 +60,19 @@ def test_results_come_in_order_whatever_the_batches(gate: Gate, batcher: FairBat
     assert [len(items) for _, items in gate.batches] == [4, 4, 2]
 
 
+def test_what_nobody_waits_for_does_not_count(gate: Gate, batcher: FairBatcher[str, int, int]) -> None:
+    """A request whose time is up leaves nothing behind that would make the queue look long."""
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(batcher.submit, "a", range(4), deadline_s=10)
+        assert gate.entered.wait(10)
+        late = batcher.submit("b", range(100), deadline_s=0.05)
+        assert (late, len(batcher)) == ([None] * 100, 0)
+        gate.open.set()
+        assert first.result() == [0, 10, 20, 30]
+        assert batcher.submit("a", [7], deadline_s=10) == [70]
+    assert len(batcher) == 0
+
+
 def test_no_items_need_no_batch(gate: Gate, batcher: FairBatcher[str, int, int]) -> None:
     """An empty request is answered at once."""
     assert batcher.submit("a", [], deadline_s=5) == []

@@ -104,6 +104,15 @@ def test_no_answer_of_the_model_is_logged(client: FlaskClient, log: io.StringIO)
     assert not [text for text in texts if len(text) > 3 and text in log.getvalue()]
 
 
+def test_a_request_s_id_ends_with_it(client: FlaskClient, log: io.StringIO) -> None:
+    """What the same thread logs later, gunicorn for instance, doesn't carry the id of a request that is over."""
+    client.get("/versions", headers={**GOOD, "X-Request-ID": "abc-1"})
+    before = log.getvalue().count("abc-1")
+    logging.getLogger("other").warning("later")
+    assert before > 0
+    assert log.getvalue().count("abc-1") == before
+
+
 def test_a_line_says_what_happened(client: FlaskClient, log: io.StringIO) -> None:
     """The request's id, its project, its tasks and its outcome are what the log does tell."""
     client.post("/predict", json=PREDICT, headers={**GOOD, "X-Request-ID": "abc-1"})
