@@ -5,7 +5,8 @@ ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PYTHONUNBUFFERED=1 \
     RANKLOOP_DATA_DIR=/data \
-    RANKLOOP_HOST=0.0.0.0
+    RANKLOOP_HOST=0.0.0.0 \
+    RANKLOOP_LOG_FORMAT=json
 
 RUN useradd --create-home --uid 10001 rankloop \
     && install --directory --owner=rankloop /data /home/rankloop/.cache /home/rankloop/.cache/huggingface

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -134,6 +136,24 @@ def test_the_loop_is_described(parts: Parts) -> None:
     assert found["rankloop_proposals_stored", "rankloop-v3"] == 12
     assert found["rankloop_new_judgements", "7"] == 41
     assert found["rankloop_part_up", "jobs"] == 1
+
+
+def test_every_metric_is_documented(parts: Parts) -> None:
+    """docs/operations.md has each metric with its labels, and no other."""
+    page = (Path(__file__).parent.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(rankloop_\w+)` \| ([\w, ]*) *\|", page, flags=re.MULTILINE)
+    documented = {name.removesuffix("_total"): {label for label in labels.replace(" ", "").split(",") if label}
+                  for name, labels in rows}  # fmt: skip
+    metrics = Metrics(_facts(parts))
+    metrics.answered("GET", "/health", 200, 0.1)
+    metrics.predicted([{"result": [], "model_version": "v1"}])
+    metrics.failed("JobsError", "/webhook", "id", "away")
+    metrics.passed_on("queued")
+    served: dict[str, set[str]] = {}
+    for family in metrics.registry.collect():
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        served[family.name] = labels
+    assert documented == served
 
 
 def test_many_scrapes_ask_once(parts: Parts) -> None:

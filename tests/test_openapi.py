@@ -96,6 +96,13 @@ def test_every_address_is_described(app: Flask) -> None:
     assert described == served
 
 
+def test_every_address_is_documented() -> None:
+    """docs/operations.md lists each address with its method."""
+    page = (Path(__file__).parent.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+    for path, method in OPERATIONS:
+        assert f"`{method.upper()} {path}`" in page
+
+
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_what_the_description_guards_is_guarded(app: Flask, path: str, method: str) -> None:
     """Where the description asks for credentials a request without them is refused, elsewhere not."""
