@@ -5,7 +5,7 @@ LABEL_STUDIO_VERSION := 1.23.2
 DEMO_ARGS ?=
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: help setup demo up check test format browser clean
+.PHONY: help setup demo up check test faults load format browser postgresql clean
 
 help: ## list these commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -41,11 +41,17 @@ check: .venv/.ready ## lint, types, import rules and the fast tests
 	@.venv/bin/mypy
 	@$(PY) -m pytest -q -m "not e2e and not slow"
 
-test: setup browser ## everything, against real servers
+test: setup browser postgresql ## everything, against real servers
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@$(PY) -m pytest
+
+faults: setup postgresql ## kill, starve and damage a running loop, and count what was lost: faults.json (ten minutes)
+	@PYTHONPATH=tests $(PY) -m faults --report faults.json
+
+load: setup ## fifty annotators, 100 webhooks a second and a training cycle on one server: load.json (ten minutes)
+	@PYTHONPATH=tests $(PY) -m load --report load.json
 
 format: .venv/.ready ## let ruff lay out and mend the code
 	@.venv/bin/ruff check --fix .
@@ -55,6 +61,9 @@ browser: # the browser tests drive Debian's chromium
 	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "Installing chromium ..."; \
 	  $$(test "$$(id -u)" = 0 || echo sudo) sh -c 'apt-get update -qq && apt-get install -y -qq chromium' >/dev/null; }
 
+postgresql: # one test, and some of the faults, need Debian's server
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || { echo "Installing PostgreSQL ..."; \
+	  $$(test "$$(id -u)" = 0 || echo sudo) sh -c 'apt-get update -qq && apt-get install -y -qq postgresql' >/dev/null; }
 
 clean: ## forget both virtual environments
 	rm -rf .venv .venv-label-studio
