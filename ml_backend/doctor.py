@@ -111,14 +111,15 @@ def _label_studio(settings: Settings, project_id: int | None) -> Iterator[Findin
         if not projects:
             yield wrong("project", "no project shows this backend's predictions", "Run: rankloop init-project")
         for project in projects:
-            yield from _project(label_studio, project, address)
+            yield from examine_project(label_studio, project, address)
 
 
 def _ours(label_studio: LabelStudio, address: BackendAddress) -> list[Project]:
     return [project for project in label_studio.projects() if project.model_version == address.title]
 
 
-def _project(label_studio: LabelStudio, project: Project, address: BackendAddress) -> Iterator[Finding]:
+def examine_project(label_studio: LabelStudio, project: Project, address: BackendAddress) -> Iterator[Finding]:
+    """Look at one project: its labeling configuration, its predictions, the backend, and the webhook."""
     subject = f"project {project.id}"
     try:
         kind = parse_label_config(project.label_config).kind

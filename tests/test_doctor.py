@@ -61,7 +61,7 @@ class FakeProject:
 
 
 def _findings(server: FakeProject, address: BackendAddress = ADDRESS) -> list[Finding]:
-    return list(doctor._project(server, server.project, address))  # type: ignore[arg-type]
+    return list(doctor.examine_project(server, server.project, address))  # type: ignore[arg-type]
 
 
 def _wrong(findings: list[Finding]) -> list[str]:

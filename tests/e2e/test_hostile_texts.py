@@ -1,0 +1,90 @@
+"""Prompts and answers with scripts in them stay text at Label Studio's page, in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from labeling_page import PATIENCE_MS, LabelingPage, chromium_page
+
+from ml_backend.label_config import parse_label_config
+from ml_backend.label_predictions import live_prediction, pairwise_prediction, ranker_prediction
+from ml_backend.label_studio import LabelStudio
+
+if TYPE_CHECKING:
+    from ml_backend.label_studio_server import LabelStudioServer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).parents[2]
+VERSION = "rankloop-v1"
+
+
+def _hostile(where: str) -> str:
+    """A text that would tell on the window if any part of it were taken for markup."""
+    tell = f"window.owned='{where}'"
+    return (
+        f'{where}-text <script>{tell}</script><img src=x onerror="{tell}"><svg onload="{tell}"></svg><b>{where}-end</b>'
+    )
+
+
+@pytest.fixture(scope="module")
+def label_studio(label_studio_server: LabelStudioServer) -> Iterator[LabelStudio]:
+    """A client."""
+    with LabelStudio(label_studio_server.url, label_studio_server.token) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def labeling(label_studio_server: LabelStudioServer) -> Iterator[LabelingPage]:
+    """A person who is logged in."""
+    with chromium_page() as page:
+        person = LabelingPage(page, label_studio_server.url)
+        person.log_in(label_studio_server.username, label_studio_server.password)
+        yield person
+
+
+def _data(kind: str) -> dict[str, Any]:
+    """A task's data with hostile texts wherever one can stand."""
+    first, second, prompt = (_hostile(where) for where in ("first", "second", "prompt"))
+    if kind == "live":
+        return {"prompt": prompt}
+    if kind == "pairwise":
+        return {"prompt": prompt, "answer1": first, "answer2": second}
+    items = [{"id": "a", "title": "", "body": first}, {"id": "b", "title": "", "body": second}]
+    return {"prompt": prompt, "items": items}
+
+
+def _prediction(kind: str, xml: str) -> dict[str, Any]:
+    """What the backend says of that task."""
+    config = parse_label_config(xml)
+    if kind == "live":
+        return live_prediction(config, _hostile("first"), _hostile("second"), VERSION)
+    if kind == "pairwise":
+        return pairwise_prediction(config, "left", 0.9, VERSION)
+    return ranker_prediction(config, ["b", "a"], 0.9, VERSION)
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [("live", "label_config.xml"), ("pairwise", "label_configs/pairwise.xml"), ("ranker", "label_configs/ranker.xml")],
+)
+def test_scripts_in_texts_stay_text(label_studio: LabelStudio, labeling: LabelingPage, kind: str, file: str) -> None:
+    """Every letter of prompt and answers is seen, and nothing of them runs or becomes an element."""
+    xml = (ROOT / file).read_text(encoding="utf-8")
+    project = label_studio.create_project(f"hostile {kind}", xml)
+    try:
+        (task,) = label_studio.import_tasks(project.id, [_data(kind)])
+        label_studio.replace_predictions(project.id, [{**_prediction(kind, xml), "task": task}])
+        page = labeling.page
+        page.goto(f"{label_studio.url}/projects/{project.id}/data?task={task}")
+        for where in ("prompt", "first", "second"):
+            shown = page.get_by_text(f"{where}-end").first
+            shown.wait_for(timeout=PATIENCE_MS)
+            assert f"<script>window.owned='{where}'</script>" in page.inner_text("body")
+        assert page.evaluate("window.owned") is None
+        assert page.locator("img[src='x'], svg[onload]").count() == 0
+    finally:
+        label_studio.delete_project(project.id)
