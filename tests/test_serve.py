@@ -65,6 +65,7 @@ def test_a_real_server_starts_answers_and_ends(tiny_model_dir: Path, tmp_path: P
         "RANKLOOP_DEVICE": "cpu",
         "RANKLOOP_MAX_NEW_TOKENS": "8",
         "RANKLOOP_PORT": str(port),
+        "RANKLOOP_LOG_FORMAT": "json",
         "OMP_NUM_THREADS": "1",
     }
     url = f"http://127.0.0.1:{port}"
@@ -76,6 +77,9 @@ def test_a_real_server_starts_answers_and_ends(tiny_model_dir: Path, tmp_path: P
             answer = _ask(f"{url}/predict", {"tasks": tasks, "project": "1.2", "label_config": config})
             assert [len(result["result"]) for result in answer["results"]] == [2, 0]
             assert _ask(f"{url}/versions") == {"versions": ["rankloop-v1"]}
+            with urllib.request.urlopen(f"{url}/metrics", timeout=60) as scraped:  # noqa: S310  # http
+                assert b'rankloop_part_up{part="registry"} 1.0' in scraped.read()
+            assert _nonsense(port).startswith(b"HTTP/1.1 400")
         finally:
             server.send_signal(signal.SIGTERM)
             try:
@@ -85,6 +89,19 @@ def test_a_real_server_starts_answers_and_ends(tiny_model_dir: Path, tmp_path: P
                 raise
     assert server.returncode == 0, log
     assert "Traceback" not in log
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    (predicted,) = [line for line in lines if line.get("route") == "/predict"]
+    assert (predicted["status"], predicted["tasks"], predicted["project"]) == (200, 2, 1)
+    (refused,) = [line for line in lines if line["logger"] == "gunicorn.error"]
+    assert "request_id" not in refused
+    assert "What is tea?" not in log
+
+
+def _nonsense(port: int) -> bytes:
+    """What is answered to something that is no HTTP."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(b"NONSENSE\r\n\r\n")
+        return connection.recv(1000)
 
 
 def _wait_for(url: str, server: subprocess.Popen[str], version: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +14,8 @@ import pytest
 from edge_fakes import FakeRegistry
 from job_fakes import FakeProjects, FakeSteps
 
+from ml_backend.cycle_steps import Plan
+from ml_backend.logging_setup import configure_logging
 from ml_backend.settings import Settings
 from ml_backend.workflows import Jobs, Worker
 from ml_backend.workflows import worker as worker_module
@@ -35,6 +40,15 @@ class StepwiseProposals:
         """Nothing to let go of."""
 
 
+class TalkativeSteps(FakeSteps):
+    """Logs a line within a step."""
+
+    def snapshot(self, plan: Plan) -> dict[str, Any]:
+        """As usual, and not silently."""
+        logging.getLogger("rankloop.test").info("inside")
+        return super().snapshot(plan)
+
+
 @pytest.fixture
 def job_settings(settings: Settings) -> Settings:
     """Short debouncing, and no key, so that nothing asks Label Studio by itself."""
@@ -55,6 +69,30 @@ def _until(condition: Callable[[], Any], timeout_s: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < until, "it didn't happen"
         pause.wait(0.05)
+
+
+def test_lines_of_a_job_carry_its_ids(
+    job_settings: Settings, asked: Jobs, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is logged within a step of a training cycle names the cycle, by the id that was answered to whoever asked,
+    and the step.
+    """
+    monkeypatch.setattr(worker_module, "QUEUE_POLL_S", 0.05)
+    root, log = logging.getLogger(), io.StringIO()
+    before = root.level, root.handlers[:]
+    configure_logging("json", stream=log)
+    steps = TalkativeSteps()
+    worker = Worker(job_settings, registry, steps, StepwiseProposals(), FakeProjects({}).open)  # type: ignore[arg-type]
+    worker.start()
+    try:
+        job = asked.start_training(7)["job"]
+        _until(lambda: "finish" in steps.done)
+    finally:
+        worker.stop()
+        root.setLevel(before[0])
+        root.handlers[:] = before[1]
+    (line,) = [found for found in map(json.loads, log.getvalue().splitlines()) if found["event"] == "inside"]
+    assert (line["workflow_id"], line["step"]) == (job, "snapshot")
 
 
 def test_progress_of_proposals_and_new_judgements(
