@@ -14,6 +14,7 @@ TRAINING_LAYERS = [
     {"errors", "types"},
     {"config"},
     {"files", "records"},
+    {"hub_data", "rouge"},
     {"objectives", "preferences", "text", "curves", "checkpoints", "calibration", "schedule", "precision"},
     {"packed_linear", "fused_gelu", "activation_store", "length_groups"},
     {"backbone", "gpt2_weights", "frozen_head"},
@@ -23,7 +24,10 @@ TRAINING_LAYERS = [
     {"reward_model"},
     {"rollout", "reward_data", "reward_report", "ppo_report", "ppo_inputs", "diagnostics", "sft_data", "sft_report"},
     {"evaluate", "ppo_update", "ppo_run"},
+    {"tldr"},
+    {"tasks"},
     {"policy_evaluation"},
+    {"held_out"},
     {"sft", "reward", "ppo"},
     {"run_folder", "progress"},
     {"stage"},
@@ -57,6 +61,7 @@ ML_BACKEND_LAYERS = [
     {"cli"},
 ]
 OUTSIDE_SYSTEMS = {
+    "datasets": {"training.hub_data", "ml_backend.prompt_files"},
     "mlflow": {"ml_backend.registry.session"},
     "dbos": {f"ml_backend.workflows.{name}" for name in ("client", "durable", "standing", "worker")},
     "label_studio_sdk": {"ml_backend.label_studio.session"},

@@ -189,6 +189,70 @@ def test_it_stops_at_nan(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path)
     assert all(torch.isfinite(value).all() for value in weights.values())
 
 
+def test_it_stops_when_answers_repeat_themselves(lively_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
+    """Rewarded for the same token again, the policy is stopped past `max_repetition`, and an earlier one is kept."""
+
+    class SameAgain(EvenTokens):
+        def score_over(self, trunk: Tensor, ids: Tensor, mask: Tensor, context: BlockContext) -> Tensor:  # noqa: ARG002
+            """How many tokens are the one before."""
+            return ((ids[:, 1:] == ids[:, :-1]) & mask[:, 1:]).sum(dim=1).float()
+
+    base = load_causal_lm(str(lively_model_dir), "cpu")
+    changes = {
+        "iterations": 40,
+        "prompts_per_iteration": 16,
+        "minibatch_size": 16,
+        "learning_rate": 5e-3,
+        "epochs": 4,
+        "kl_coefficient": 0.0,
+        "missing_eos_penalty": 0.0,
+        "max_repetition": 0.25,
+        "checkpoint_every_iterations": 1,
+    }
+    report = train_ppo(base, None, codec, SameAgain(base, 1), PROMPTS, CONFIG.model_copy(update=changes), tmp_path)
+    assert report.stopped is not None
+    assert "answers repeat themselves" in report.stopped
+    assert "max_repetition = 0.25" in report.stopped
+    assert f"after iteration {report.iterations} is kept" in report.stopped
+    assert 0 < report.iterations < len(report.curve) + 1 < 40
+    assert all(point.repetition <= 0.25 for point in report.curve)
+    assert (tmp_path / "policy" / "model.safetensors").exists()
+
+
+def test_every_diagnostic_is_measured(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
+    """Each number stands within its bounds, and the reward is its parts."""
+    report = _run(tiny_model_dir, codec, CONFIG, tmp_path)
+    for point in report.curve:
+        assert 0 < point.ratio_min <= 1 <= point.ratio_max
+        assert 0 <= point.clip_share <= 1
+        assert 0 < point.entropy_nats < 6
+        assert 0 < point.distinct_1 < point.distinct_2 <= 1
+        assert 0 <= point.repetition < 0.3
+        assert 0 <= point.ended_share <= 1
+        assert 1 <= point.answer_tokens <= 8
+        assert point.kl_penalty == pytest.approx(point.kl_coefficient * point.kl_nats)
+        assert point.explained_variance is not None
+    assert report.curve[-1].ratio_max > 1 > report.curve[-1].ratio_min
+
+
+def test_the_evaluation_is_bounded_and_tells_how_far_it_is(
+    tiny_model_dir: Path, codec: TextCodec, tmp_path: Path
+) -> None:
+    """Of 60 held-out prompts as many are answered as was asked for, in two batches, each of which is told."""
+    prompts = [PromptRecord(f"What is {number}?", "Leaves in hot water.") for number in range(300)]
+    calls: list[tuple[int, int]] = []
+    config = CONFIG.model_copy(update={"iterations": 1, "evaluation_prompts": 40})
+    report = _run(
+        tiny_model_dir, codec, config, tmp_path, prompts=prompts, on_answers=lambda done, of: calls.append((done, of))
+    )
+    assert report.evaluated_prompts == 40
+    assert calls == [(0, 40), (32, 40), (40, 40)]
+    assert report.win_rate_vs_reference is not None
+    assert report.rouge is not None
+    assert report.rouge.keys() == {"rouge1", "rouge2", "rougeL"}
+    assert PPOReport.from_json(json.loads((tmp_path / "report.json").read_text())) == report
+
+
 def test_the_reference_answer_is_what_the_reward_is_measured_against(
     tiny_model_dir: Path, codec: TextCodec, tmp_path: Path
 ) -> None:
@@ -236,7 +300,7 @@ def test_an_evaluation_of_the_base_against_itself_is_even(tiny_model_dir: Path, 
     from training.models import PolicyWithValue
 
     base = load_causal_lm(str(tiny_model_dir), "cpu")
-    prompts = [f"What is {number}?" for number in range(200)]
+    prompts = [PromptRecord(f"What is {number}?") for number in range(200)]
     policy = PolicyWithValue(base)
     found = evaluate_policy(base, policy, codec, EvenTokens(base, 1), prompts, CONFIG.sampling, seed=0)
     assert found.kl_nats == 0.0

@@ -72,3 +72,18 @@ def test_a_process_that_isnt_in_charge_writes_nothing(tmp_path: Path) -> None:
     with StageProgress(None, "sft", quiet=True) as progress:
         progress.step(1, 1)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_evaluation_at_the_end_is_seen(tmp_path: Path) -> None:
+    """On a terminal the bar counts prompts, in a log a line says so, and the file tells the share done."""
+    for terminal in (False, True):
+        console = _console(terminal=terminal)
+        with StageProgress(tmp_path, "ppo", console=console) as progress:
+            progress.step(5, 5)
+            progress.evaluating(0, 40)
+            progress.evaluating(40, 40)
+        text = _text(console)
+        assert "Measuring on 40 held-out prompts" in text
+        assert ("evaluation" in text and "40/40" in text) == terminal
+    found = json.loads((tmp_path / "progress.json").read_text())
+    assert (found["step"], found["total"], found["metrics"]) == (5, 5, {"evaluated_share": 1.0})

@@ -75,6 +75,27 @@ def test_words_after_a_wordy_separator_begin_with_a_space(tiny_model_dir: Path) 
     assert codec.decode_answer(ids) == "tea"
 
 
+@pytest.mark.parametrize("separator", ["", " ", ": ", "\nTL;DR:", "\nTL;DR: "])
+def test_the_space_goes_with_the_answers_first_word(tiny_model_dir: Path, separator: str) -> None:
+    """With or without a space in the separator, texts are encoded as running text: the space leads a word."""
+    codec = TextCodec.load(str(tiny_model_dir), TextConfig(separator=separator))
+    prompt, answer = codec.encode_prompt("TL;DR:"), codec.encode_answer("tea")
+    assert codec.tokenizer.decode(prompt) == "TL;DR:" + separator.rstrip()
+    assert codec.tokenizer.decode(answer[:-1]) == " tea"
+
+
+def test_what_is_cut_is_counted_once(tiny_model_dir: Path) -> None:
+    """The prompt loses its beginning, then the answer its end but not its end of text; each text counts once."""
+    codec = TextCodec.load(str(tiny_model_dir))
+    for _ in range(2):
+        assert codec.fit("long", "short", ([1, 2, 3, 4], [5, codec.eos_id]), 4) == ([3, 4], [5, codec.eos_id])
+    assert (codec.truncated_prompts, codec.truncated_answers) == (1, 0)
+    assert codec.fit("long", "too", ([1, 2], [5, 6, 7, codec.eos_id]), 4) == ([2], [5, 6, codec.eos_id])
+    assert (codec.truncated_prompts, codec.truncated_answers) == (1, 1)
+    assert codec.fit("fits", "too", ([1], [5, codec.eos_id]), 3) == ([1], [5, codec.eos_id])
+    assert codec.truncated_prompts == 1
+
+
 def test_an_empty_prompt_is_still_a_token(tiny_model_dir: Path) -> None:
     """With nothing to read the model reads one end-of-text token, never nothing."""
     codec = TextCodec.load(str(tiny_model_dir), TextConfig(separator=""))

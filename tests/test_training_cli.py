@@ -142,7 +142,7 @@ def test_prompts_too_long_for_the_model_are_cut_and_counted(run: Run, files: Pat
     (files / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = run("reward", preferences="long.jsonl")
     assert found.exit_code == 0, found.stderr
-    assert "prompts longer than 512 tokens were cut" in found.stderr
+    assert "1 prompts too long (for 512 tokens, or for the model) were cut at the beginning" in found.stderr
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -57,6 +57,13 @@ Config = Annotated[
     typer.Option(help="JSON file of settings, named in training/config.py; else the model folder's, else defaults."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+TaskName = Annotated[
+    Literal["answers", "tldr"],
+    typer.Option(
+        "--task", help="tldr: Reddit TL;DR, as a hub name, a file (.jsonl, .csv, .parquet) or a folder; see docs."
+    ),
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="With --task tldr, how many rows to read at most.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show neither bar nor table; progress.json is still written.")]
 
 
@@ -73,6 +80,8 @@ def sft(
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Train every layer, also on the prompts: for an untrained model.")
     ] = False,
+    task: TaskName = "answers",
+    limit: Limit = None,
     config: Config = None,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -83,12 +92,13 @@ def sft(
     PPO's --policy. Runs on several processes under `accelerate launch -m training sft ...` or `torchrun`.
     """
     from training.stages import run_sft
+    from training.tasks import Task
 
     options = _options(out, config, model, device, quiet)
     if from_scratch:
         changed = options.config.sft.model_copy(update={"trainable_layers": "all", "learn_prompts": True})
         options = replace(options, config=options.config.model_copy(update={"sft": changed}))
-    run_sft(options, model, data)
+    run_sft(options, model, data, Task(task, limit))
 
 
 @app.command()
@@ -96,6 +106,8 @@ def reward(
     model: Model,
     preferences: Preferences,
     out: Out,
+    task: TaskName = "answers",
+    limit: Limit = None,
     config: Config = None,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -105,8 +117,9 @@ def reward(
     A seventh of the prompts each, chosen by a hash, are kept for selection and for the test accuracy in the report.
     """
     from training.stages import run_reward
+    from training.tasks import Task
 
-    run_reward(_options(out, config, model, device, quiet), model, preferences)
+    run_reward(_options(out, config, model, device, quiet), model, preferences, Task(task, limit))
 
 
 @app.command()
@@ -116,14 +129,18 @@ def ppo(
     prompts: Prompts,
     out: Out,
     policy: Annotated[str | None, typer.Option(help="Version to go on from; else the base itself.")] = None,
+    task: TaskName = "answers",
+    limit: Limit = None,
     config: Config = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Reinforcement learning: make answers score higher, held near the base by a KL penalty. Leaves `out/policy`."""
     from training.stages import run_ppo
+    from training.tasks import Task
 
-    run_ppo(_options(out, config, model, device, quiet), model, policy, reward_model, prompts)
+    options = _options(out, config, model, device, quiet)
+    run_ppo(options, model, policy, reward_model, prompts, Task(task, limit))
 
 
 @app.command()
@@ -139,15 +156,19 @@ def evaluate(
     all_prompts: Annotated[
         bool, typer.Option("--all-prompts", help="Also answer prompts of the training part.")
     ] = False,
+    task: TaskName = "answers",
+    limit: Limit = None,
     config: Config = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Compare a policy's fresh answers with the base's on held-out prompts: win rate, KL, length."""
     from training.stages import run_evaluate
+    from training.tasks import Task
 
     options = _options(out, config, model, device, quiet)
-    run_evaluate(options, model, policy, reward_model, prompts, preferences, all_prompts=all_prompts)
+    chosen = Task(task, limit)
+    run_evaluate(options, model, policy, reward_model, prompts, preferences, chosen, all_prompts=all_prompts)
 
 
 @app.command()

@@ -107,6 +107,8 @@ class PPOConfig(_Config):
     target_kl_nats: Annotated[float, Field(gt=0.0)] = 6.0
     kl_horizon_sequences: Positive = 10_000
     max_kl_nats: Annotated[float, Field(gt=0.0)] = 60.0  # training stops, the last good checkpoint kept
+    max_repetition: Share = 0.9  # the same; the share of an answer's stretches of 4 tokens that it had before
+    evaluation_prompts: Positive = 1000  # so many held-out prompts at most are answered at the end
     gamma: Share = 1.0
     lam: Share = 0.95
     clip_ratio: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2

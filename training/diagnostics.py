@@ -8,11 +8,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_REPEATED_TOKENS = 4  # shorter stretches come back in good text too
 
-def distinct_2(tokens: Tensor, mask: Tensor) -> float:
-    """Different pairs of neighbouring tokens as a share of all, 0 where there are none: tokens and mask are (B, T)."""
-    pairs = torch.stack([tokens[:, :-1], tokens[:, 1:]], dim=-1)[mask[:, 1:]]
-    return len(torch.unique(pairs, dim=0)) / len(pairs) if len(pairs) else 0.0
+
+def distinct_share(tokens: Tensor, mask: Tensor, length: int) -> float:
+    """Different stretches of `length` neighbouring tokens as a share of all of a batch, 0 where there are none.
+
+    It falls when answers come to resemble one another. `tokens` and `mask` are (B, T), padded on the right.
+    """
+    if tokens.shape[1] < length:
+        return 0.0
+    stretches = tokens.unfold(1, length, 1)[mask[:, length - 1 :]]
+    return len(torch.unique(stretches, dim=0)) / len(stretches) if len(stretches) else 0.0
+
+
+def repetition(tokens: Tensor, mask: Tensor) -> float:
+    """How much answers repeat themselves: the mean share of an answer's stretches of 4 tokens that it had before.
+
+    0 is no repetition; an answer of one token over and over comes near 1; one of fewer than 4 tokens counts 0.
+    `tokens` and `mask` are (B, T), padded on the right.
+    """
+    shares = []
+    for row, real in zip(tokens.tolist(), mask.sum(dim=1).tolist(), strict=True):
+        stretches = [tuple(row[at : at + _REPEATED_TOKENS]) for at in range(real - _REPEATED_TOKENS + 1)]
+        shares.append(1 - len(set(stretches)) / len(stretches) if stretches else 0.0)
+    return sum(shares) / len(shares) if shares else 0.0
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> float | None:

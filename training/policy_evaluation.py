@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from training.config import SamplingConfig
@@ -13,10 +13,15 @@ from training.objectives import kl_k1
 from training.precision import Precision
 from training.reward_model import RewardModel
 from training.rollout import respond, score_samples
+from training.rouge import rouge
 from training.sampling import Sampler
 from training.text import TextCodec
+from training.types import PromptRecord
 
 _BATCH = 32
+
+OnAnswers = Callable[[int, int], None]
+"""Called while a policy is measured, with how many prompts are answered, and of how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +32,29 @@ class PolicyEvaluation:
     win_rate: share of prompts where the policy's answer scores higher, an even score counting half.
     win_rate_interval: its 95% Wilson interval.
     answer_tokens, base_answer_tokens: mean lengths, end of text included.
-    The numbers are None where there is no prompt.
+    win_rate_vs_reference, base_win_rate_vs_reference: the same against the answers people wrote.
+    rouge, base_rouge: what the answers share with those people wrote.
+    The numbers are None where there is no prompt, the last four where no prompt has a reference answer.
     """
 
-    kl_nats: float | None
-    win_rate: float | None
-    win_rate_interval: tuple[float, float]
-    answer_tokens: float | None
-    base_answer_tokens: float | None
+    kl_nats: float | None = None
+    win_rate: float | None = None
+    win_rate_interval: tuple[float, float] = (0.0, 1.0)
+    answer_tokens: float | None = None
+    base_answer_tokens: float | None = None
+    win_rate_vs_reference: float | None = None
+    base_win_rate_vs_reference: float | None = None
+    rouge: dict[str, float] | None = None
+    base_rouge: dict[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """One model's answers, in the prompts' order."""
+
+    texts: list[str] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
 
 
 def evaluate_policy(
@@ -42,13 +62,14 @@ def evaluate_policy(
     policy: PolicyWithValue,
     codec: TextCodec,
     reward_model: RewardModel,
-    prompts: Sequence[str],
+    prompts: Sequence[PromptRecord],
     sampling: SamplingConfig,
     *,
     seed: int,
     precision: Precision = "auto",
+    on_answers: OnAnswers | None = None,
 ) -> PolicyEvaluation:
-    """Sample both, score both, count wins.
+    """Sample both, score both, count wins; where prompts have reference answers, compare with these too.
 
     Args:
         base: the base model (a transformers PreTrainedModel).
@@ -59,32 +80,67 @@ def evaluate_policy(
         sampling: how answers are sampled; the KL is that of this temperature.
         seed: the same seed gives the same answers.
         precision: what sampling computes in; scores and log-probs are computed in float32.
+        on_answers: called as it goes on.
     """
     if not prompts:
-        return PolicyEvaluation(None, None, accuracy_with_interval(0, 0)[1], None, None)
-    ids = codec.encode_prompts(prompts)
+        return PolicyEvaluation()
+    ids = codec.encode_prompts([record.prompt for record in prompts])
     special = {"eos_id": codec.eos_id, "pad_id": codec.pad_id}
     sampler, base_sampler = (
         Sampler(model, eos_id=codec.eos_id, pad_id=codec.pad_id, precision=precision)
         for model in (policy.language_model, base)
     )
-    kls, wins, lengths, base_lengths = [], [], [], []
+    kls: list[float] = []
+    mine, bases = _Answers(), _Answers()
     for start in range(0, len(ids), _BATCH):
+        if on_answers:
+            on_answers(start, len(ids))
         part = ids[start : start + _BATCH]
         seeds = [(seed + 2 * (start + row)) % 2**63 for row in range(len(part))]
         ours = sampler.sample(part, sampling, seeds=seeds)
         theirs = base_sampler.sample(part, sampling, seeds=[(item + 1) % 2**63 for item in seeds])
         rollout = respond(policy, reward_model, part, ours, **special, temperature=sampling.temperature, batch=_BATCH)
         kls += kl_k1(rollout.logprobs, rollout.reference_logprobs, rollout.answer_mask).tolist()
-        gains = rollout.scores.cpu() - score_samples(reward_model, part, theirs, **special, batch=_BATCH)
-        wins += [0.5 if gain == 0 else float(gain > 0) for gain in gains.tolist()]
-        lengths += ours.mask.sum(dim=1).tolist()
-        base_lengths += theirs.mask.sum(dim=1).tolist()
-    win_rate, interval = accuracy_with_interval(sum(wins), len(wins))
+        base_scores = score_samples(reward_model, part, theirs, **special, batch=_BATCH)
+        for answers, samples, scores in ((mine, ours, rollout.scores.cpu()), (bases, theirs, base_scores)):
+            answers.texts.extend(codec.decode_answer(row) for row in samples.answers())
+            answers.scores.extend(scores.tolist())
+            answers.lengths.extend(samples.mask.sum(dim=1).tolist())
+    if on_answers:
+        on_answers(len(ids), len(ids))
+    win_rate, interval = _win_rate(mine.scores, bases.scores)
+    vs_reference, base_vs_reference = _against_references(codec, reward_model, prompts, mine, bases)
     return PolicyEvaluation(
         kl_nats=sum(kls) / len(kls),
         win_rate=win_rate,
         win_rate_interval=interval,
-        answer_tokens=sum(lengths) / len(lengths),
-        base_answer_tokens=sum(base_lengths) / len(base_lengths),
+        answer_tokens=sum(mine.lengths) / len(mine.lengths),
+        base_answer_tokens=sum(bases.lengths) / len(bases.lengths),
+        win_rate_vs_reference=vs_reference[0],
+        base_win_rate_vs_reference=base_vs_reference[0],
+        rouge=vs_reference[1],
+        base_rouge=base_vs_reference[1],
     )
+
+
+def _against_references(
+    codec: TextCodec, reward_model: RewardModel, prompts: Sequence[PromptRecord], *models: _Answers
+) -> list[tuple[float | None, dict[str, float] | None]]:
+    """Each model's win rate against the answers people wrote, and its ROUGE; the former are scored once for all."""
+    known = [(row, record.prompt, record.reference) for row, record in enumerate(prompts) if record.reference]
+    if not known:
+        return [(None, None) for _ in models]
+    rows, texts, references = (list(column) for column in zip(*known, strict=True))
+    scores = reward_model.score_texts(codec, texts, references).tolist()
+    return [
+        (
+            _win_rate([answers.scores[row] for row in rows], scores)[0],
+            rouge([answers.texts[row] for row in rows], references),
+        )
+        for answers in models
+    ]
+
+
+def _win_rate(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float | None, tuple[float, float]]:
+    wins = sum(0.5 if one == other else float(one > other) for one, other in zip(ours, theirs, strict=True))
+    return accuracy_with_interval(wins, len(ours))

@@ -20,14 +20,15 @@ from torch import Tensor
 
 from training.checkpoints import Checkpoints
 from training.config import PPOConfig
-from training.diagnostics import distinct_2, explained_variance
+from training.diagnostics import distinct_share, explained_variance, repetition
 from training.errors import DivergedError
 from training.files import atomic_folder
 from training.frozen_head import FrozenHead
 from training.fused_gelu import fuse_gelu
+from training.held_out import report_of
 from training.models import PolicyWithValue
 from training.objectives import adapted_kl_coefficient, kl_k1, kl_k3, masked_mean
-from training.policy_evaluation import evaluate_policy
+from training.policy_evaluation import OnAnswers
 from training.ppo_inputs import check_inputs, inputs_digest, prompts_of, seed_of
 from training.ppo_report import PPOPoint, PPOReport
 from training.ppo_run import PPORun
@@ -69,14 +70,14 @@ class _Trainer:
         """One iteration of the algorithm.
 
         Raises:
-            DivergedError: the KL passed its bound, or something isn't a number any more.
+            DivergedError: KL or repetition passed its bound, or something isn't a number any more.
         """
         run, config = self.run, self.config
         chosen = prompts_of(run.iteration, config.prompts_per_iteration, len(self.prompts), config.seed)
         rollout = self._roll_out(chosen)
         rewards = self._rewards(rollout, chosen)
         kl_nats = float(kl_k1(rollout.logprobs, rollout.reference_logprobs, rollout.answer_mask).mean())
-        self._check(kl_nats, rewards)
+        self._check(kl_nats, rewards, repetition(rollout.tokens, rollout.answer_mask))
         targets = targets_of(rollout, rewards, config, run.kl_coefficient)
         for group in run.optimizer.param_groups:
             group["lr"] = config.learning_rate * warmup_then_line(run.iteration, config.iterations, config.warmup_share)
@@ -155,16 +156,20 @@ class _Trainer:
         return rewards - self.config.missing_eos_penalty * (~rollout.ended).float()
 
     def _reference_scores(self) -> Tensor:
-        """The raw score (n_prompts,) of each prompt's reference answer, NaN where there is none."""
+        """The raw score (n_prompts,) of each prompt's reference answer, NaN where there is none or none is needed."""
         scores = torch.full((len(self.prompts),), math.nan)
-        rows = [row for row, record in enumerate(self.prompts) if record.reference is not None]
+        count, seed = self.config.prompts_per_iteration, self.config.seed
+        asked = {
+            row for turn in range(self.config.iterations) for row in prompts_of(turn, count, len(self.prompts), seed)
+        }
+        rows = [row for row in sorted(asked) if self.prompts[row].reference is not None]
         texts = [self.prompts[row].prompt for row in rows], [self.prompts[row].reference or "" for row in rows]
         if rows:
             with self._computing():
                 scores[rows] = self.reward_model.score_texts(self.codec, *texts)
         return scores
 
-    def _check(self, kl_nats: float, rewards: Tensor) -> None:
+    def _check(self, kl_nats: float, rewards: Tensor, repeated: float) -> None:
         if not (math.isfinite(kl_nats) and bool(torch.isfinite(rewards).all())):
             raise DivergedError("log-probs or scores aren't numbers any more", got=kl_nats)
         if kl_nats > self.config.max_kl_nats:
@@ -173,6 +178,13 @@ class _Trainer:
                 got=f"a KL of {kl_nats:.1f} nats a sequence",
                 expected=f"at most max_kl_nats = {self.config.max_kl_nats}",
                 remedy="Lower ppo.learning_rate, or raise ppo.kl_coefficient.",
+            )
+        if repeated > self.config.max_repetition:
+            raise DivergedError(
+                "answers repeat themselves",
+                got=f"{repeated:.0%} of their stretches of 4 tokens stood in the same answer before",
+                expected=f"at most max_repetition = {self.config.max_repetition}",
+                remedy="The reward model likes repetition: show people such answers, or raise ppo.kl_coefficient.",
             )
 
     def _point(
@@ -192,7 +204,9 @@ class _Trainer:
             entropy_nats=float(masked_mean(rollout.entropies, mask)),
             answer_tokens=float(mask.sum(dim=1).float().mean()),
             ended_share=float(rollout.ended.float().mean()),
-            distinct_2=distinct_2(rollout.tokens, mask),
+            distinct_1=distinct_share(rollout.tokens, mask, 1),
+            distinct_2=distinct_share(rollout.tokens, mask, 2),
+            repetition=repetition(rollout.tokens, mask),
             explained_variance=explained_variance(rollout.values[mask], returns[mask])
             if config.algorithm == "ppo"
             else None,
@@ -210,12 +224,13 @@ def train_ppo(
     out: Path,
     *,
     on_point: OnPoint | None = None,
+    on_answers: OnAnswers | None = None,
 ) -> PPOReport:
     """Train a policy and leave it in `out/policy` with `report.json`; go on from a checkpoint found in `out`.
 
     Only prompts of the training part are answered; the others serve the evaluation at the end. When the KL passes
-    `config.max_kl_nats`, or a number is none any more, training stops, the last good checkpoint is taken, and the
-    report says why.
+    `config.max_kl_nats`, answers repeat themselves beyond `config.max_repetition`, or a number is none any more,
+    training stops, the last good checkpoint is taken, and the report says why.
 
     Args:
         base: the base model (a transformers PreTrainedModel), the reference; it is frozen.
@@ -226,6 +241,7 @@ def train_ppo(
         config: hyperparameters.
         out: where policy, report and checkpoints go.
         on_point: called after every iteration.
+        on_answers: called during the evaluation at the end.
 
     Raises:
         DataError: there is no training prompt, or one too long for the model.
@@ -246,7 +262,7 @@ def train_ppo(
         trainer.measure_scale(base)
         checkpoints.save(0, run.state())
     _train(trainer, checkpoints, on_point)
-    report = _evaluate(trainer, base, prompts)
+    report = report_of(run, base, codec, reward_model, prompts, config, on_answers)
     with atomic_folder(out / "policy") as folder:
         model.language_model.save_pretrained(folder, safe_serialization=True)
         codec.save(folder)
@@ -277,30 +293,3 @@ def _return_to_last_good(run: PPORun, checkpoints: Checkpoints, reason: str) -> 
     run.restore(earlier[-1], checkpoints.load(earlier[-1]))
     run.curve = curve
     run.stopped = f"Iteration {failed + 1}: {reason} The policy after iteration {run.iteration} is kept."
-
-
-def _evaluate(trainer: _Trainer, base: Any, prompts: Sequence[PromptRecord]) -> PPOReport:
-    run, config = trainer.run, trainer.config
-    held_out = [record.prompt for record in prompts if split_of(record.prompt) is not Split.TRAIN]
-    found = evaluate_policy(
-        base,
-        run.policy,
-        trainer.codec,
-        trainer.reward_model,
-        held_out,
-        config.sampling,
-        seed=seed_of(config.seed, "evaluation"),
-        precision=config.precision,
-    )
-    return PPOReport(
-        kl_nats=found.kl_nats,
-        win_rate_vs_base=found.win_rate,
-        win_rate_interval=found.win_rate_interval,
-        answer_tokens=found.answer_tokens,
-        base_answer_tokens=found.base_answer_tokens,
-        reward_mean=run.curve[-1].reward if run.curve else None,
-        evaluated_prompts=len(held_out),
-        iterations=run.iteration,
-        stopped=run.stopped,
-        curve=tuple(run.curve),
-    )

@@ -51,12 +51,13 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class UpdateStats:
-    """Means over the minibatches of one iteration, but for the two that say what they are."""
+    """Means over the minibatches of one iteration, but for the three that say what they are."""
 
     policy_loss: float
     value_loss: float
     clip_share: float
     first_ratio_gap: float  # largest |ratio - 1| in the first minibatch
+    ratio_min: float  # of new to old probability of a token, over all minibatches
     ratio_max: float
     gradient_norm: float
 
@@ -127,21 +128,22 @@ def update(
             optimizer.step()
             stats.append((*measured, norm))
     columns = [torch.stack(column) for column in zip(*stats, strict=True)]
-    policy_loss, value_loss, clip_share, gap, ratio, norm = columns
+    policy_loss, value_loss, clip_share, gap, smallest, largest, norm = columns
     return UpdateStats(
         policy_loss=float(policy_loss.mean()),
         value_loss=float(value_loss.mean()),
         clip_share=float(clip_share.mean()),
         first_ratio_gap=float(gap[0]),
-        ratio_max=float(ratio.max()),
+        ratio_min=float(smallest.min()),
+        ratio_max=float(largest.max()),
         gradient_norm=float(norm.mean()),
     )
 
 
 def _loss(
     policy: PolicyWithValue, part: Rollout, targets: Targets, config: PPOConfig
-) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
-    """The loss of a minibatch, with policy loss, value loss, clip share, largest |ratio - 1| and largest ratio."""
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The loss of a minibatch, with policy loss, value loss, clip share, largest |ratio - 1|, and ratio extremes."""
     mask = part.answer_mask
     hidden = answer_hidden(policy(part.trunk, policy.base.context(part.mask)), part.starts, mask)
     flat = token_logprobs(policy.logits(hidden), part.tokens[mask], config.sampling.temperature)
@@ -151,5 +153,6 @@ def _loss(
     value_loss, _ = clipped_value_loss(values, part.values, targets.returns, targets.value_mask, config.clip_value)
     with torch.no_grad():
         ratios = (logprobs - part.logprobs).exp()[mask]
-        measured = policy_loss.detach(), value_loss.detach(), clip_share, (ratios - 1).abs().max(), ratios.max()
+        extremes = (ratios - 1).abs().max(), ratios.min(), ratios.max()
+        measured = policy_loss.detach(), value_loss.detach(), clip_share, *extremes
     return policy_loss + config.value_coefficient * value_loss, measured

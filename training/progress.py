@@ -60,6 +60,7 @@ class StageProgress:
         self._task = self._bar.add_task(stage, total=None)
         self._columns: tuple[str, ...] = ()
         self._metrics: dict[str, float | None] = {}
+        self._steps = (0, 1)
         self._written_at = 0.0
 
     def __enter__(self) -> Self:
@@ -74,12 +75,18 @@ class StageProgress:
     def step(self, step: int, total: int, metrics: Metrics | None = None) -> None:
         """Say that `step` steps of `total` are done; metrics keep their value until they are given again."""
         self._metrics.update(metrics or {})
-        self._bar.update(self._task, completed=step, total=total)
-        now = time.monotonic()
-        if self._path and (step >= total or now - self._written_at >= _SECONDS_BETWEEN_FILES):
-            self._written_at = now
-            content = {"stage": self._stage, "step": step, "total": total, "metrics": self._metrics}
-            write_atomically(self._path, json.dumps(content) + "\n")
+        self._steps = step, total
+        self._bar.update(self._task, description=self._stage, completed=step, total=total)
+        self._write(urgent=step >= total)
+
+    def evaluating(self, done: int, total: int) -> None:
+        """Say that the outcome is being measured, on `done` prompts of `total` so far; steps stay as they were."""
+        if done == 0:
+            self.say(f"Measuring on {total} held-out prompts")
+        share = done / max(1, total)
+        self._metrics["evaluated_share"] = share
+        self._bar.update(self._task, description=f"{self._stage}: evaluation", completed=done, total=total)
+        self._write(urgent=done in (0, total))
 
     def row(self, metrics: Metrics) -> None:
         """Add a line to the table; the first one's names head the columns."""
@@ -92,6 +99,14 @@ class StageProgress:
     def say(self, sentence: str) -> None:
         """Print a line among the others."""
         self._console.print(sentence, soft_wrap=True)
+
+    def _write(self, *, urgent: bool) -> None:
+        now = time.monotonic()
+        if self._path and (urgent or now - self._written_at >= _SECONDS_BETWEEN_FILES):
+            self._written_at = now
+            step, total = self._steps
+            content = {"stage": self._stage, "step": step, "total": total, "metrics": self._metrics}
+            write_atomically(self._path, json.dumps(content) + "\n")
 
 
 def _cell(value: float | None) -> str:

@@ -203,13 +203,11 @@ def sequences_of(
 ) -> list[tuple[list[int], list[int]]]:
     """Prompts and answers as token ids, the answers with their end of text.
 
-    Where both are longer than `max_tokens`, what the model can read, the beginning of the prompt is left out.
+    Where both are longer than `max_tokens`, what the model can read, the prompt's beginning is left out and counted.
     """
-    pairs = []
-    for prompt, answer in zip(codec.encode_prompts(prompts), codec.encode_answers(answers), strict=True):
-        kept = answer[-max_tokens:]
-        pairs.append((prompt[max(0, len(prompt) + len(kept) - max_tokens) :], kept))
-    return pairs
+    encoded = zip(codec.encode_prompts(prompts), codec.encode_answers(answers), strict=True)
+    texts = zip(prompts, answers, strict=True)
+    return [codec.fit(*text, ids, max_tokens) for text, ids in zip(texts, encoded, strict=True)]
 
 
 def last_real_token(mask: Tensor) -> Tensor:

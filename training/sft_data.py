@@ -47,8 +47,7 @@ def examples_by_split(
     answers = codec.encode_answers([item.answer for item in demonstrations])
     examples: dict[Split, list[Example]] = {split: [] for split in Split}
     for item, prompt, answer in zip(demonstrations, prompts, answers, strict=True):
-        answer = answer[: max_tokens - 1]
-        kept = prompt[-(max_tokens - len(answer)) :]
+        kept, answer = codec.fit(item.prompt, item.answer, (prompt, answer), max_tokens)
         first_target = 1 if learn_prompts else len(kept)
         examples[split_of(item.prompt)].append(Example((*kept, *answer), first_target))
     return examples

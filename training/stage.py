@@ -13,6 +13,8 @@ from transformers.utils import logging as transformers_logging
 
 from training.architectures import backbone_of
 from training.config import CycleConfig, TextConfig
+from training.policy_evaluation import PolicyEvaluation
+from training.ppo_report import PPOReport
 from training.progress import StageProgress
 from training.reward_model import CONFIG_FILE, WEIGHTS_FILE
 from training.run_folder import is_finished, open_run
@@ -65,10 +67,22 @@ def fitting_text(text: TextConfig, model: Any, new_tokens: int) -> TextConfig:
 
 
 def say_truncations(progress: StageProgress, codec: TextCodec) -> None:
-    """Tell how often the codec had to cut something."""
-    for kind, count, limit in (
-        ("prompts", codec.truncated_prompts, codec.config.max_prompt_tokens),
-        ("answers", codec.truncated_answers, codec.config.max_answer_tokens),
+    """Tell how many texts were too long, for the settings or for the model, and were cut."""
+    for kind, count, limit, place in (
+        ("prompts", codec.truncated_prompts, codec.config.max_prompt_tokens, "beginning"),
+        ("answers", codec.truncated_answers, codec.config.max_answer_tokens, "end"),
     ):
         if count:
-            progress.say(f"{count} times {kind} longer than {limit} tokens were cut.")
+            progress.say(f"{count} {kind} too long (for {limit} tokens, or for the model) were cut at the {place}.")
+
+
+def say_references(progress: StageProgress, found: PPOReport | PolicyEvaluation) -> None:
+    """Tell how answers compare with those that people wrote, where there are such."""
+    if found.win_rate_vs_reference is None or found.rouge is None or found.base_rouge is None:
+        return
+    progress.say(
+        f"They score higher than the answers people wrote on {found.win_rate_vs_reference:.0%} of prompts, "
+        f"the base's on {found.base_win_rate_vs_reference:.0%}."
+    )
+    kinds = ", ".join(f"{kind} {value:.3f} ({found.base_rouge[kind]:.3f})" for kind, value in found.rouge.items())
+    progress.say(f"ROUGE F-measure against these, the base's in brackets: {kinds}.")

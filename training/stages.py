@@ -18,31 +18,41 @@ from training.models import PolicyWithValue, load_causal_lm, trainable_layer_cou
 from training.policy_evaluation import evaluate_policy
 from training.ppo import train_ppo
 from training.ppo_report import PPOPoint, PPOReport
-from training.preferences import read_demonstrations, read_preferences, read_prompts, split_of
+from training.preferences import split_of
 from training.reward import train_reward
 from training.reward_model import RewardModel
 from training.reward_report import RewardPoint, RewardReport
 from training.sft import train_sft
 from training.sft_report import SFTPoint
-from training.stage import Options, fitting_text, open_stage, reward_model_inputs, say_truncations
+from training.stage import (
+    Options,
+    fitting_text,
+    open_stage,
+    reward_model_inputs,
+    say_references,
+    say_truncations,
+)
+from training.tasks import Task
 from training.text import TextCodec
 from training.types import Preference, Split
 
+_ANSWERS = Task()
 
-def run_sft(options: Options, model: str, data: Path) -> None:
-    """Supervised training of `model` on a file of demonstrations; leaves `out/policy`.
+
+def run_sft(options: Options, model: str, data: Path, task: Task = _ANSWERS) -> None:
+    """Supervised training of `model` on demonstrations; leaves `out/policy`.
 
     Raises:
         RankloopError: an input can't be used, or training ran away.
     """
     config = options.config
-    demonstrations = read_demonstrations(data)
-    inputs = {"model": model, "data": data, "text settings": config.text, "sft settings": config.sft}
+    demonstrations, text = task.demonstrations(data), task.text(config.text)
+    inputs = {"model": model, "data": data, "text settings": text, "sft settings": config.sft, **task.inputs()}
     with open_stage(options, "sft", inputs) as progress:
         if progress is None:
             return
         language_model = load_causal_lm(model, options.device)
-        codec = TextCodec.load(model, config.text)
+        codec = TextCodec.load(model, text)
         settings = config.sft
         if settings.trainable_layers is None:
             count = trainable_layer_count(language_model.config.num_hidden_layers, config.ppo.trainable_layers)
@@ -64,26 +74,29 @@ def run_sft(options: Options, model: str, data: Path) -> None:
         progress.say(f"Kept step {report.best_step}. The model is in {options.out / 'policy'}.")
 
 
-def run_reward(options: Options, model: str, preferences: Path) -> RewardReport:
-    """Train a reward model on a file of preferences, from the layers of the base `model`.
+def run_reward(options: Options, model: str, preferences: Path, task: Task = _ANSWERS) -> RewardReport:
+    """Train a reward model on preferences, from the layers of the base `model`.
 
     Raises:
         RankloopError: an input can't be used, or there is too little to learn from.
     """
-    config = options.config
-    pairs = read_preferences(preferences)
+    config, text = options.config, task.text(options.config.text)
+    pairs, left_out = task.preferences(preferences)
     inputs = {
         "model": model,
         "preferences": preferences,
-        "text settings": config.text,
+        "text settings": text,
         "reward settings": config.reward,
         "min_preferences": config.gates.min_preferences,
+        **task.inputs(),
     }
     with open_stage(options, "reward", inputs) as progress:
         if progress is None:
             return RewardReport.from_json(_read_report(options.out))
+        if left_out:
+            progress.say(f"{left_out} comparisons say nothing and were left out (no post, blank, the same text twice).")
         base = load_causal_lm(model, options.device)
-        codec = TextCodec.load(model, config.text)
+        codec = TextCodec.load(model, text)
 
         def show(point: RewardPoint, total: int) -> None:
             metrics = {
@@ -113,27 +126,30 @@ def run_reward(options: Options, model: str, preferences: Path) -> RewardReport:
         return report
 
 
-def run_ppo(options: Options, model: str, policy: str | None, reward_model: Path, prompts: Path) -> PPOReport:
+def run_ppo(
+    options: Options, model: str, policy: str | None, reward_model: Path, prompts: Path, task: Task = _ANSWERS
+) -> PPOReport:
     """Reinforcement learning from `policy` (else from the base `model`) against a reward model; leaves `out/policy`.
 
     Raises:
         RankloopError: an input can't be used, or doesn't stand on this base.
     """
-    config = options.config
-    records = read_prompts(prompts)
+    config, text = options.config, task.text(options.config.text)
+    records = task.prompts(prompts)
     inputs = {
         "model": model,
         "policy": policy,
         **reward_model_inputs(reward_model),
         "prompts": prompts,
-        "text settings": config.text,
+        "text settings": text,
         "ppo settings": config.ppo,
+        **task.inputs(),
     }
     with open_stage(options, "ppo", inputs) as progress:
         if progress is None:
             return PPOReport.from_json(_read_report(options.out))
         base = load_causal_lm(model, options.device)
-        codec = TextCodec.load(model, fitting_text(config.text, base, config.ppo.sampling.max_new_tokens))
+        codec = TextCodec.load(model, fitting_text(text, base, config.ppo.sampling.max_new_tokens))
 
         def show(point: PPOPoint, total: int) -> None:
             metrics = {name: value for name, value in asdict(point).items() if name != "iteration"}
@@ -158,11 +174,13 @@ def run_ppo(options: Options, model: str, policy: str | None, reward_model: Path
             config.ppo,
             options.out,
             on_point=show,
+            on_answers=progress.evaluating,
         )
         say_truncations(progress, codec)
         if report.stopped:
             progress.say(report.stopped)
         progress.say(f"{_win_sentence(asdict(report), report.win_rate_vs_base)} It is in {options.out / 'policy'}.")
+        say_references(progress, report)
         return report
 
 
@@ -173,6 +191,7 @@ def run_evaluate(
     reward_model: Path,
     prompts: Path,
     preferences: Path | None,
+    task: Task = _ANSWERS,
     *,
     all_prompts: bool,
 ) -> None:
@@ -181,14 +200,14 @@ def run_evaluate(
     Raises:
         RankloopError: an input can't be used, or there is nothing held out.
     """
-    config = options.config
-    texts = [record.prompt for record in read_prompts(prompts)]
-    chosen = [prompt for prompt in texts if all_prompts or split_of(prompt) is not Split.TRAIN]
-    pairs = read_preferences(preferences) if preferences else []
+    config, text = options.config, task.text(options.config.text)
+    records = task.prompts(prompts)
+    chosen = [record for record in records if all_prompts or split_of(record.prompt) is not Split.TRAIN]
+    pairs = task.preferences(preferences)[0] if preferences else []
     if not chosen:
         raise DataError(
             "no prompt is held out",
-            got=f"{len(texts)} prompts, all in the training part",
+            got=f"{len(records)} prompts, all in the training part",
             remedy="Bring more prompts, or use --all-prompts for a file of prompts that were never trained on.",
         )
     inputs = {
@@ -198,22 +217,39 @@ def run_evaluate(
         "prompts": prompts,
         "preferences": preferences,
         "all prompts": all_prompts,
-        "text settings": config.text,
+        "text settings": text,
         "ppo settings": config.ppo,
+        **task.inputs(),
     }
     with open_stage(options, "evaluate", inputs) as progress:
         if progress is None:
             return
         base = load_causal_lm(model, options.device)
-        codec = TextCodec.load(model, fitting_text(config.text, base, config.ppo.sampling.max_new_tokens))
+        codec = TextCodec.load(model, fitting_text(text, base, config.ppo.sampling.max_new_tokens))
         judge = RewardModel.load(reward_model, base)
         learned = PolicyWithValue(base, load_causal_lm(policy, options.device), config.ppo.trainable_layers)
-        found = evaluate_policy(base, learned, codec, judge, chosen, config.ppo.sampling, seed=config.ppo.seed)
-        report = {**asdict(found), "prompts": len(chosen), **_measure_reward_model(judge, codec, pairs)}
+        found = evaluate_policy(
+            base,
+            learned,
+            codec,
+            judge,
+            chosen,
+            config.ppo.sampling,
+            seed=config.ppo.seed,
+            on_answers=progress.evaluating,
+        )
+        measured = _measure_reward_model(judge, codec, pairs)
+        report = {
+            **asdict(found),
+            "prompts": len(chosen),
+            "truncated_prompts": codec.truncated_prompts,
+            **measured,
+        }
         write_atomically(options.out / "report.json", json.dumps(report, indent=2) + "\n")
         progress.step(1, 1, {"win_rate_vs_base": found.win_rate, "kl_nats": found.kl_nats})
         say_truncations(progress, codec)
         progress.say(_win_sentence(report, found.win_rate))
+        say_references(progress, found)
 
 
 def _measure_reward_model(judge: RewardModel, codec: TextCodec, pairs: list[Preference]) -> dict[str, object]:

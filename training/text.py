@@ -32,8 +32,8 @@ class TextCodec:
     Attributes:
         eos_id: the token that ends an answer.
         pad_id: the token that fills a batch; the same as `eos_id` where the tokenizer has no pad token.
-        truncated_prompts: how many prompts were cut so far.
-        truncated_answers: how many answers were cut so far.
+        truncated_prompts: how many different prompts were cut so far.
+        truncated_answers: how many different answers were cut so far.
 
     Raises:
         ModelError: the tokenizer has no end-of-text token.
@@ -48,8 +48,8 @@ class TextCodec:
         self.config = config or TextConfig()
         self.eos_id = int(tokenizer.eos_token_id)
         self.pad_id = self.eos_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
-        self.truncated_prompts = 0
-        self.truncated_answers = 0
+        self._cut_prompts: set[int] = set()  # hashes, since a server lives long
+        self._cut_answers: set[int] = set()
 
     @classmethod
     def load(cls, model: str, config: TextConfig | None = None) -> Self:
@@ -69,6 +69,16 @@ class TextCodec:
             ) from error
         return cls(tokenizer, config)
 
+    @property
+    def truncated_prompts(self) -> int:
+        """How many different prompts were cut so far."""
+        return len(self._cut_prompts)
+
+    @property
+    def truncated_answers(self) -> int:
+        """How many different answers were cut so far."""
+        return len(self._cut_answers)
+
     def encode_prompt(self, prompt: str) -> list[int]:
         """Prompt and separator, at least one token; what is too long is cut from the beginning, and counted."""
         return self.encode_prompts([prompt])[0]
@@ -76,8 +86,9 @@ class TextCodec:
     def encode_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
         """Many prompts at once, which is faster."""
         limit = self.config.max_prompt_tokens
-        encoded = self._encode([prompt + self.config.separator for prompt in prompts])
-        self.truncated_prompts += sum(len(ids) > limit for ids in encoded)
+        separator = self.config.separator.rstrip(" ")  # a word's space is its own token's, so it goes with the answer
+        encoded = self._encode([prompt + separator for prompt in prompts])
+        self._cut_prompts.update(hash(prompt) for prompt, ids in zip(prompts, encoded, strict=True) if len(ids) > limit)
         return [ids[-limit:] or [self.eos_id] for ids in encoded]
 
     def encode_answer(self, answer: str) -> list[int]:
@@ -86,13 +97,33 @@ class TextCodec:
 
     def encode_answers(self, answers: Sequence[str]) -> list[list[int]]:
         """Many answers at once, which is faster."""
+        # After "TL;DR:" a word begins with a space, be it the separator or the prompt that ends so; after a line break
+        # it doesn't.
         separator = self.config.separator
-        # After "TL;DR:" a word begins with a space; after a line break it doesn't.
-        space = " " if separator and not separator[-1].isspace() else ""
+        space = "" if separator[-1:].isspace() and not separator.endswith(" ") else " "
         limit = self.config.max_answer_tokens - 1
         encoded = self._encode([space + answer.strip() for answer in answers])
-        self.truncated_answers += sum(len(ids) > limit for ids in encoded)
+        self._cut_answers.update(hash(answer) for answer, ids in zip(answers, encoded, strict=True) if len(ids) > limit)
         return [[*ids[:limit], self.eos_id] for ids in encoded]
+
+    def fit(self, prompt: str, answer: str, ids: tuple[list[int], list[int]], room: int) -> tuple[list[int], list[int]]:
+        """Cut a sequence to what a model can read, and count it: the prompt's beginning goes first.
+
+        Args:
+            prompt: the text, to count it.
+            answer: the text, to count it.
+            ids: both encoded, the answer with its end of text.
+            room: how many tokens fit; at least one of them is left to the prompt.
+        """
+        prompt_ids, answer_ids = ids
+        if len(answer_ids) > room - 1:
+            self._cut_answers.add(hash(answer))
+            answer_ids = [*answer_ids[: max(0, room - 2)], self.eos_id]
+        left = max(1, room - len(answer_ids))
+        if len(prompt_ids) > left:
+            self._cut_prompts.add(hash(prompt))
+            prompt_ids = prompt_ids[-left:]
+        return prompt_ids, answer_ids
 
     def decode_answer(self, ids: Sequence[int]) -> str:
         """The text before the end of text, without special tokens and outer whitespace."""

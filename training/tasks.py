@@ -1,0 +1,75 @@
+"""What a model is trained to write, and where its data come from: answers to questions, or summaries of posts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from training.config import TextConfig
+from training.errors import ConfigError, DataError
+from training.preferences import read_demonstrations, read_preferences, read_prompts
+from training.tldr import read_tldr_demonstrations, read_tldr_preferences, read_tldr_prompts
+from training.types import Demonstration, Preference, PromptRecord
+
+TaskName = Literal["answers", "tldr"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """How data are read, and the template of their texts.
+
+    name: `answers` reads our own files, `tldr` Reddit TL;DR from the hub or from local files.
+    limit: how many rows of a TL;DR data set to read at most.
+
+    Raises:
+        ConfigError: there is a limit where none applies.
+    """
+
+    name: TaskName = "answers"
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.name != "tldr":
+            raise ConfigError("--limit is for data sets", got=self.limit, expected="--task tldr")
+
+    def text(self, config: TextConfig) -> TextConfig:
+        """The template: a post brings `TL;DR:` along, so that nothing but a space stands between it and its summary."""
+        return config.model_copy(update={"separator": ""}) if self.name == "tldr" else config
+
+    def inputs(self) -> dict[str, object]:
+        """What else decides a run's outcome."""
+        return {} if self.name == "answers" else {"task": self.name, "limit": self.limit}
+
+    def preferences(self, source: Path) -> tuple[list[Preference], int]:
+        """Preferences, and how many rows were left out since they say nothing.
+
+        Raises:
+            DataError: they can't be read.
+        """
+        if self.name == "tldr":
+            return read_tldr_preferences(str(source), self.limit)
+        return read_preferences(source), 0
+
+    def prompts(self, source: Path) -> list[PromptRecord]:
+        """Prompts, with the answer a person wrote where there is one.
+
+        Raises:
+            DataError: they can't be read, or there are none.
+        """
+        if self.name == "answers":
+            return read_prompts(source)
+        found = read_tldr_prompts(str(source), self.limit)
+        if not found:
+            raise DataError(f"{source} holds no prompts", expected="at least one")
+        return found
+
+    def demonstrations(self, source: Path) -> list[Demonstration]:
+        """Answers to imitate.
+
+        Raises:
+            DataError: they can't be read.
+        """
+        if self.name == "tldr":
+            return read_tldr_demonstrations(str(source), self.limit)
+        return read_demonstrations(source)

@@ -1,0 +1,134 @@
+"""Reddit TL;DR, as the summarization studies use it: posts that end in `TL;DR:`, people's summaries, comparisons.
+
+References: Völske et al. 2017, "TL;DR: Mining Reddit to Learn Automatic Summarization"; Stiennon et al. 2020
+(2009.01325).
+"""
+
+from __future__ import annotations
+
+from training.hub_data import rows_of
+from training.preferences import aggregate
+from training.records import Record
+from training.types import Demonstration, JudgedAnswer, Judgement, Preference, PromptRecord, Verdict
+
+MARK = "TL;DR:"
+_SUMMARY = ("label", "summary", "completion", "reference")
+
+
+def read_tldr_prompts(source: str, limit: int | None = None) -> list[PromptRecord]:
+    """Posts with the summary a person wrote, where there is one, as what rewards are measured against.
+
+    Args:
+        source: what `rows_of` reads, with columns `prompt` and, mostly, `label`.
+        limit: how many rows to read at most.
+
+    Raises:
+        DataError: it can't be read, or a row has no prompt; names source and row.
+    """
+    found: dict[str, PromptRecord] = {}
+    for row in rows_of(source, limit):
+        summary = row.optional_text(*_SUMMARY)
+        prompt = _ending_in_mark(row.text("prompt"))
+        found.setdefault(prompt, PromptRecord(prompt, None if summary is None else _plain(summary)))
+    return list(found.values())
+
+
+def read_tldr_demonstrations(source: str, limit: int | None = None) -> list[Demonstration]:
+    """Posts with the summary a person wrote, to imitate.
+
+    Raises:
+        DataError: it can't be read, or a row has no prompt or no summary; names source and row.
+    """
+    rows = rows_of(source, limit)
+    return [Demonstration(_ending_in_mark(row.text("prompt")), _plain(row.text(*_SUMMARY))) for row in rows]
+
+
+def read_tldr_preferences(source: str, limit: int | None = None) -> tuple[list[Preference], int]:
+    """Comparisons of two summaries; what several people said of the same two becomes one preference with their votes.
+
+    Args:
+        source: what `rows_of` reads: rows of `prompt`, `chosen` and `rejected`, or rows of `info`, `summaries` and
+            `choice`, as the people of the study were asked.
+        limit: how many rows to read at most.
+
+    Returns:
+        The preferences, and how many rows were left out because they say nothing: the same summary twice, a blank one,
+        or no post.
+
+    Raises:
+        DataError: it can't be read, or a row is of neither kind; names source and row.
+    """
+    judgements, left_out = [], 0
+    for row in rows_of(source, limit):
+        judgement = _asked(row) if row.has("summaries") else _chosen(row)
+        if judgement is None or judgement.answer1.text == judgement.answer2.text:
+            left_out += 1
+        else:
+            judgements.append(judgement)
+    return aggregate(judgements), left_out
+
+
+def _chosen(row: Record) -> Judgement | None:
+    """A row of `prompt`, `chosen` and `rejected`."""
+    prompt = row.text("prompt")
+    answers = []
+    for name in ("chosen", "rejected"):
+        if not row.has(name):
+            row.text(name)  # says what is missing
+        value = row.fields[name]
+        if not isinstance(value, str):
+            raise row.fault(f'"{name}" can\'t be used', got=value, expected="a text")
+        answers.append(_plain(value))
+    return _judgement(prompt, answers[0], answers[1], first_won=True, annotator="")
+
+
+def _asked(row: Record) -> Judgement | None:
+    """A row of `info`, `summaries` and `choice`; None where it isn't about a post."""
+    info = row.nested("info")
+    if not info.has("post"):
+        return None
+    title = info.optional_text("title") or ""
+    prompt = f"SUBREDDIT: r/{info.text('subreddit')}\nTITLE: {title}\nPOST: {info.text('post')}"
+    texts = _texts(row)
+    choice = row.whole_number("choice", default=None)
+    if choice not in (0, 1):
+        raise row.fault('"choice" can\'t be used', got=row.fields.get("choice"), expected="0 or 1")
+    worker = row.fields.get("worker")
+    return _judgement(prompt, *texts, first_won=choice == 0, annotator=worker if isinstance(worker, str) else "")
+
+
+def _texts(row: Record) -> tuple[str, str]:
+    """The two texts in `summaries`, which is a list of objects or, in older files, an object of lists."""
+    found = row.fields["summaries"]
+    texts: list[object] = []
+    if isinstance(found, dict) and isinstance(found.get("text"), list):
+        texts = found["text"]
+    elif isinstance(found, list):
+        texts = [item.get("text") if isinstance(item, dict) else None for item in found]
+    known = [_plain(text) for text in texts if isinstance(text, str)]
+    if len(texts) != 2 or len(known) != 2:
+        raise row.fault('"summaries" can\'t be used', got=found, expected='two objects with a "text" each')
+    return known[0], known[1]
+
+
+def _judgement(prompt: str, first: str, second: str, *, first_won: bool, annotator: str) -> Judgement | None:
+    if not first or not second:
+        return None
+    return Judgement(
+        prompt=_ending_in_mark(prompt),
+        answer1=JudgedAnswer(first),
+        answer2=JudgedAnswer(second),
+        verdict=Verdict.ANSWER1 if first_won else Verdict.ANSWER2,
+        annotator=annotator,
+    )
+
+
+def _ending_in_mark(prompt: str) -> str:
+    """A post that ends in `TL;DR:`, whether or not it did so before; nothing stands behind the colon."""
+    prompt = prompt.rstrip()
+    return prompt if prompt.endswith(MARK) else f"{prompt}\n{MARK}"
+
+
+def _plain(summary: str) -> str:
+    """A summary without the mark, which some files begin it with, and without outer whitespace."""
+    return summary.strip().removeprefix(MARK).strip()
