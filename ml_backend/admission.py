@@ -15,17 +15,26 @@ RETRY_AFTER_S = 5
 class Admission:
     """Lets a limited number of slow requests in, as long as the queue behind them isn't too long.
 
-    Each request that waits for the model holds one of the server's threads. With no limit a burst of them would take
-    all threads, and Label Studio gives up on health after a second.
+    Each request that waits, for the model or for a database that hangs, holds one of the server's threads. With no
+    limit a burst of them would take all threads, and Label Studio gives up on health after a second.
 
     Args:
         at_once: most requests inside.
+        patience_s: how long a request waits for one inside to end.
         most_waiting: from this queue length on nobody is let in.
         waiting: tells the queue's length.
     """
 
-    def __init__(self, *, at_once: int, most_waiting: int, waiting: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        *,
+        at_once: int,
+        patience_s: float = 0.0,
+        most_waiting: int = 1,
+        waiting: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._at_once = at_once
+        self._patience_s = patience_s
         self._most_waiting = most_waiting
         self._waiting = waiting
         self._free = threading.BoundedSemaphore(at_once)
@@ -41,8 +50,10 @@ class Admission:
         waiting = self._waiting()
         if waiting >= self._most_waiting:
             raise OverloadError(f"the backend is busy: {waiting} questions wait for the model", remedy=remedy)
-        if not self._free.acquire(blocking=False):
-            raise OverloadError(f"the backend is busy: it answers {self._at_once} requests already", remedy=remedy)
+        if not self._free.acquire(timeout=self._patience_s):
+            raise OverloadError(
+                f"the backend is busy: it answers {self._at_once} requests of this kind already", remedy=remedy
+            )
         try:
             yield
         finally:

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from ml_backend.registry import Registry
     from ml_backend.settings import Settings
 
+WEBHOOKS_AT_ONCE = 12
+WEBHOOK_PATIENCE_S = 0.2
+"""A burst of webhooks is through in less. Where the job queue hangs, those that wait don't take all threads."""
+READERS_AT_ONCE = 4
+
 
 def create_app(settings: Settings, proposer: Proposer, jobs: JobQueue, registry: Registry) -> Flask:
     """Build the application around parts that are already there; starts nothing and blocks on nothing.
@@ -75,6 +80,8 @@ def _add_label_studio_routes(
         at_once=settings.predict_at_once, most_waiting=settings.predict_waiting, waiting=lambda: proposer.waiting
     )
 
+    passing_on = Admission(at_once=WEBHOOKS_AT_ONCE, patience_s=WEBHOOK_PATIENCE_S)
+
     @app.post("/setup")
     def setup() -> Response:
         body = parse_request(SetupRequest, read_json())
@@ -99,27 +106,34 @@ def _add_label_studio_routes(
     def webhook() -> tuple[Response, int]:
         payload = read_json()
         body = parse_request(WebhookRequest, payload)
-        outcome = model(None, body.project_id).fit(body.action, payload)
+        with passing_on.admitted():
+            outcome = model(None, body.project_id).fit(body.action, payload)
         note(project=body.project_id, outcome=outcome["status"], workflow_id=outcome.get("job"))
         metrics.passed_on(outcome["status"])
         return jsonify(outcome), 202
 
 
 def _add_reading_routes(app: Flask, proposer: Proposer, jobs: JobQueue, registry: Registry, metrics: Metrics) -> None:
+    reading = Admission(at_once=READERS_AT_ONCE, patience_s=1.0)
+
     @app.get("/versions")
     def versions() -> Response:
-        return jsonify(versions=[version.name for version in registry.versions()])
+        with reading.admitted():
+            return jsonify(versions=[version.name for version in registry.versions()])
 
     @app.get("/status")
     def status() -> Response:
-        champion = registry.champion()
+        with reading.admitted():
+            champion = registry.champion()
+            names = [version.name for version in registry.versions()]
+            state = jobs.status()
         return jsonify(
             loaded=proposer.version,
             champion=champion.name if champion else None,
             fault=proposer.fault,
             waiting=proposer.waiting,
-            versions=[version.name for version in registry.versions()],
-            jobs=jobs.status(),
+            versions=names,
+            jobs=state,
             faults=metrics.faults(),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,8 +65,13 @@ class FakeJobs:
     def __init__(self) -> None:
         self.calls: list[tuple[str, int]] = []
         self.fault: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def _note(self, what: str, project_id: int) -> None:
+        self.entered.put(what)
+        assert self.gate.wait(30)
         if self.fault:
             raise self.fault
         self.calls.append((what, project_id))

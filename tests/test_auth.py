@@ -68,7 +68,7 @@ def test_loopback_may_be_open(tmp_path: Path, host: str) -> None:
     refuse_open_bind(_settings(tmp_path, host=host))
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "backend.example"])  # noqa: S104  # nothing is bound
+@pytest.mark.parametrize("host", ["", "0", "0.0.0.0", "::", "192.168.1.4", "localhost.example", "backend.example"])  # noqa: S104  # nothing is bound
 def test_the_world_needs_credentials(tmp_path: Path, host: str) -> None:
     """Beyond loopback the backend starts with Basic auth, or when told that something else guards it."""
     with pytest.raises(ConfigError, match="BASIC_AUTH_USER"):

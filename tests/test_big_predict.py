@@ -12,7 +12,7 @@ import pytest
 from edge_fakes import FakeJobs, FakeRegistry, FakeVersion
 from flask import Flask
 
-from ml_backend.app import create_app
+from ml_backend.app import WEBHOOKS_AT_ONCE, create_app
 from ml_backend.loaded_version import AnswerPair
 from ml_backend.proposer import Proposer
 from ml_backend.settings import load_settings
@@ -165,6 +165,27 @@ def test_more_than_can_be_answered_is_turned_away(
         assert [answer.result().status_code for answer in inside] == [200] * len(sent)
     assert _predict(app, _body(1, 9001)).status_code == 200
     assert app.test_client().get("/status").json["faults"][0]["kind"] == "OverloadError"
+
+
+def test_a_job_queue_that_hangs_does_not_take_all_threads(make_app: MakeApp, jobs: FakeJobs) -> None:
+    """A dozen webhooks wait for it; the next is told at once to come back, health is quick, and none inside is lost."""
+    app = make_app()
+    payload = {"action": "ANNOTATION_CREATED", "project": {"id": 1}}
+
+    def tell() -> int:
+        return app.test_client().post("/webhook", json=payload).status_code
+
+    jobs.gate.clear()
+    with ThreadPoolExecutor(WEBHOOKS_AT_ONCE) as pool:
+        inside = [pool.submit(tell) for _ in range(WEBHOOKS_AT_ONCE)]
+        for _ in inside:
+            jobs.entered.get(timeout=20)
+        took, status = _timed(tell)
+        assert (status, took < 1.0) == (503, True)
+        assert app.test_client().get("/health").status_code == 200
+        jobs.gate.set()
+        assert [answer.result() for answer in inside] == [202] * WEBHOOKS_AT_ONCE
+    assert tell() == 202
 
 
 def test_a_part_that_is_away_says_when_to_come_back(make_app: MakeApp, jobs: FakeJobs) -> None:
