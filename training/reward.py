@@ -15,17 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.calibration import correlation, expected_calibration_error, fit_temperature
 from training.checkpoints import Checkpoints, run_digest
 from training.config import RewardConfig, TextConfig
-from training.errors import DataError
-from training.evaluate import accuracy_with_interval
+from training.errors import DataError, DivergedError
 from training.fused_gelu import fuse_gelu
 from training.objectives import bradley_terry_loss
 from training.precision import compute_dtype
 from training.preferences import dataset_digest
 from training.reward_data import PairFeatures, features_by_split
-from training.reward_model import RewardModel, spread
+from training.reward_measures import count_right, measure
+from training.reward_model import RewardModel
 from training.reward_report import RewardPoint, RewardReport
 from training.schedule import warmup_then_cosine
 from training.text import TextCodec
@@ -92,6 +91,7 @@ def train_reward(
     Raises:
         DataError: there is too little to learn from.
         CheckpointError: `out` holds another run.
+        DivergedError: the loss is no number any more.
     """
     check_preferences(preferences, min_preferences)
     with torch.random.fork_rng():
@@ -124,7 +124,7 @@ def train_reward(
         if on_point:
             on_point(run.curve[-1], total_steps)
     model.load_state_dict(run.best_weights)
-    report = _measure(model, features, run)
+    report = measure(model, codec, preferences, features, run.curve, run.best_epoch)
     model.save(out)
     report.save(out)
     return report
@@ -182,11 +182,23 @@ def _train_epoch(run: _Run, train: PairFeatures, config: RewardConfig, epoch: in
         loss = bradley_terry_loss(chosen, rejected, p_chosen, label_smoothing=config.label_smoothing)
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(run.model.parameters(), config.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), config.max_grad_norm)
+        _check_finite(loss.detach() + norm, step, config)
         run.optimizer.step()
         loss_sum += float(loss.detach()) * len(rows)
         step += 1
     return loss_sum / len(order)
+
+
+def _check_finite(value: Tensor, step: int, config: RewardConfig) -> None:
+    """Refuse to take a step along a gradient that is no number."""
+    if not bool(torch.isfinite(value)):
+        raise DivergedError(
+            "training the reward model ran away",
+            got=f"a loss or a gradient that is no number at step {step + 1}",
+            remedy="The last good checkpoint is kept. "
+            f"Lower reward.learning_rate ({config.learning_rate}) or reward.head_learning_rate.",
+        )
 
 
 def _record(run: _Run, selection: PairFeatures, train_loss: float, step: int) -> None:
@@ -196,41 +208,9 @@ def _record(run: _Run, selection: PairFeatures, train_loss: float, step: int) ->
     if len(selection):
         chosen, rejected = selection.all_scores(run.model)
         validation_loss = float(bradley_terry_loss(chosen, rejected, selection.p_chosen))
-        right, untied = _count_right(chosen - rejected, selection.p_chosen)
+        right, untied = count_right(chosen - rejected, selection.p_chosen)
         accuracy = right / untied if untied else None
     run.curve.append(RewardPoint(step, train_loss, validation_loss, accuracy))
     if validation_loss is None or validation_loss < run.best_loss:
         run.best_epoch, run.best_loss = epoch, math.inf if validation_loss is None else validation_loss
         run.best_weights = copy.deepcopy(run.model.state_dict())
-
-
-def _measure(model: RewardModel, features: dict[Split, PairFeatures], run: _Run) -> RewardReport:
-    """Accuracy on every part, calibration, length correlation; puts scale and temperature on the model."""
-    scores = {split: part.all_scores(model) for split, part in features.items()}
-    differences = {split: chosen - rejected for split, (chosen, rejected) in scores.items()}
-    every = torch.cat([value.flatten() for value in scores.values()])
-    model.score_mean, model.score_std = spread(every.tolist())
-    fitted_on = Split.SELECTION if len(features[Split.SELECTION]) else Split.TRAIN
-    model.temperature = fit_temperature(differences[fitted_on], features[fitted_on].p_chosen)
-    counts = {split: _count_right(differences[split], part.p_chosen) for split, part in features.items()}
-    test = features[Split.TEST]
-    lengths = torch.cat([part.answer_tokens.T.flatten() for part in features.values()])
-    return RewardReport(
-        accuracy={split.value: accuracy_with_interval(*counts[split])[0] for split in Split},
-        accuracy_interval=accuracy_with_interval(*counts[Split.TEST])[1],
-        n={split.value: len(features[split]) for split in Split},
-        ties={split.value: len(features[split]) - counts[split][1] for split in Split},
-        curve=tuple(run.curve),
-        best_epoch=run.best_epoch,
-        score_mean=model.score_mean,
-        score_std=model.score_std,
-        temperature=model.temperature,
-        calibration_error=expected_calibration_error(differences[Split.TEST], test.p_chosen, model.temperature),
-        length_correlation=correlation(every, lengths),
-    )
-
-
-def _count_right(differences: Tensor, p_chosen: Tensor) -> tuple[int, int]:
-    """How many pairs with a winner are ordered rightly, and how many there are; even scores are wrong."""
-    untied = p_chosen != 0.5
-    return int((differences[untied] > 0).sum()), int(untied.sum())

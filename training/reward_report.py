@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,15 @@ class RewardPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupAccuracy:
+    """Accuracy on some pairs with a winner (None where there are none), its 95% Wilson interval, and how many."""
+
+    accuracy: float | None
+    interval: tuple[float, float]
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True)
 class RewardReport:
     """How good the reward model is, by part of the data.
 
@@ -37,6 +46,9 @@ class RewardReport:
     temperature: score differences divided by it are calibrated log-odds.
     calibration_error: expected calibration error on the test part.
     length_correlation: Pearson's correlation of score and answer length in tokens, over all answers.
+    accuracy_by_agreement: on held-out pairs (selection and test) that one person judged, that several judged alike
+        (`unanimous`), and that people were `split` over.
+    truncated_prompts, truncated_answers: how many texts were too long and lost their beginning, or their end.
     """
 
     accuracy: dict[str, float | None]
@@ -50,6 +62,9 @@ class RewardReport:
     temperature: float
     calibration_error: float | None
     length_correlation: float | None
+    accuracy_by_agreement: dict[str, GroupAccuracy] = field(default_factory=dict)
+    truncated_prompts: int = 0
+    truncated_answers: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """What goes into `report.json`."""
@@ -60,7 +75,12 @@ class RewardReport:
         """The report that `as_json` wrote."""
         curve = tuple(RewardPoint(**point) for point in content["curve"])
         low, high = content["accuracy_interval"]
-        return cls(**{**content, "curve": curve, "accuracy_interval": (low, high)})
+        groups = {
+            name: GroupAccuracy(group["accuracy"], (group["interval"][0], group["interval"][1]), group["pairs"])
+            for name, group in content.get("accuracy_by_agreement", {}).items()
+        }
+        changed = {"curve": curve, "accuracy_interval": (low, high), "accuracy_by_agreement": groups}
+        return cls(**{**content, **changed})
 
     def save(self, folder: Path) -> None:
         """Write `report.json` and `curves.png`."""

@@ -97,7 +97,8 @@ class _Run:
         self.accelerator.backward(loss)
         value = float(self.accelerator.reduce(loss.detach(), "mean"))
         self._check_finite(value)
-        self.accelerator.clip_grad_norm_(list(self.trained.values()), self.config.max_grad_norm)
+        norm = self.accelerator.clip_grad_norm_(list(self.trained.values()), self.config.max_grad_norm)
+        self._check_finite(float(norm))
         self.optimizer.step()
         self.progress.step += 1
         self.progress.losses.append(value)
@@ -146,7 +147,7 @@ class _Run:
         if loss is not None and not math.isfinite(loss):
             raise DivergedError(
                 "supervised training ran away",
-                got=f"a loss of {loss} at step {self.progress.step + 1}",
+                got=f"a loss or a gradient of {loss} at step {self.progress.step + 1}",
                 remedy=f"The last good checkpoint is kept. Lower sft.learning_rate ({self.config.learning_rate}).",
             )
 
@@ -215,7 +216,7 @@ def train_sft(
         run.restore(found[1])
     _train(run, checkpoints, on_step, on_point)
     run.take(run.progress.best_weights)
-    report = _report(run)
+    report = _report(run, codec)
     if run.accelerator.is_main_process:
         with atomic_folder(out / "policy") as folder:
             model.save_pretrained(folder, safe_serialization=True)
@@ -261,7 +262,7 @@ def _digest(model: Any, codec: TextCodec, demonstrations: Sequence[Demonstration
     return run_digest("sft", weights, texts, codec.config.model_dump_json(), config.model_dump_json())
 
 
-def _report(run: _Run) -> SFTReport:
+def _report(run: _Run, codec: TextCodec) -> SFTReport:
     progress = run.progress
     best = next(point for point in progress.curve if point.step == progress.best_step)
     return SFTReport(
@@ -271,4 +272,6 @@ def _report(run: _Run) -> SFTReport:
         validation_loss=best.validation_loss,
         trained_parameters=sum(value.numel() for value in run.trained.values()),
         curve=tuple(progress.curve),
+        truncated_prompts=codec.truncated_prompts,
+        truncated_answers=codec.truncated_answers,
     )

@@ -27,6 +27,7 @@ class SFTReport:
     n: demonstrations by split.
     best_step: the step whose weights were kept, the one with the lowest validation loss.
     train_loss, validation_loss: in nats a token, at that step.
+    truncated_prompts, truncated_answers: how many texts were too long and lost their beginning, or their end.
     """
 
     n: dict[str, int]
@@ -35,6 +36,8 @@ class SFTReport:
     validation_loss: float | None
     trained_parameters: int
     curve: tuple[SFTPoint, ...]
+    truncated_prompts: int = 0
+    truncated_answers: int = 0
 
     def save(self, folder: Path) -> None:
         """Write `report.json` and `curves.png`."""

@@ -17,6 +17,7 @@ from training.policy_evaluation import PolicyEvaluation
 from training.ppo_report import PPOReport
 from training.progress import StageProgress
 from training.reward_model import CONFIG_FILE, WEIGHTS_FILE
+from training.reward_report import RewardReport
 from training.run_folder import is_finished, open_run
 from training.text import TextCodec
 
@@ -74,6 +75,14 @@ def say_truncations(progress: StageProgress, codec: TextCodec) -> None:
     ):
         if count:
             progress.say(f"{count} {kind} too long (for {limit} tokens, or for the model) were cut at the {place}.")
+
+
+def say_agreement(progress: StageProgress, report: RewardReport) -> None:
+    """Tell the accuracy by annotators' agreement, where some pairs were judged by several."""
+    groups = {name: group for name, group in report.accuracy_by_agreement.items() if group.accuracy is not None}
+    if groups.keys() - {"one vote"}:
+        parts = (f"{name} {group.accuracy:.0%} of {group.pairs}" for name, group in groups.items())
+        progress.say(f"By agreement of the people who judged held-out pairs: {', '.join(parts)}.")
 
 
 def say_references(progress: StageProgress, found: PPOReport | PolicyEvaluation) -> None:

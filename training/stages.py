@@ -29,6 +29,7 @@ from training.stage import (
     fitting_text,
     open_stage,
     reward_model_inputs,
+    say_agreement,
     say_references,
     say_truncations,
 )
@@ -123,6 +124,7 @@ def run_reward(options: Options, model: str, preferences: Path, task: Task = _AN
         accuracy = report.accuracy["test"]
         found = "unknown" if accuracy is None else f"{accuracy:.0%} (95% interval {low:.0%} to {high:.0%})"
         progress.say(f"Kept epoch {report.best_epoch}. Accuracy on {measured} test pairs: {found}.")
+        say_agreement(progress, report)
         return report
 
 

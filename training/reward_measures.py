@@ -1,0 +1,106 @@
+"""How good a trained reward model is, measured on the parts of the data it didn't learn from.
+
+Legend: N pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from training.calibration import correlation, expected_calibration_error, fit_temperature
+from training.evaluate import accuracy_with_interval
+from training.preferences import split_of
+from training.reward_data import PairFeatures
+from training.reward_model import RewardModel, spread
+from training.reward_report import GroupAccuracy, RewardPoint, RewardReport
+from training.text import TextCodec
+from training.types import Preference, Split
+
+_HELD_OUT = (Split.SELECTION, Split.TEST)
+
+
+def count_right(differences: Tensor, p_chosen: Tensor) -> tuple[int, int]:
+    """How many pairs with a winner are ordered rightly, and how many there are; even scores are wrong.
+
+    Args:
+        differences: (N,) score of the chosen minus score of the rejected answer.
+        p_chosen: (N,) share of votes for the chosen one.
+    """
+    untied = p_chosen != 0.5
+    return int((differences[untied] > 0).sum()), int(untied.sum())
+
+
+def accuracy_by_agreement(differences: Tensor, p_chosen: Tensor, votes: Tensor) -> dict[str, GroupAccuracy]:
+    """Accuracy on pairs that one person judged, that several judged alike, and that people were split over.
+
+    Where people agree a model should be right more often; the pairs they are split over bound what it can reach.
+
+    Args:
+        differences: (N,) score of the chosen minus score of the rejected answer.
+        p_chosen: (N,) share of votes for the chosen one; ties are left out.
+        votes: (N,) how many people judged.
+    """
+    groups = {
+        "one vote": votes == 1,
+        "unanimous": (votes > 1) & (p_chosen == 1.0),
+        "split": (votes > 1) & (p_chosen < 1.0),
+    }
+    found = {}
+    for name, inside in groups.items():
+        right, pairs = count_right(differences[inside], p_chosen[inside])
+        found[name] = GroupAccuracy(*accuracy_with_interval(right, pairs), pairs)
+    return found
+
+
+def measure(
+    model: RewardModel,
+    codec: TextCodec,
+    preferences: Sequence[Preference],
+    features: Mapping[Split, PairFeatures],
+    curve: Sequence[RewardPoint],
+    best_epoch: int,
+) -> RewardReport:
+    """Accuracy on every part, calibration, length correlation; puts scale and temperature on the model.
+
+    Args:
+        model: with the weights that are kept.
+        codec: which knows what it had to cut.
+        preferences: all pairs, whose features are `features`, in the same order within each part.
+        features: by part.
+        curve: of its training.
+        best_epoch: the one whose weights these are.
+    """
+    scores = {split: part.all_scores(model) for split, part in features.items()}
+    differences = {split: chosen - rejected for split, (chosen, rejected) in scores.items()}
+    every = torch.cat([value.flatten() for value in scores.values()])
+    model.score_mean, model.score_std = spread(every.tolist())
+    fitted_on = Split.SELECTION if len(features[Split.SELECTION]) else Split.TRAIN
+    model.temperature = fit_temperature(differences[fitted_on], features[fitted_on].p_chosen)
+    counts = {split: count_right(differences[split], part.p_chosen) for split, part in features.items()}
+    votes = {split: [pair.votes for pair in preferences if split_of(pair.prompt) is split] for split in _HELD_OUT}
+    lengths = torch.cat([part.answer_tokens.T.flatten() for part in features.values()])
+    return RewardReport(
+        accuracy={split.value: accuracy_with_interval(*counts[split])[0] for split in Split},
+        accuracy_interval=accuracy_with_interval(*counts[Split.TEST])[1],
+        n={split.value: len(features[split]) for split in Split},
+        ties={split.value: len(features[split]) - counts[split][1] for split in Split},
+        curve=tuple(curve),
+        best_epoch=best_epoch,
+        score_mean=model.score_mean,
+        score_std=model.score_std,
+        temperature=model.temperature,
+        calibration_error=expected_calibration_error(
+            differences[Split.TEST], features[Split.TEST].p_chosen, model.temperature
+        ),
+        length_correlation=correlation(every, lengths),
+        accuracy_by_agreement=accuracy_by_agreement(
+            torch.cat([differences[split] for split in _HELD_OUT]),
+            torch.cat([features[split].p_chosen for split in _HELD_OUT]),
+            torch.tensor([count for split in _HELD_OUT for count in votes[split]], dtype=torch.long),
+        ),
+        truncated_prompts=codec.truncated_prompts,
+        truncated_answers=codec.truncated_answers,
+    )
