@@ -15,7 +15,6 @@ TRAINING_LAYERS = [
     {"config"},
     {"files", "records"},
     {"hub_data", "rouge"},
-    {"hub_data", "rouge"},
     {"objectives", "preferences", "text", "curves", "checkpoints", "calibration", "schedule", "precision"},
     {"packed_linear", "fused_gelu", "activation_store", "length_groups"},
     {"backbone", "gpt2_weights", "frozen_head"},
@@ -28,10 +27,7 @@ TRAINING_LAYERS = [
     {"reward_measures"},
     {"tldr"},
     {"tasks"},
-    {"tldr"},
-    {"tasks"},
     {"policy_evaluation"},
-    {"held_out"},
     {"held_out"},
     {"sft", "reward", "ppo"},
     {"run_folder", "progress"},
@@ -66,7 +62,6 @@ ML_BACKEND_LAYERS = [
     {"cli"},
 ]
 OUTSIDE_SYSTEMS = {
-    "datasets": {"training.hub_data", "ml_backend.prompt_files"},
     "datasets": {"training.hub_data", "ml_backend.prompt_files"},
     "mlflow": {"ml_backend.registry.session"},
     "dbos": {f"ml_backend.workflows.{name}" for name in ("client", "durable", "standing", "worker")},
