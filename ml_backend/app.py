@@ -9,6 +9,7 @@ from flask import Flask, Response, jsonify
 from ml_backend.admission import Admission
 from ml_backend.answer_pair_model import AnswerPairModel, JobQueue
 from ml_backend.auth import Guard
+from ml_backend.coalescing import CoalescedJobs
 from ml_backend.http_edge import (
     MAX_BODY_BYTES,
     answer_errors,
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from ml_backend.registry import Registry
     from ml_backend.settings import Settings
 
-WEBHOOKS_AT_ONCE = 12
-WEBHOOK_PATIENCE_S = 0.2
+WEBHOOKS_AT_ONCE = 40
+WEBHOOK_PATIENCE_S = 0.4
 """A burst of webhooks is through in less. Where the job queue hangs, those that wait don't take all threads."""
 READERS_AT_ONCE = 4
 
@@ -44,6 +45,7 @@ def create_app(settings: Settings, proposer: Proposer, jobs: JobQueue, registry:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # their answer would be no JSON, and nobody asks
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
+    jobs = CoalescedJobs(jobs)
     metrics = Metrics(LoopFacts(proposer, registry, jobs))
     watch_requests(app, metrics)
     guard = Guard.from_settings(settings)

@@ -22,9 +22,9 @@ from ml_backend.settings import Settings
 from ml_backend.workflows import Jobs
 from training.errors import RankloopError
 
-THREADS = 64
+THREADS = 128
 """Requests at once. Those that wait hold a thread each, and health must always find a free one: `app` lets no more in
-than 40 that predict, 12 that pass a webhook on and 4 that read."""
+than 48 that predict, 40 that pass a webhook on and 4 that read."""
 GRACE_S = 10
 """How long running requests may go on once the server is told to end."""
 _APP_LOAD_ERROR = 4  # gunicorn's own code for "stop, don't start another worker"

@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     database_url: str | None = Field(None, description="DBOS system database; default SQLite in the data folder")
 
     predict_deadline_s: float = Field(60.0, gt=0, le=95, description="Label Studio gives up on /predict after 100 s")
-    predict_at_once: int = Field(32, ge=1, le=40, description="requests to /predict at once; more are told to wait")
+    predict_at_once: int = Field(32, ge=1, le=48, description="requests to /predict at once; more are told to wait")
     predict_waiting: int = Field(20_000, ge=1, description="questions in the queue from which on /predict says to wait")
     propose_batch: int = Field(32, ge=1, description="prompts answered at once")
     temperature: float = Field(1.0, gt=0, description="sampling of proposals")
