@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import pytest
 import torch
+from tiny_policy import ALL_REAL, ANSWERS, LENGTH, answer_logprobs, answer_rewards, tiny_policy
 from torch import Tensor
 
 from training.errors import ConfigError
@@ -28,37 +28,17 @@ from training.objectives import (
     whiten,
 )
 
-VOCABULARY, LENGTH = 3, 3
-ANSWERS = torch.tensor(list(itertools.product(range(VOCABULARY), repeat=LENGTH)))  # all 27
-ALL_REAL = torch.ones(len(ANSWERS), LENGTH, dtype=torch.bool)
-
-
-def _policy(seed: int = 0) -> Tensor:
-    """Logits (previous token or start, next token) of a policy that looks one token back."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(VOCABULARY + 1, VOCABULARY, generator=generator, dtype=torch.float64).requires_grad_()
-
-
-def _logprobs(policy: Tensor) -> Tensor:
-    """Log-prob (27, 3) of each token of each answer."""
-    before = torch.cat([torch.full((len(ANSWERS), 1), VOCABULARY), ANSWERS[:, :-1]], dim=1)
-    return policy.log_softmax(dim=-1)[before, ANSWERS]
-
 
 def _gradients(policy: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
     """The probability (27,) of each answer, and the gradient of the loss if it were sampled (27, 12)."""
-    probabilities = _logprobs(policy).sum(dim=1).exp().detach()
+    probabilities = answer_logprobs(policy).sum(dim=1).exp().detach()
     rows = []
     for row in range(len(ANSWERS)):
         loss = policy_gradient_loss(
-            _logprobs(policy)[row : row + 1], advantages[row : row + 1], torch.ones(1, LENGTH, dtype=torch.bool)
+            answer_logprobs(policy)[row : row + 1], advantages[row : row + 1], torch.ones(1, LENGTH, dtype=torch.bool)
         )
         rows.append(torch.autograd.grad(loss, policy)[0].flatten())
     return probabilities, torch.stack(rows)
-
-
-def _rewards() -> Tensor:
-    return torch.randn(len(ANSWERS), generator=torch.Generator().manual_seed(5), dtype=torch.float64) + 3.0
 
 
 # --- Likelihood -----------------------------------------------------------------------------------------------------
@@ -88,7 +68,7 @@ def test_the_likelihoods_gradient_is_data_minus_model() -> None:
 
 def test_the_expected_score_function_is_zero() -> None:
     """E[grad log pi] = 0, so a reward that is 1 for every answer teaches nothing."""
-    policy = _policy()
+    policy = tiny_policy()
     probabilities, gradients = _gradients(policy, torch.ones(len(ANSWERS), dtype=torch.float64))
     assert float(probabilities.sum()) == pytest.approx(1.0)
     assert float((probabilities[:, None] * gradients).sum(dim=0).abs().max()) < 1e-12
@@ -97,16 +77,16 @@ def test_the_expected_score_function_is_zero() -> None:
 
 def test_the_estimator_is_the_gradient_of_the_expected_reward() -> None:
     """Averaged over the policy's answers it equals autograd's gradient of sum over y of pi(y) r(y)."""
-    policy, rewards = _policy(), _rewards()
+    policy, rewards = tiny_policy(), answer_rewards()
     probabilities, gradients = _gradients(policy, rewards)
-    expected_reward = (_logprobs(policy).sum(dim=1).exp() * rewards).sum()
+    expected_reward = (answer_logprobs(policy).sum(dim=1).exp() * rewards).sum()
     exact = torch.autograd.grad(expected_reward, policy)[0].flatten()
     torch.testing.assert_close(-(probabilities[:, None] * gradients).sum(dim=0), exact)
 
 
 def test_a_baseline_changes_the_variance_but_not_the_gradient() -> None:
     """With b(x) the expected reward, the expected gradient is the same to rounding and much less noisy."""
-    policy, rewards = _policy(), _rewards()
+    policy, rewards = tiny_policy(), answer_rewards()
     probabilities, plain = _gradients(policy, rewards)
     baseline = (probabilities * rewards).sum().expand(len(ANSWERS))
     _, with_baseline = _gradients(policy, advantages_over_baseline(rewards, baseline))
@@ -120,7 +100,7 @@ def test_a_baseline_changes_the_variance_but_not_the_gradient() -> None:
 
 def test_rloo_is_unbiased() -> None:
     """Over every pair of answers the leave-one-out estimator's mean is the gradient of the expected reward."""
-    policy, rewards = _policy(), _rewards()
+    policy, rewards = tiny_policy(), answer_rewards()
     probabilities, scores = _gradients(policy, torch.ones(len(ANSWERS), dtype=torch.float64))
     first, second = (part.flatten() for part in torch.meshgrid(torch.arange(27), torch.arange(27), indexing="ij"))
     advantages = rloo_advantages(torch.stack([rewards[first], rewards[second]], dim=1))
@@ -142,7 +122,7 @@ def test_rloo_by_hand() -> None:
 
 def test_both_kl_estimates_are_unbiased() -> None:
     """Averaged over the policy's answers both equal the sum of pi log(pi / pi_ref), and k3 is never negative."""
-    ours, theirs = _logprobs(_policy(0)).detach(), _logprobs(_policy(1)).detach()
+    ours, theirs = answer_logprobs(tiny_policy(0)).detach(), answer_logprobs(tiny_policy(1)).detach()
     probabilities = ours.sum(dim=1).exp()
     exact = float((probabilities * (ours.sum(dim=1) - theirs.sum(dim=1))).sum())
     k1, k3 = kl_k1(ours, theirs, ALL_REAL), kl_k3(ours, theirs, ALL_REAL)
