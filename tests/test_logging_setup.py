@@ -53,11 +53,19 @@ def test_an_id_that_could_forge_lines_is_replaced(given: str) -> None:
     assert start_request(given) != given
 
 
+def _fail(reason: object) -> None:
+    raise ValueError(reason)
+
+
+def _count(hidden: str) -> None:
+    _fail(len(hidden))
+
+
 def test_a_line_is_one_line_whatever_is_in_it(log: io.StringIO) -> None:
     """Line breaks, halves of letters and a traceback all stay within one JSON object."""
     configure_logging("json", stream=log)
     try:
-        raise ValueError("bad\nthing")
+        _fail("bad\nthing")
     except ValueError:
         logger.exception("a\nb \ud800")
     (line,) = _lines(log)
@@ -69,8 +77,7 @@ def test_a_traceback_shows_no_local_variables(log: io.StringIO) -> None:
     """The text form, too, has the plain traceback: values of variables may be prompts or passwords."""
     configure_logging("text", stream=log)
     try:
-        hidden = "".join(["pass", "word"])
-        raise ValueError(len(hidden))
+        _count("".join(["pass", "word"]))
     except ValueError:
         logger.exception("failed")
     assert "ValueError: 8" in log.getvalue()
