@@ -66,7 +66,8 @@ class RewardConfig(_Config):
     The head starts from nothing and learns faster than the layers, which start from the base's and soon overfit.
     `label_smoothing` is how often a vote is taken to be a slip. `precision` auto computes in bfloat16 where the
     hardware has it and the model is wide enough for it to pay. Activations of the frozen layers that take more than
-    `activation_memory_mb` lie in a memory-mapped file instead of in memory.
+    `activation_memory_mb` lie in a memory-mapped file instead of in memory. Several `heads` are trained on resampled
+    pairs; their disagreement is an uncertainty that PPO can take off the reward.
     """
 
     seed: int = 0
@@ -75,6 +76,7 @@ class RewardConfig(_Config):
     epochs: Positive = 6
     batch_pairs: Positive = 16
     frozen_share: Share = 0.7
+    heads: Annotated[int, Field(ge=1, le=64)] = 1
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     warmup_share: Share = 0.1
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.1
@@ -116,6 +118,7 @@ class PPOConfig(_Config):
     value_coefficient: Annotated[float, Field(ge=0.0)] = 0.1
     whiten_advantages: bool = True
     missing_eos_penalty: Annotated[float, Field(ge=0.0)] = 1.0
+    uncertainty_penalty: Annotated[float, Field(ge=0.0)] = 0.0  # standard deviations of the reward model's heads
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     sampling: SamplingConfig = SamplingConfig(top_k=0, top_p=1.0)
     checkpoint_every_iterations: Positive = 10

@@ -261,14 +261,22 @@ def adapted_kl_coefficient(
 # --- Preferences ----------------------------------------------------------------------------------------------------
 
 
-def bradley_terry_loss(chosen: Tensor, rejected: Tensor, p_chosen: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+def bradley_terry_loss(
+    chosen: Tensor,
+    rejected: Tensor,
+    p_chosen: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Cross-entropy between people's votes and sigmoid(score of chosen - score of rejected), in nats a pair.
 
     Args:
-        chosen: (B,) scores of the answers most people chose.
-        rejected: (B,) scores of the others.
-        p_chosen: (B,) share of votes for the chosen one; 0.5 is a tie and pulls the scores together.
+        chosen: (B,) scores of the answers most people chose, or (B, K) of K models at once.
+        rejected: the same of the others.
+        p_chosen: (B,) or (B, 1) share of votes for the chosen one; 0.5 is a tie and pulls the scores together.
         label_smoothing: how often a vote is taken to be the opposite of what was meant.
+        weights: how often each pair counts, in the shape of `chosen`; None counts each once.
 
     Returns:
         Scalar, mean over pairs.
@@ -278,4 +286,5 @@ def bradley_terry_loss(chosen: Tensor, rejected: Tensor, p_chosen: Tensor, *, la
     target = p_chosen + label_smoothing * (1 - 2 * p_chosen)
     difference = (chosen - rejected).float()
     # logsigmoid, since log(sigmoid(x)) underflows to -inf below about -100.
-    return -(target * F.logsigmoid(difference) + (1 - target) * F.logsigmoid(-difference)).mean()
+    losses = target * F.logsigmoid(difference) + (1 - target) * F.logsigmoid(-difference)
+    return -(losses if weights is None else losses * weights).mean()

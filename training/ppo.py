@@ -60,6 +60,7 @@ class _Trainer:
         config: PPOConfig,
     ) -> None:
         self.run, self.codec, self.reward_model, self.config = run, codec, reward_model, config
+        reward_model.uncertainty_penalty = config.uncertainty_penalty
         self._speed_up()
         self.prompts = [record for record in prompts if split_of(record.prompt) is Split.TRAIN]
         self.prompt_ids = codec.encode_prompts([record.prompt for record in self.prompts])
@@ -262,6 +263,7 @@ def train_ppo(
         trainer.measure_scale(base)
         checkpoints.save(0, run.state())
     _train(trainer, checkpoints, on_point)
+    reward_model.uncertainty_penalty = 0.0  # what was reached is measured by the scores themselves
     report = report_of(run, base, codec, reward_model, prompts, config, on_answers)
     with atomic_folder(out / "policy") as folder:
         model.language_model.save_pretrained(folder, safe_serialization=True)

@@ -31,6 +31,12 @@ def check_inputs(
             got=f"ppo.answers_per_prompt = {config.answers_per_prompt}",
             expected="2 or more",
         )
+    if config.uncertainty_penalty and reward_model.heads < 2:
+        raise ConfigError(
+            "a reward model of one head knows no uncertainty",
+            got=f"ppo.uncertainty_penalty = {config.uncertainty_penalty}",
+            expected="0, or a reward model trained with reward.heads of 2 or more",
+        )
     if (config.sampling.top_k, config.sampling.top_p) != (0, 1.0):
         raise ConfigError(
             "rollouts must be sampled from the whole distribution, whose log-probs they are weighed by",

@@ -96,7 +96,7 @@ def train_reward(
     check_preferences(preferences, min_preferences)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        model = RewardModel.on_base(base, config.frozen_share)
+        model = RewardModel.on_base(base, config.frozen_share, config.heads)
     if compute_dtype(model.base.device, config.precision, model.base.hidden_size) == torch.bfloat16:
         fuse_gelu(base)
         fuse_gelu(model)
@@ -172,14 +172,16 @@ def _train_epoch(run: _Run, train: PairFeatures, config: RewardConfig, epoch: in
     order = torch.randperm(len(train), generator=generator).tolist()
     step = epoch * _steps_per_epoch(train, config)
     loss_sum = 0.0
+    weights = resampling_weights(len(train), config.heads, config.seed)
     for start in range(0, len(order), config.batch_pairs):
         rows = order[start : start + config.batch_pairs]
         factor = warmup_then_cosine(step, total_steps, config.warmup_share)
         for group, rate in zip(run.optimizer.param_groups, _learning_rates(config), strict=True):
             group["lr"] = rate * factor
-        chosen, rejected = train.scores(run.model, rows)
-        p_chosen = train.p_chosen[rows].to(chosen.device)
-        loss = bradley_terry_loss(chosen, rejected, p_chosen, label_smoothing=config.label_smoothing)
+        chosen, rejected = train.head_scores(run.model, rows)
+        p_chosen = train.p_chosen[rows, None].to(chosen.device)
+        counted = None if weights is None else weights[rows].to(chosen.device)
+        loss = bradley_terry_loss(chosen, rejected, p_chosen, label_smoothing=config.label_smoothing, weights=counted)
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), config.max_grad_norm)
@@ -188,6 +190,19 @@ def _train_epoch(run: _Run, train: PairFeatures, config: RewardConfig, epoch: in
         loss_sum += float(loss.detach()) * len(rows)
         step += 1
     return loss_sum / len(order)
+
+
+def resampling_weights(pairs: int, heads: int, seed: int) -> Tensor | None:
+    """How often each head counts each pair (pairs, heads): Poisson with mean 1, which is drawing pairs anew for each.
+
+    None for a single head, which counts every pair once.
+
+    Reference: Osband et al. 2016 (1602.04621); Oza & Russell 2001, "Online Bagging and Boosting".
+    """
+    if heads == 1:
+        return None
+    generator = torch.Generator().manual_seed(seed * 1_000_003 - 1)
+    return torch.poisson(torch.ones(pairs, heads), generator=generator)
 
 
 def _check_finite(value: Tensor, step: int, config: RewardConfig) -> None:

@@ -44,21 +44,29 @@ class PairFeatures:
         return len(self.chosen)
 
     def scores(self, model: RewardModel, rows: Sequence[int]) -> Tensor:
-        """Scores (2, B) of the pairs `rows`: of the chosen answers, then of the rejected ones."""
+        """Scores (2, B) of the pairs `rows`, the heads' mean: of the chosen answers, then of the rejected ones."""
+        return self.head_scores(model, rows).mean(dim=-1)
+
+    def head_scores(self, model: RewardModel, rows: Sequence[int]) -> Tensor:
+        """Scores (2, B, K) of every head."""
         activations = [self.chosen[row] for row in rows] + [self.rejected[row] for row in rows]
         groups = length_groups([len(item) for item in activations])
         with autocast(model.base.device, self.precision, model.base.hidden_size):
             parts = [_scores(model, [activations[index] for index in group]) for group in groups]
         back = torch.tensor([index for group in groups for index in group]).argsort().to(parts[0].device)
-        return torch.cat(parts)[back].view(2, len(rows))
+        return torch.cat(parts)[back].view(2, len(rows), model.heads)
 
     def all_scores(self, model: RewardModel, batch_pairs: int = 64) -> Tensor:
-        """Scores (2, N) of every pair, without gradient, on the CPU."""
+        """Scores (2, N) of every pair, the mean of all heads, without gradient, on the CPU."""
+        return self.all_head_scores(model, batch_pairs).mean(dim=-1)
+
+    def all_head_scores(self, model: RewardModel, batch_pairs: int = 64) -> Tensor:
+        """Scores (2, N, K) of every pair by every head, without gradient, on the CPU."""
         if not len(self):
-            return torch.zeros(2, 0)
+            return torch.zeros(2, 0, model.heads)
         with torch.no_grad():
             starts = range(0, len(self), batch_pairs)
-            parts = [self.scores(model, range(start, min(start + batch_pairs, len(self)))) for start in starts]
+            parts = [self.head_scores(model, range(start, min(start + batch_pairs, len(self)))) for start in starts]
         return torch.cat(parts, dim=1).float().cpu()
 
 
@@ -112,13 +120,12 @@ def features_by_split(
 
 
 def _scores(model: RewardModel, activations: Sequence[Tensor]) -> Tensor:
-    """Scores (B,) of sequences from their trunk activations (tokens, H), padded to the longest."""
+    """Scores (B, K) of sequences from their trunk activations (tokens, H), padded to the longest."""
     device = model.base.device
     lengths = torch.tensor([len(item) for item in activations])
     trunk = pad_sequence(list(activations), batch_first=True).to(device).float()
     mask = (torch.arange(trunk.shape[1]) < lengths[:, None]).to(device)
-    found: Tensor = model(trunk, model.base.context(mask), (lengths - 1).to(device))
-    return found
+    return model.head_scores(trunk, model.base.context(mask), (lengths - 1).to(device))
 
 
 def _trunk_of(

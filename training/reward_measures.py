@@ -73,7 +73,8 @@ def measure(
         curve: of its training.
         best_epoch: the one whose weights these are.
     """
-    scores = {split: part.all_scores(model) for split, part in features.items()}
+    by_head = {split: part.all_head_scores(model) for split, part in features.items()}
+    scores = {split: part.mean(dim=-1) for split, part in by_head.items()}
     differences = {split: chosen - rejected for split, (chosen, rejected) in scores.items()}
     every = torch.cat([value.flatten() for value in scores.values()])
     model.score_mean, model.score_std = spread(every.tolist())
@@ -101,6 +102,20 @@ def measure(
             torch.cat([features[split].p_chosen for split in _HELD_OUT]),
             torch.tensor([count for split in _HELD_OUT for count in votes[split]], dtype=torch.long),
         ),
+        disagreement=_disagreement(
+            torch.cat([by_head[split] for split in _HELD_OUT], dim=1),
+            torch.cat([features[split].p_chosen for split in _HELD_OUT]),
+        ),
         truncated_prompts=codec.truncated_prompts,
         truncated_answers=codec.truncated_answers,
     )
+
+
+def _disagreement(by_head: Tensor, p_chosen: Tensor) -> dict[str, float] | None:
+    """Mean standard deviation of the heads' opinions on pairs (2, N, K) without ties, by whether they are right."""
+    differences = (by_head[0] - by_head[1])[p_chosen != 0.5]
+    if differences.shape[1] < 2:
+        return None
+    spreads, right = differences.std(dim=1), differences.mean(dim=1) > 0
+    groups = {"right": spreads[right], "wrong": spreads[~right]}
+    return {name: float(values.mean()) for name, values in groups.items() if len(values)}

@@ -40,6 +40,7 @@ class _SavedConfig(BaseModel):
 
     n_layers: int
     own_layers: int
+    heads: Annotated[int, Field(ge=1)] = 1
     hidden_size: int
     base_digest: str
     score_mean: float
@@ -56,31 +57,39 @@ class RewardModel(nn.Module):
     Args:
         base: the base model (a transformers PreTrainedModel); it is frozen.
         own_layers: how many top layers are trained, from `reward_layer_count`.
+        heads: how many heads read the same features. Trained on resampled pairs they disagree where data are few.
 
     Attributes:
         depth: how many of the base's layers stand below its own.
         score_mean: the mean score of the answers it was trained on.
         score_std: their standard deviation.
         temperature: score differences divided by it are calibrated log-odds.
+        uncertainty_penalty: how many standard deviations of the heads' scores are taken off the mean, 0 for none.
     """
 
-    def __init__(self, base: Any, own_layers: int) -> None:
+    def __init__(self, base: Any, own_layers: int, heads: int = 1) -> None:
         super().__init__()
         base.requires_grad_(requires_grad=False)
         self._base = backbone_of(base)
         self.depth = self._base.n_layers - own_layers
         self.top = self._base.copy_of_top(self.depth).requires_grad_()
-        self.head = nn.Linear(4 * self._base.hidden_size, 1, device=self._base.device)
+        self.head = nn.Linear(4 * self._base.hidden_size, heads, device=self._base.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.score_mean = 0.0
         self.score_std = 1.0
         self.temperature = 1.0
+        self.uncertainty_penalty = 0.0
 
     @classmethod
-    def on_base(cls, base: Any, frozen_share: float) -> Self:
+    def on_base(cls, base: Any, frozen_share: float, heads: int = 1) -> Self:
         """A fresh reward model that leaves the first `frozen_share` of the base's layers frozen."""
-        return cls(base, reward_layer_count(backbone_of(base).n_layers, frozen_share))
+        return cls(base, reward_layer_count(backbone_of(base).n_layers, frozen_share), heads)
+
+    @property
+    def heads(self) -> int:
+        """K, how many heads there are."""
+        return self.head.out_features
 
     @property
     def base(self) -> Backbone:
@@ -92,7 +101,14 @@ class RewardModel(nn.Module):
         return self._base.activations(ids, context, [self.depth])[self.depth]
 
     def forward(self, trunk: Tensor, context: BlockContext, last: Tensor) -> Tensor:
-        """Scores (B,) from trunk activations (B, T, H), read at each row's `last` (B,) token and the one before."""
+        """Scores (B,) from trunk activations (B, T, H): the heads' mean, less what uncertainty takes off."""
+        scores = self.head_scores(trunk, context, last)
+        if self.uncertainty_penalty and self.heads > 1:
+            return scores.mean(dim=-1) - self.uncertainty_penalty * scores.std(dim=-1)
+        return scores.mean(dim=-1)
+
+    def head_scores(self, trunk: Tensor, context: BlockContext, last: Tensor) -> Tensor:
+        """Scores (B, K) of every head, read at each row's `last` (B,) token and the one before."""
         hidden = self.top(trunk, context)
         rows = torch.arange(hidden.shape[0], device=hidden.device)
         before = (last - 1).clamp(min=0)
@@ -104,7 +120,7 @@ class RewardModel(nn.Module):
             F.layer_norm(trunk[rows, before], size),
         ]
         with full_precision(hidden.device):
-            return self.head(torch.cat(features, dim=-1).float()).squeeze(-1)  # type: ignore[no-any-return]
+            return self.head(torch.cat(features, dim=-1).float())  # type: ignore[no-any-return]
 
     def score(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Scores (B,) of whole sequences: ids (B, T) long, mask (B, T) bool, padded on either side. No gradient."""
@@ -154,6 +170,7 @@ class RewardModel(nn.Module):
         config = _SavedConfig(
             n_layers=self._base.n_layers,
             own_layers=self._base.n_layers - self.depth,
+            heads=self.heads,
             hidden_size=self._base.hidden_size,
             base_digest=self._base.trunk_digest(self.depth),
             score_mean=self.score_mean,
@@ -188,7 +205,7 @@ class RewardModel(nn.Module):
                 expected=f"{config.n_layers} layers, digest {config.base_digest}",
                 remedy="Load the base it was trained on, or train it again on this one.",
             )
-        model = cls(base, config.own_layers)
+        model = cls(base, config.own_layers, config.heads)
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:

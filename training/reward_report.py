@@ -48,6 +48,8 @@ class RewardReport:
     length_correlation: Pearson's correlation of score and answer length in tokens, over all answers.
     accuracy_by_agreement: on held-out pairs (selection and test) that one person judged, that several judged alike
         (`unanimous`), and that people were `split` over.
+    disagreement: mean standard deviation of the heads' opinions on held-out pairs they order right, and wrong; None for
+        a single head. Where the second isn't larger, the uncertainty says nothing.
     truncated_prompts, truncated_answers: how many texts were too long and lost their beginning, or their end.
     """
 
@@ -63,6 +65,7 @@ class RewardReport:
     calibration_error: float | None
     length_correlation: float | None
     accuracy_by_agreement: dict[str, GroupAccuracy] = field(default_factory=dict)
+    disagreement: dict[str, float] | None = None
     truncated_prompts: int = 0
     truncated_answers: int = 0
 
