@@ -3,9 +3,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
 LABEL_STUDIO_VERSION := 1.23.2
 DEMO_ARGS ?=
+BENCH_ARGS ?=
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: help setup demo up check test faults load format browser postgresql clean
+.PHONY: help setup demo up check test faults load bench format browser postgresql clean
 
 help: ## list these commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -52,6 +53,18 @@ faults: setup postgresql ## kill, starve and damage a running loop, and count wh
 
 load: setup ## fifty annotators, 100 webhooks a second and a training cycle on one server: load.json (ten minutes)
 	@PYTHONPATH=tests $(PY) -m load --report load.json
+
+bench: .venv/.ready .venv-bench/.ready .venv-bench-trl/.ready ## our speed beside TRL's, transformers' and CTranslate2's
+	@$(PY) -m benchmarks $(BENCH_ARGS)
+
+# Two of them, since TRL 1.12 is the last release with PPO.
+.venv-bench/.ready .venv-bench-trl/.ready: constraints.txt
+	@echo "Setting up $(@D) with the peers to measure against ..."
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install $(PIP_FLAGS) "$$(grep '^torch==' constraints.txt)"
+	@$(@D)/bin/python -m pip install $(PIP_FLAGS) $$(grep -E '^(transformers|tokenizers|accelerate|datasets)==' constraints.txt) \
+	  $(if $(findstring trl,$(@D)),trl==1.16.0,trl==1.12.0 $$(grep '^ctranslate2==' constraints.txt))
+	@touch $@
 
 format: .venv/.ready ## let ruff lay out and mend the code
 	@.venv/bin/ruff check --fix .

@@ -131,11 +131,11 @@ class GPT2Decoder:
             query, key, value = self._project(block, hidden)
             attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=block.scaling)
             for cache, part in ((self._keys, key), (self._values, value)):
-                # Zeros, since what is never written is still multiplied: by zero, which NaN would survive.
-                room = part.new_zeros(
-                    (len(ids) * copies, weights.heads, columns, part.shape[-1]), dtype=self._cache_dtype
-                )
+                shape = (len(ids) * copies, weights.heads, columns, part.shape[-1])
+                room = part.new_empty(shape, dtype=self._cache_dtype)
                 room[:, :, : ids.shape[1]] = part.repeat_interleave(copies, dim=0)
+                # What is never written is still multiplied: by zero, which a NaN would survive.
+                room[:, :, ids.shape[1] :] = 0
                 cache.append(room)
             hidden = _after_attention(block, hidden, attended.transpose(1, 2).flatten(2))
         return hidden[torch.arange(len(ids), device=ids.device), lengths - 1]

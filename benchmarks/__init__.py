@@ -1,0 +1,1 @@
+"""Our speed against the usual ways, measured side by side: `make bench`."""

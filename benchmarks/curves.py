@@ -1,0 +1,54 @@
+"""The benchmark's plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def plot_learned(found: dict[str, list[Any]], folder: Path) -> None:
+    """Accuracy by seed, and preferred share over seconds of PPO, ours beside TRL's: `learned.png`."""
+    figure, (left, right) = _figure(2)
+    for offset, (name, label) in enumerate((("accuracy", "ours"), ("trl_accuracy", "TRL"))):
+        left.scatter([offset] * len(found[name]), found[name], label=label)
+        left.hlines(sum(found[name]) / len(found[name]), offset - 0.2, offset + 0.2)
+    left.set_xticks([0, 1], ["ours", "TRL"])
+    left.set_title("Reward accuracy on held-out pairs, each seed and the mean")
+    for name, label, colour in (("ppo", "ours", "C0"), ("trl_ppo", "TRL", "C1")):
+        for number, points in enumerate(found[name]):
+            if points:
+                seconds, shares = zip(*[(0.0, 0.5), *points], strict=True)
+                right.plot(seconds, shares, marker="o", color=colour, label=label if number == 0 else None)
+    right.set_xlabel("seconds of PPO")
+    right.set_title("Share of answers preferred to the base's")
+    right.legend()
+    _save(figure, folder / "learned.png")
+
+
+def plot_growth(found: dict[str, list[tuple[float, float]]], memory: list[tuple[float, float]], folder: Path) -> None:
+    """Seconds over size and memory over size: `growth.png`."""
+    figure, axes = _figure(3)
+    for axis, (name, points) in zip(axes, found.items(), strict=False):
+        sizes, seconds = zip(*points, strict=True)
+        axis.plot(sizes, seconds, marker="o")
+        axis.set_title(name)
+        axis.set_ylim(bottom=0)
+        axis.set_xlim(left=0)
+    sizes, peaks = zip(*memory, strict=True)
+    axes[2].plot(sizes, peaks, marker="o")
+    axes[2].set_ylim(bottom=0)
+    axes[2].set_title("reward training: MB of memory, page cache aside")
+    _save(figure, folder / "growth.png")
+
+
+def _figure(panels: int) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5 * panels, 4))
+    return figure, figure.subplots(1, panels)
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,145 @@
+"""Our side of each comparison, and the machine's limits: `python -m benchmarks.ours WHAT MODEL_FOLDER`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks import workload
+from benchmarks.turns import Turns, clock, threads
+from training.config import PPOConfig, RewardConfig, SamplingConfig, TextConfig
+from training.models import load_causal_lm
+from training.packed_linear import PackedLinear
+from training.text import TextCodec
+from training.types import Preference, PromptRecord
+
+
+def limits(turns: Turns, _: str) -> None:
+    """The fastest matrix product this PyTorch has for large matrices, and how fast memory is read."""
+    inputs, weight = torch.randn(1024, 3072), torch.randn(3072, 3072)
+    far = torch.randn(2**26)
+
+    def rate(dtype: torch.dtype) -> float:
+        packed = PackedLinear(dtype, packed=True)
+        packed.load(weight)
+        plain, given = weight.to(dtype), inputs.to(dtype)
+        times = []
+        for product in (lambda: packed(given), lambda: F.linear(given, plain)):
+            for _ in range(6):
+                start = clock()
+                product()
+                times.append(clock() - start)
+        return float(2 * 1024 * 3072 * 3072 / min(times) / 1e9)
+
+    def measure() -> dict[str, Any]:
+        with torch.no_grad():
+            times = []
+            for _ in range(4):
+                start = clock()
+                far.sum()
+                times.append(clock() - start)
+            fp32, bf16 = rate(torch.float32), rate(torch.bfloat16)
+        return {"gflops_fp32": fp32, "gflops_bf16": bf16, "read_gb_s": far.nbytes / min(times) / 1e9}
+
+    turns.serve(measure)
+
+
+def propose(turns: Turns, folder: str) -> None:
+    """16 prompts, 2 answers each, as a version in the server does it."""
+    from training.sampling import Sampler
+
+    model = load_causal_lm(folder, "cpu").requires_grad_(requires_grad=False)
+    # No token of the vocabulary ends an answer, so that everybody makes the same number of tokens.
+    sampler = Sampler(model, eos_id=-1, pad_id=workload.END)
+    config = SamplingConfig(top_k=workload.TOP_K, top_p=workload.TOP_P, max_new_tokens=workload.NEW_TOKENS)
+    prompts = workload.proposal_prompts()
+
+    def work() -> None:
+        count = len(prompts) * workload.ANSWERS
+        sampler.sample(prompts, config, seeds=range(count), answers_per_prompt=workload.ANSWERS)
+
+    turns.serve(work)
+
+
+def reward(turns: Turns, folder: str) -> None:
+    """The frozen trunk of 64 pairs once, then an epoch of 4 optimizer steps; told as seconds a step over 6 epochs."""
+    from training.fused_gelu import fuse_gelu
+    from training.reward import _optimizer, _Run, _train_epoch
+    from training.reward_data import features_by_split
+    from training.reward_model import RewardModel
+    from training.types import Split
+
+    base = load_causal_lm(folder, "cpu")
+    codec = TextCodec.load(folder, TextConfig(separator=" "))
+    config = RewardConfig(batch_pairs=workload.PAIRS_PER_STEP, epochs=workload.REWARD_EPOCHS)
+    pairs = [Preference(pair.prompt, pair.chosen, pair.rejected) for pair in _training_pairs()]
+    model = RewardModel.on_base(base, config.frozen_share)
+    fuse_gelu(base)
+    fuse_gelu(model)
+    run = _Run(model, _optimizer(model, config))
+    steps = len(pairs) // workload.PAIRS_PER_STEP
+
+    while True:
+        turns.wait()
+        start = clock()
+        features = features_by_split(model, codec, pairs)[Split.TRAIN]
+        trunk = clock() - start
+        _train_epoch(run, features, config, 0, steps * config.epochs)
+        whole = clock() - start
+        tokens = sum(len(part) for part in (*features.chosen, *features.rejected)) / steps
+        # The time of a step with its share of the trunk, which the other epochs use too.
+        share = (trunk / config.epochs + (whole - trunk)) / whole
+        turns.done(units=steps / share, trunk_s=trunk, tokens_per_step=tokens)
+
+
+def ppo(turns: Turns, folder: str) -> None:
+    """One iteration: 16 answers of 50 tokens to prompts of 30, 4 epochs."""
+    from training.models import PolicyWithValue
+    from training.ppo import _Trainer
+    from training.ppo_run import PPORun
+    from training.reward_model import RewardModel
+
+    base = load_causal_lm(folder, "cpu")
+    codec = TextCodec.load(folder, TextConfig(separator=" "))
+    config = PPOConfig(
+        prompts_per_iteration=workload.PROMPTS,
+        minibatch_size=workload.PROMPTS,
+        epochs=workload.PPO_EPOCHS,
+        sampling=SamplingConfig(top_k=0, top_p=1.0, max_new_tokens=workload.NEW_TOKENS),
+        max_kl_nats=1e9,
+    )
+    reward_model = RewardModel.on_base(base, 1 - workload.TRAINED_SHARE)
+    torch.nn.init.normal_(reward_model.head.weight, std=0.02)
+    policy = PolicyWithValue(base)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6, weight_decay=0.0, fused=True)
+    prompts = [PromptRecord(workload.text_of(tokens)) for tokens in workload.ppo_prompts(64)]
+    trainer = _Trainer(PPORun(policy, optimizer, 0.05), codec, reward_model, prompts, config)
+
+    def work() -> dict[str, Any]:
+        point = trainer.iterate()
+        return {"answer_tokens": point.answer_tokens}
+
+    turns.serve(work)
+
+
+def _training_pairs() -> list[workload.Pair]:
+    """The first 64 pairs whose prompt belongs to the training part."""
+    from training.preferences import split_of
+    from training.types import Split
+
+    found = [pair for pair in workload.pairs(2 * workload.PAIRS) if split_of(pair.prompt) is Split.TRAIN]
+    return found[: workload.PAIRS]
+
+
+def main() -> None:
+    """Take part under the name given."""
+    turns = Turns()
+    torch.set_num_threads(threads())
+    {"limits": limits, "propose": propose, "reward": reward, "ppo": ppo}[sys.argv[1]](turns, sys.argv[2])
+
+
+if __name__ == "__main__":
+    main()
