@@ -38,6 +38,11 @@ Prediction = dict[str, Any]
 Answer = tuple[str, str]
 ChoicesOf = Callable[[LabelConfig, Task], list[Answer]]
 VerdictOn = Callable[[LabelConfig, Task, Sequence[float], str], Prediction]
+COUNTED = (
+    "Label Studio is set to start training on every submission, so this counts as one judgement more: a cycle starts "
+    "by itself once enough are new. `rankloop status` says how many are missing, `rankloop train --project {}` starts "
+    "one now."
+)
 UNDECIDED = 0.5
 """The score of a pair of which nobody has said which answer is better."""
 
@@ -141,6 +146,9 @@ class AnswerPairModel:
         if event == "START_TRAINING":
             if project_id is None:
                 raise DataError("START_TRAINING came without a project", expected="project.id in the payload")
+            if _sent_at_every_save(data):
+                self._jobs.judgement_arrived(project_id)
+                return {"job": None, "status": "queued", "message": COUNTED.format(project_id)}
             return {"job": None, "status": "queued", "message": "", **self._jobs.start_training(project_id)}
         if event not in JUDGEMENT_ACTIONS and event != "TASKS_CREATED":
             return {"status": "ignored", "message": f"{event} changes nothing here"}
@@ -213,6 +221,14 @@ class AnswerPairModel:
             self._jobs.propose(project_id)
         except RankloopError as error:  # the answers that are there count more; reconciliation proposes as well
             logger.warning("%d tasks of project %d stay without proposals for now: %s", len(tasks), project_id, error)
+
+
+def _sent_at_every_save(data: Mapping[str, Any]) -> bool:
+    """Whether the project has Label Studio send START_TRAINING before each annotation that is saved. Then it can't be
+    told from the button's, and starting a cycle each time would train on next to nothing new.
+    """
+    project = data.get("project")
+    return isinstance(project, Mapping) and bool(project.get("min_annotations_to_start_training"))
 
 
 def seed_key(task: Task, prompt: str) -> str:

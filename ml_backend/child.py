@@ -21,7 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from training.errors import ConfigError, RankloopError
+from training.errors import ConfigError, CrashError, RankloopError
 
 NICENESS = 10
 POLL_S = 1.0
@@ -62,7 +62,8 @@ def train(
         poll_s: how often to look.
 
     Raises:
-        RankloopError: the training refused, with its own words; or it crashed or was killed, with the end of its log.
+        RankloopError: the training refused, with its own words.
+        CrashError: it crashed or was killed; has the end of its log.
         ConfigError: another process is writing to `out` and doesn't stop.
     """
     _await_free(out)
@@ -139,7 +140,7 @@ def _failure(stage: str, code: int, log: Path, start: int) -> RankloopError:
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     hint = " The system may have run out of memory." if code == -signal.SIGKILL else ""
     tail = "\n".join(lines[-TAIL_LINES:])
-    return RankloopError(f"{stage} {how}", remedy=f"Its output is in {log}.{hint} It ends:\n{tail}")
+    return CrashError(f"{stage} {how}", remedy=f"Its output is in {log}.{hint} It ends:\n{tail}")
 
 
 def _thread_limits() -> dict[str, str]:

@@ -150,7 +150,7 @@ class CycleSteps:
         return self._decided(plan, "policy", asdict(policy_gate(report, self._config(plan).gates)))
 
     def register(self, plan: Plan) -> str:
-        """Make the outcome a version. Returns its name; done again, the same."""
+        """Make the outcome a version. Returns its name; done again, the same. Its folder stays until it is promoted."""
         folder = self.folder(plan)
         with atomic_folder(folder / "version") as version:
             shutil.copytree(folder / "ppo" / "policy", version / "policy")
@@ -168,12 +168,18 @@ class CycleSteps:
         )
         self._registry.log_metrics(plan.run_id, [(f"version/{name}", value, 0) for name, value in metrics.items()])
         self._registry.note(plan.run_id, {"version": registered.name})
-        shutil.rmtree(folder / "version")
         return registered.name
 
-    def promote(self, name: str) -> str:
-        """Make a version the champion. Returns its name."""
-        return self._registry.promote(name).name
+    def promote(self, plan: Plan, name: str) -> str:
+        """Make a version the champion; files of it that the registry lost or damaged are stored again. Returns its
+        name.
+        """
+        folder = self.folder(plan) / "version"
+        if folder.is_dir():
+            self._registry.mend(name, folder)
+        promoted = self._registry.promote(name).name
+        shutil.rmtree(folder, ignore_errors=True)
+        return promoted
 
     def finish(self, plan: Plan, status: str, reason: str) -> dict[str, Any]:
         """Close the cycle's run. Returns what became of it."""

@@ -67,7 +67,7 @@ class FakeSteps:
         """Always the second version."""
         return self._do("register", "rankloop-v2")
 
-    def promote(self, name: str) -> str:
+    def promote(self, _plan: Plan, name: str) -> str:
         """Done."""
         return self._do("promote", name)
 

@@ -206,6 +206,16 @@ def test_start_training_answers_with_the_job(make: MakeModel) -> None:
     assert answer == {"job": "cycle-1", "status": "queued", "message": "a training cycle was queued"}
 
 
+def test_start_training_before_every_save_counts_as_a_judgement(make: MakeModel, jobs: FakeJobs) -> None:
+    """With Label Studio's switch on, a cycle per judgement would train on nothing new; a person is told what to do."""
+    answer = make(None).fit("START_TRAINING", {"project": {"id": 7, "min_annotations_to_start_training": 1}})
+    assert jobs.calls == [("judgement", 7)]
+    assert (answer["job"], answer["status"]) == (None, "queued")
+    assert "rankloop train --project 7" in answer["message"]
+    make(None).fit("START_TRAINING", {"project": {"id": 7, "min_annotations_to_start_training": 0}})
+    assert jobs.calls[1:] == [("train", 7)]
+
+
 def test_an_event_without_a_payload_is_left_to_reconciliation(make: MakeModel, jobs: FakeJobs) -> None:
     """With "send payload" off only the action comes: nothing to do, and nothing fails. Training can't be guessed."""
     assert make(None).fit("ANNOTATION_CREATED", {"action": "ANNOTATION_CREATED"})["status"] == "ignored"

@@ -13,6 +13,7 @@ from ml_backend.bulk_proposals import BulkProposals
 from ml_backend.cycle_steps import CycleSteps, Plan
 from ml_backend.registry import Registry
 from ml_backend.settings import Settings
+from ml_backend.version_files import damage_in
 from training.errors import DataError, LabelConfigError
 from training.preferences import read_preferences, read_prompts
 
@@ -108,7 +109,9 @@ def test_few_rewritten_answers_start_no_supervised_training(steps: CycleSteps, p
 def test_a_cycle_makes_a_version(
     steps: CycleSteps, plan: Plan, registry: Registry, cycle_settings: Settings, project: JudgedProject
 ) -> None:
-    """Reward model and policy are trained, registered with their lineage, promoted, and propose answers."""
+    """Reward model and policy are trained, registered with their lineage, promoted though the registry damaged what it
+    was given, and propose answers.
+    """
     steps.snapshot(plan)
     steps.prepare(plan)
     steps.reward(plan)
@@ -117,7 +120,12 @@ def test_a_cycle_makes_a_version(
     assert steps.policy_gate(plan)["passed"] is True
     name = steps.register(plan)
     assert steps.register(plan) == name == "rankloop-v2"
-    assert steps.promote(name) == name
+    stored = next((cycle_settings.home() / "mlartifacts").rglob(f"{plan.run_id}/artifacts/version"))
+    (stored / "policy" / "model.safetensors").write_bytes(b"the registry's disk lost it")
+    assert steps.promote(plan, name) == name
+    assert steps.promote(plan, name) == name
+    assert damage_in(stored, registry.get(name).tags["manifest_sha256"]) is None
+    assert not (steps.folder(plan) / "version").exists()
     assert steps.finish(plan, "promoted", "It wins.") == {"status": "promoted", "reason": "It wins."}
 
     version = registry.get(name)

@@ -14,7 +14,7 @@ from job_fakes import FakeProjects, FakeProposals, FakeSteps
 from ml_backend.settings import Settings
 from ml_backend.workflows import Jobs, Worker
 from ml_backend.workflows import worker as worker_module
-from training.errors import ConfigError, JobsError, LabelStudioError, RankloopError
+from training.errors import ConfigError, CrashError, JobsError, LabelStudioError, RankloopError
 
 CYCLE = [
     "begin",
@@ -251,6 +251,24 @@ def test_an_outside_system_that_comes_back_costs_nothing(start: Any, asked: Jobs
     answers.append(LabelStudioError("the key is wrong", status=401))
     assert asked.wait(asked.start_training(7)["job"], timeout_s=30).state == "failed"
     assert steps.done.count("snapshot") == 4
+
+
+def test_training_that_is_killed_is_started_again(start: Any, asked: Jobs, steps: FakeSteps) -> None:
+    """It goes on from its checkpoint; training that crashes again and again ends the cycle."""
+    crashes = [CrashError("ppo was ended by SIGKILL")] * 2
+
+    def train() -> None:
+        if crashes:
+            raise crashes.pop()
+
+    steps.on["ppo"] = train
+    start()
+    assert asked.wait(asked.start_training(7)["job"], timeout_s=30).state == "promoted"
+    assert steps.done.count("ppo") == 3
+    crashes += [CrashError("ppo was ended by SIGKILL")] * 9
+    cycle = asked.wait(asked.start_training(7)["job"], timeout_s=60)
+    assert (cycle.state, cycle.reason) == ("failed", "ppo was ended by SIGKILL.")
+    assert steps.done.count("ppo") == 3 + 4
 
 
 def test_proposals_asked_for_while_some_are_made_are_made_after(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from tokenizers import ByteLevelBPETokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 VOCABULARY = 40
 EOS = VOCABULARY - 1
@@ -29,6 +31,35 @@ def tiny_gpt2(seed: int = 0, *, n_layer: int = 4, n_embd: int = 32, vocabulary: 
         torch.manual_seed(seed)
         model = GPT2LMHeadModel(config)
     return model.eval()
+
+
+def write_tiny_gpt2(folder: Path) -> None:
+    """Write a random GPT-2 (3 layers, 32 wide) and a byte-level BPE with an end token and a pad token."""
+    bpe = ByteLevelBPETokenizer()
+    corpus = [
+        "How do I boil an egg?\nPut it into boiling water for eight minutes.",
+        "What is tea?\nLeaves in hot water.",
+    ]
+    bpe.train_from_iterator(corpus * 4, vocab_size=290, min_frequency=2, special_tokens=["<|endoftext|>", "<|pad|>"])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer,
+        eos_token="<|endoftext|>",
+        bos_token="<|endoftext|>",
+        pad_token="<|pad|>",
+    )
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=128,
+        n_embd=32,
+        n_layer=3,
+        n_head=2,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder, safe_serialization=True)
 
 
 def tiny_rotary(architecture: str = "llama", seed: int = 0, *, n_layer: int = 4, **changes: Any) -> Any:

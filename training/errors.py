@@ -6,6 +6,7 @@ RankloopError
 │   └── LabelConfigError     a labeling configuration has no answers to compare
 ├── ModelError           a model or tokenizer can't be loaded, or has an unsupported architecture
 ├── CheckpointError      a checkpoint is truncated or belongs to another run
+├── CrashError           a training process was killed or crashed; started again it goes on from its checkpoint
 ├── DivergedError        training ran away (NaN, KL, repetition); the last good state is kept
 ├── OverloadError        more is asked at once than can be answered in time
 └── EdgeError            an outside system refused or didn't answer
@@ -64,6 +65,10 @@ class ModelError(RankloopError):
 
 class CheckpointError(RankloopError):
     """A checkpoint is truncated or belongs to another run."""
+
+
+class CrashError(RankloopError):
+    """A training process was killed or crashed; started again it goes on from its checkpoint."""
 
 
 class DivergedError(RankloopError):

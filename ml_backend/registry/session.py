@@ -108,6 +108,8 @@ def _quieten() -> None:
     """Before MLflow is imported, which is when it reads these: no usage reports, and no progress bars of its own."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # Its own patience with a server that is away is minutes long, and a request to our server would wait with it.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

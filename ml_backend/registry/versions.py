@@ -139,6 +139,25 @@ class Versions(Session):
             source = f"{client.get_run(run_id).info.artifact_uri}/{_ARTIFACTS}"
             return self._version(client.create_model_version(self._name, source, run_id=run_id, tags=recorded))
 
+    def mend(self, name: str, folder: Path) -> None:
+        """Store a version's files again, where the registry doesn't hold them as they were registered.
+
+        Args:
+            name: the version.
+            folder: what it was registered from; where that has changed since, nothing is done.
+        """
+        version = self.get(name)
+        if seal(folder) != version.tags.get("manifest_sha256"):
+            return
+        try:
+            self.fetch(version)
+        except RegistryError as error:
+            if error.__cause__ is not None:  # MLflow didn't answer, which says nothing about the files
+                raise
+            logger.warning("%s Its files are stored again.", error)
+            with self._asking(f"store {name} again") as client:
+                client.log_artifacts(version.run_id, str(folder), _ARTIFACTS)
+
     def promote(self, name: str) -> Version:
         """Make a version the champion, after checking that its files are whole. Doing it again changes nothing.
 

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ml_backend.child import read_progress
 from ml_backend.label_studio import LabelStudio
 from ml_backend.workflows import names
+from ml_backend.workflows.gathering import Gathered
 from ml_backend.workflows.standing import new_judgements, project_of, proposing, stored_by_version
 from training.errors import JobsError, LabelStudioError
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from ml_backend.settings import Settings
 
 SHORTEST_DEBOUNCE_S = 0.1
+ARRIVALS_EVERY_S = 1.0
+"""How often the news that a project was judged is stored; it takes a transaction, and a hundred may come at once."""
 PROPOSE_DEBOUNCE_S = 1.0
 PROPOSE_DEBOUNCE_MAX_S = 10.0
 LOOK_TIMEOUT_S = 1.0
@@ -70,16 +73,11 @@ class Jobs:
         self._settings = settings
         self._connecting = threading.Lock()
         self._connection: DBOSClient | None = None
+        self._arrivals = Gathered(self._judgement_arrived, ARRIVALS_EVERY_S)
 
     def judgement_arrived(self, project_id: int) -> None:
         """Annotations of a project changed: once it is quiet, count them, and train if there are enough."""
-        with self._asking() as client:
-            debouncer = DebouncerClient(
-                client,
-                names.options(names.CONSIDER_TRAINING, names.DECISIONS_QUEUE),  # type: ignore[arg-type]
-                debounce_timeout_sec=self._settings.debounce_max_s or None,
-            )
-            debouncer.debounce(str(project_id), max(self._settings.debounce_s, SHORTEST_DEBOUNCE_S), project_id)
+        self._arrivals(project_id)
 
     def propose(self, project_id: int) -> None:
         """Have the champion answer the project's open tasks that have no answers of it."""
@@ -186,10 +184,20 @@ class Jobs:
 
     def close(self) -> None:
         """Close the connection; the next question opens another."""
+        self._arrivals.close()
         with self._connecting:
             if self._connection is not None:
                 self._connection.destroy()
                 self._connection = None
+
+    def _judgement_arrived(self, project_id: int) -> None:
+        with self._asking() as client:
+            debouncer = DebouncerClient(
+                client,
+                names.options(names.CONSIDER_TRAINING, names.DECISIONS_QUEUE),  # type: ignore[arg-type]
+                debounce_timeout_sec=self._settings.debounce_max_s or None,
+            )
+            debouncer.debounce(str(project_id), max(self._settings.debounce_s, SHORTEST_DEBOUNCE_S), project_id)
 
     def _current(self, project_id: int) -> CycleJob | None:
         with self._asking() as client:

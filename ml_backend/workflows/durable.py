@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,10 +14,14 @@ from dbos import error as dbos_error
 
 from ml_backend.logging_setup import log_context
 from ml_backend.workflows import names
-from training.errors import EdgeError, LabelStudioError, RankloopError
+from training.errors import CrashError, EdgeError, LabelStudioError, RankloopError
 
 ATTEMPTS = 6
-"""How often a step is tried while an outside system doesn't answer: half a minute in all."""
+"""How often a small job's step is tried while an outside system doesn't answer: half a minute in all."""
+CYCLE_ATTEMPTS = 10
+"""The same for a training cycle, which nobody asks for again: over eight minutes in all."""
+CRASHES = 3
+"""How often a step is started again after its training crashed or was killed."""
 FORGET_LIMIT = 1000
 
 Result = TypeVar("Result")
@@ -26,8 +31,26 @@ logger = logging.getLogger(__name__)
 
 def step(name: str, function: Callable[..., Result], *arguments: Any) -> Result:
     """Run a step of the present workflow: recorded when done, tried again while an outside system doesn't answer."""
+    return _step(name, ATTEMPTS, function, *arguments)
+
+
+def patient_step(name: str, function: Callable[..., Result], *arguments: Any) -> Result:
+    """The same for a training cycle, which has more patience, also with training that was killed: that goes on from
+    its checkpoint.
+    """
+    return _step(name, CYCLE_ATTEMPTS, function, *arguments)
+
+
+def _step(name: str, attempts: int, function: Callable[..., Result], *arguments: Any) -> Result:
     DBOS.set_event(names.STEP_EVENT, name)
-    options: Any = {"name": name, "retries_allowed": True, "max_attempts": ATTEMPTS, "should_retry": _may_pass}
+    crashes = itertools.count(1)
+
+    def may_pass(error: BaseException) -> bool:
+        if isinstance(error, CrashError) and next(crashes) > CRASHES:
+            return False
+        return _may_pass(error)
+
+    options: Any = {"name": name, "retries_allowed": True, "max_attempts": attempts, "should_retry": may_pass}
     try:
         with log_context(workflow_id=DBOS.workflow_id, step=name):
             return DBOS.run_step(options, function, *arguments)
@@ -60,11 +83,13 @@ def in_words(workflow: Callable[..., dict[str, Any]], *arguments: Any) -> dict[s
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether a fault may be gone in a moment: an outside system that didn't answer, not one that refused."""
+    """Whether a fault may be gone in a moment: an outside system that didn't answer, not one that refused; training
+    that was killed or found the disk full, not training that refused.
+    """
     if isinstance(error, LabelStudioError):
         passing = error.status is None or error.status >= 500 or error.status == 429
     else:
-        passing = isinstance(error, EdgeError) and error.__cause__ is not None
+        passing = isinstance(error, CrashError) or (isinstance(error, EdgeError) and error.__cause__ is not None)
     if passing:
         logger.info("trying again in a moment: %s", error)
     return passing

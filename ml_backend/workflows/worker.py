@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from datetime import datetime
 from functools import partial
 from typing import Any, NoReturn
@@ -17,6 +18,7 @@ from typing import Any, NoReturn
 from dbos import DBOS
 from dbos import error as dbos_error
 from filelock import FileLock, Timeout
+from sqlalchemy.exc import SQLAlchemyError
 
 from ml_backend.bulk_proposals import BulkProposals
 from ml_backend.connection import open_label_studio
@@ -26,11 +28,14 @@ from ml_backend.registry import Registry
 from ml_backend.settings import Settings
 from ml_backend.workflows import names
 from ml_backend.workflows.client import make_tables
-from ml_backend.workflows.durable import enqueue, enqueue_cycle, forget_ended, in_words, step
-from training.errors import ConfigError, LabelStudioError, RankloopError
+from ml_backend.workflows.durable import enqueue, enqueue_cycle, forget_ended, in_words, patient_step, step
+from training.errors import ConfigError, JobsError, LabelStudioError, RankloopError
 
 NICENESS = 5
 QUEUE_POLL_S = 0.5
+DATABASE_WAIT_S = 120.0
+"""How long a starting worker waits for its database."""
+DATABASE_POLL_S = 2.0
 KEEP_ENDED_S = 7 * 24 * 3600.0
 """How long small jobs are remembered after their end. Training cycles are remembered for good."""
 RECONSIDER_AFTER_S = 2.0
@@ -68,6 +73,7 @@ class Worker:
 
         Raises:
             ConfigError: another worker works for this data folder, or the reconciliation's schedule can't be read.
+            JobsError: the jobs' database can't be reached.
         """
         try:
             self._lock.acquire()
@@ -88,7 +94,7 @@ class Worker:
         self._lock.release()
 
     def _launch(self) -> None:
-        make_tables(self._settings)
+        self._await_tables()
         DBOS(
             config={
                 "name": names.APPLICATION,
@@ -107,6 +113,21 @@ class Worker:
             )
         self._schedule()
         enqueue(names.RECONCILE, names.DECISIONS_QUEUE, datetime.now().astimezone(), None)
+
+    def _await_tables(self) -> None:
+        """Make DBOS's tables; a database server that is starting itself is waited for."""
+        until, pause = time.monotonic() + DATABASE_WAIT_S, threading.Event()
+        while True:
+            try:
+                return make_tables(self._settings)
+            except SQLAlchemyError as error:
+                reason = str(error).partition("\n")[0][:200]
+                if time.monotonic() > until:
+                    raise JobsError(
+                        "the job queue's database doesn't answer", remedy=f"Check RANKLOOP_DATABASE_URL. {reason}"
+                    ) from error
+                logger.warning("the job queue's database doesn't answer yet: %s", reason)
+            pause.wait(DATABASE_POLL_S)
 
     def _register(self) -> None:
         """Give DBOS the functions under the names by which they are asked for."""
@@ -149,39 +170,39 @@ class Worker:
     def _training_cycle(self, project_id: int, trigger: str) -> dict[str, Any]:
         """Learn from a project's judgements, and promote what is better; then see what came in meanwhile."""
         workflow_id = str(DBOS.workflow_id)
-        plan = Plan(**step("begin", self._steps.begin, project_id, workflow_id, trigger))
+        plan = Plan(**patient_step("begin", self._steps.begin, project_id, workflow_id, trigger))
         try:
             outcome = self._learn(plan)
         except RankloopError as error:
-            outcome = step("finish", self._steps.finish, plan, "failed", str(error))
+            outcome = patient_step("finish", self._steps.finish, plan, "failed", str(error))
         except Exception as error:
-            step("finish", self._steps.finish, plan, "failed", f"{type(error).__name__}: {error}")
+            patient_step("finish", self._steps.finish, plan, "failed", f"{type(error).__name__}: {error}")
             raise
         finally:
             enqueue(names.CONSIDER_TRAINING, names.DECISIONS_QUEUE, project_id, delay_s=RECONSIDER_AFTER_S)
         if outcome["status"] == "promoted":
-            for project in step("connected projects", self._projects_or, project_id):
+            for project in patient_step("connected projects", self._projects_or, project_id):
                 enqueue(names.PROPOSE_MISSING, names.PROPOSALS_QUEUE, project)
         return outcome
 
     def _learn(self, plan: Plan) -> dict[str, Any]:
         steps = self._steps
-        step("snapshot", steps.snapshot, plan)
-        counts = step("preferences", steps.prepare, plan)
+        patient_step("snapshot", steps.snapshot, plan)
+        counts = patient_step("preferences", steps.prepare, plan)
         if counts["fault"]:
-            return step("finish", steps.finish, plan, "rejected", counts["fault"])
-        after_sft = step("sft", steps.sft, plan, counts["demonstrations"])
-        step("reward", steps.reward, plan)
-        gate = step("reward gate", steps.reward_gate, plan)
+            return patient_step("finish", steps.finish, plan, "rejected", counts["fault"])
+        after_sft = patient_step("sft", steps.sft, plan, counts["demonstrations"])
+        patient_step("reward", steps.reward, plan)
+        gate = patient_step("reward gate", steps.reward_gate, plan)
         if not gate["passed"]:
-            return step("finish", steps.finish, plan, "rejected", gate["reason"])
-        step("ppo", partial(steps.ppo, plan, after_sft=after_sft))
-        gate = step("policy gate", steps.policy_gate, plan)
+            return patient_step("finish", steps.finish, plan, "rejected", gate["reason"])
+        patient_step("ppo", partial(steps.ppo, plan, after_sft=after_sft))
+        gate = patient_step("policy gate", steps.policy_gate, plan)
         if not gate["passed"]:
-            return step("finish", steps.finish, plan, "rejected", gate["reason"])
-        version = step("register", steps.register, plan)
-        step("promote", steps.promote, version)
-        return step("finish", steps.finish, plan, "promoted", f"{version} is champion. {gate['reason']}")
+            return patient_step("finish", steps.finish, plan, "rejected", gate["reason"])
+        version = patient_step("register", steps.register, plan)
+        patient_step("promote", steps.promote, plan, version)
+        return patient_step("finish", steps.finish, plan, "promoted", f"{version} is champion. {gate['reason']}")
 
     def _consider_training(self, project_id: int) -> dict[str, Any]:
         """Train if enough judgements are new. While a cycle runs it stays at that one, which asks again at its end."""
