@@ -1,0 +1,292 @@
+"""A server and a worker of one data folder, which can be killed and started again at any time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from faults.annotators import LABEL_CONFIG, Annotators, Judged, Visitor
+from faults.dying_worker import PLAN, READY
+from faults.faulty_proxy import FaultyProxy
+from faults.ledger import Ledger, Outcome
+from ml_backend.connection import BackendAddress
+from ml_backend.demo_stack import environment_of
+from ml_backend.init_project import init_project
+from ml_backend.label_studio import LabelStudio
+from ml_backend.label_studio_server import LabelStudioServer
+from ml_backend.processes import free_port, log_tail
+from ml_backend.registry import Registry
+from ml_backend.settings import load_settings
+from ml_backend.supervise import Children, rankloop_command
+from ml_backend.workflows import CycleJob, Jobs
+from training.errors import RankloopError
+from training.files import write_atomically
+from training.preferences import read_preferences
+
+JUDGED_BEFORE = 18
+JUDGED_NOW = 6
+TRAIN_AFTER = JUDGED_BEFORE + JUDGED_NOW
+CYCLE_TIMEOUT_S = 150.0
+POLL_S = 0.03
+VISIT_EVERY_S = 0.7
+
+Found = TypeVar("Found")
+
+
+class Killable:
+    """A process with what it started, that can be killed and started again."""
+
+    def __init__(self, name: str, command: Sequence[str], environment: dict[str, str], logs: Path) -> None:
+        self.name = name
+        self.log = logs / f"{name}.log"
+        self._command = command
+        self._environment = environment
+        self._logs = logs
+        self._children: Children | None = None
+        self.pid = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether it is meant to run."""
+        return self._children is not None
+
+    def start(self) -> None:
+        """Start it."""
+        self._children = Children(self._environment, logs=self._logs)
+        self.pid = self._children.start(self.name, self._command)
+
+    def kill(self) -> None:
+        """SIGKILL to it and to all of its process group."""
+        if self._children is not None:
+            children, self._children = self._children, None
+            os.killpg(self.pid, signal.SIGKILL)
+            children.stop()
+
+    def died(self, timeout_s: float) -> bool:
+        """Wait until it has died by SIGKILL."""
+        ended = self._children.wait(timeout_s) if self._children else None
+        if ended is None:
+            return False
+        if ended[1] != -signal.SIGKILL:
+            raise RuntimeError(f"{self.name} ended with code {ended[1]}:\n{log_tail(self.log, 40)}")
+        self._children = None
+        return True
+
+
+class Stack:
+    """Everything that one row of faults happens to.
+
+    Args:
+        name: of its folder and its projects.
+        home: its folder.
+        label_studio: the real server.
+        ledger: what happens is written there.
+        options: settings on top of the stack's own.
+    """
+
+    def __init__(
+        self, name: str, home: Path, label_studio: LabelStudioServer, ledger: Ledger, **options: object
+    ) -> None:
+        self.name = name
+        self.home = home / "data"
+        self.home.mkdir(parents=True)
+        self.ledger = ledger
+        self.proxy = FaultyProxy(label_studio.url)
+        self.training = home / "training.json"
+        self.train_for(2)
+        chosen: dict[str, Any] = {
+            "data_dir": self.home,
+            "device": "cpu",
+            "max_new_tokens": 8,
+            "label_studio_url": self.proxy.url,
+            "label_studio_api_key": label_studio.token,
+            "port": free_port(),
+            "webhook_secret": "fault-secret",
+            "champion_poll_s": 0.5,
+            "debounce_s": 0.3,
+            "train_after": TRAIN_AFTER,
+            "reconcile_cron": "*/5 * * * * *",
+            "training_config": self.training,
+            **options,
+        }
+        self.settings = load_settings(**chosen)
+        environment = {**environment_of(chosen), "PYTHONPATH": str(Path(__file__).parents[1])}
+        self.server = Killable("serve", rankloop_command("serve"), environment, home)
+        self.worker = Killable("worker", [sys.executable, "-m", "faults.dying_worker"], environment, home)
+        self.jobs, self.registry = Jobs(self.settings), Registry(self.settings)
+        self.annotators = Annotators(label_studio.url, label_studio.token, ledger)
+        self._studio = LabelStudio(label_studio.url, label_studio.token)
+        self._visitor = Visitor(Annotators(label_studio.url, label_studio.token, ledger), VISIT_EVERY_S)
+        self._http = httpx.Client(base_url=f"http://127.0.0.1:{self.settings.port}", timeout=5.0)
+        self._before: Judged | None = None
+        self.projects: list[int] = []
+
+    def start(self) -> None:
+        """Start all of it, and wait until the first version answers."""
+        self.proxy.__enter__()
+        self.server.start()
+        self.until(lambda: self.registry.champion() is not None, "the base is registered")
+        self.worker.start()
+        self.await_server()
+        self.until(lambda: READY in self.worker.log.read_text(encoding="utf-8"), READY)
+        self._visitor.start()
+
+    def stop(self) -> None:
+        """End all of it."""
+        if self._visitor.is_alive():
+            self._visitor.end()
+        for process in (self.server, self.worker):
+            process.kill()
+        self.jobs.close()
+        self._studio.close()
+        self.annotators.close()
+        self.proxy.__exit__()
+
+    def recover(self) -> None:
+        """After a scenario that went wrong: everything runs, nothing is planned."""
+        self.plan_kills([])
+        self.train_for(2)
+        for process in (self.server, self.worker):
+            if not process.running or process.died(0.1):
+                process.start()
+
+    def train_for(self, iterations: int) -> None:
+        """Let the next cycle's PPO take so many iterations, with a checkpoint after each."""
+        settings: dict[str, Any] = {
+            "text": {"max_prompt_tokens": 32, "max_answer_tokens": 32},
+            "reward": {"epochs": 1},
+            "ppo": {
+                "iterations": iterations,
+                "prompts_per_iteration": 4,
+                "minibatch_size": 4,
+                "epochs": 1,
+                "checkpoint_every_iterations": 1,
+                "sampling": {"top_k": 0, "top_p": 1.0, "max_new_tokens": 8},
+            },
+            "gates": {
+                "min_preferences": 12,
+                "min_reward_accuracy": 0.0,
+                "min_win_rate": 0.0,
+                "max_kl_nats": 1000.0,
+            },
+        }
+        write_atomically(self.training, json.dumps(settings))
+
+    def open_project(self, title: str) -> Judged:
+        """A project with judgements already, six short of what a cycle asks for."""
+        ready = init_project(
+            self._studio,
+            BackendAddress.from_settings(self.settings),
+            title=f"{self.name}: {title}",
+            label_config=LABEL_CONFIG,
+        )
+        project = Judged(ready.project.id)
+        self.annotators.fill(project, judged=JUDGED_BEFORE)
+        self.projects.append(project.id)
+        self._visitor.visit(project)
+        return project
+
+    def webhook_headers(self, project: Judged, headers: dict[str, str]) -> None:
+        """Have the project's webhook bring these headers."""
+        for webhook in self._studio.webhooks(project.id):
+            self._studio.update_webhook(webhook, headers)
+
+    def plan_kills(self, kills: Sequence[tuple[str, str]]) -> None:
+        """Let the worker kill itself at these moments."""
+        write_atomically(self.home / PLAN, json.dumps(kills))
+
+    def left_kills(self) -> int:
+        """How many of the planned kills have not happened yet."""
+        return len(json.loads((self.home / PLAN).read_bytes()))
+
+    def cycle(self, project: Judged) -> CycleJob:
+        """The project's training cycle, once it has one."""
+        return self.until(lambda: next(iter(self.cycles(project.id)), None), "a cycle was started")
+
+    def cycles(self, project_id: int) -> list[CycleJob]:
+        """All training cycles of a project."""
+        return [cycle for cycle in self.jobs.cycles(200) if cycle.project_id == project_id]
+
+    def folder(self, cycle: CycleJob) -> Path:
+        """Where a cycle keeps its files."""
+        return self.home / "cycles" / cycle.job
+
+    def close(self, project: Judged, tried: dict[str, int]) -> Outcome:
+        """Wait for the project's cycle, compare what was judged with what its version used, and write it down."""
+        cycle = self.jobs.wait(self.cycle(project).job, timeout_s=CYCLE_TIMEOUT_S)
+        note = "" if cycle.state == "promoted" else f"{cycle.state} at {cycle.step}: {cycle.reason}"
+        used, wrong = self._used(cycle, project)
+        if not note:
+            self.await_server()
+        made = len(project.preferred)
+        outcome = Outcome(cycle.job, not note, made, used, made - used + wrong, note or f"{wrong} wrong")
+        self.ledger.record(tried, outcome)
+        self._visitor.visit(None)
+        # kept until the next one is over, so that a second cycle would have the time to come about
+        if self._before is not None:
+            self._studio.delete_project(self._before.id)
+        self._before = project
+        return outcome
+
+    def await_server(self) -> None:
+        """Wait until the server answers with the champion, which must be whole."""
+        champion = self.until(self.registry.champion, "there is a champion")
+        self.registry.fetch(champion)
+        self.until(lambda: self.status().get("loaded") == champion.name, f"{champion.name} answers")
+
+    def status(self) -> dict[str, Any]:
+        """What the server says of itself; empty where it doesn't answer."""
+        try:
+            answer = self._http.get("/status")
+        except httpx.TransportError:
+            return {}
+        return dict(answer.json()) if answer.is_success else {}
+
+    def send(self, payload: dict[str, Any]) -> None:
+        """Send the server a webhook."""
+        answer = self._http.post("/webhook", json=payload, headers={"X-Rankloop-Secret": "fault-secret"})
+        answer.raise_for_status()
+
+    def until(self, condition: Callable[[], Found], what: str, timeout_s: float = 90.0) -> Found:
+        """Look until something is so; a worker that kills itself meanwhile is started again."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            found = None
+            try:
+                found = condition()
+            except RankloopError as error:
+                what = f"{what} ({error})"
+            if found:
+                return found
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name}: still not: {what}\n{log_tail(self.worker.log)}")
+            if self.worker.running:
+                self.revive(POLL_S)
+            else:
+                time.sleep(POLL_S)
+
+    def revive(self, timeout_s: float) -> bool:
+        """Start the worker again if it dies within this time."""
+        if not self.worker.died(timeout_s):
+            return False
+        self.worker.start()
+        return True
+
+    def _used(self, cycle: CycleJob, project: Judged) -> tuple[int, int]:
+        """How many of the project's judgements the cycle's version learned from, and how many it got wrong."""
+        made = [version for version in self.registry.versions() if version.tags.get("workflow_id") == cycle.job]
+        if len(made) != 1:
+            return 0, 0
+        preferences = read_preferences(self.registry.fetch(made[0]) / "preferences.jsonl")
+        found = {number: item.chosen for item in preferences for number in item.source.annotation_ids}
+        used = [number for number in found if number in project.preferred]
+        wrong = len(found) - len(used) + sum(found[number] != project.preferred[number] for number in used)
+        return len(used), wrong
