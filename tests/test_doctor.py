@@ -31,7 +31,7 @@ class FakeProject:
     """As much of Label Studio as the doctor reads of one project."""
 
     project: Project = field(
-        default_factory=lambda: Project(7, "Tea", LIVE, "rankloop", shows_predictions=True, tasks=3, labeled_tasks=0)
+        default_factory=lambda: Project(7, "Tea", LIVE, "rankloop", shows_predictions=True, tasks=3, judgements=0)
     )
     rows: list[MLBackend] = field(
         default_factory=lambda: [MLBackend(1, 7, ADDRESS.url, "rankloop", "CO", "", "rankloop-v1", "u")]

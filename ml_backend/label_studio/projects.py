@@ -91,5 +91,5 @@ def _project(item: Any) -> Project:
         model_version=item.model_version or "",
         shows_predictions=bool(item.show_collab_predictions),
         tasks=int(getattr(item, "task_number", 0) or 0),
-        labeled_tasks=int(getattr(item, "num_tasks_with_annotations", 0) or 0),
+        judgements=int(getattr(item, "total_annotations_number", 0) or 0),
     )

@@ -16,7 +16,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project. `model_version` is whose predictions its labeling page shows: a backend's title, or a version."""
+    """A project. `model_version` is whose predictions its labeling page shows: a backend's title, or a version.
+
+    `judgements` counts annotations that are no skips, imported ones too, which Label Studio takes for ground truth.
+    """
 
     id: int
     title: str
@@ -24,7 +27,7 @@ class Project:
     model_version: str
     shows_predictions: bool
     tasks: int
-    labeled_tasks: int
+    judgements: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,10 +220,10 @@ class Jobs:
                 return str(error)
             logger.warning("a cycle of project %d is queued without a look at Label Studio: %s", project_id, error)
             return None
-        if project.labeled_tasks >= needed:
+        if project.judgements >= needed:
             return None
         return (
-            f"Project {project_id} has {project.labeled_tasks} labeled tasks; training needs at least {needed}. "
+            f"Project {project_id} has {project.judgements} judgements; training needs at least {needed}. "
             "Label some more first."
         )
 

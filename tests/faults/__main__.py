@@ -15,13 +15,13 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from faults import edge_faults, outside_faults, worker_faults
-from faults.ledger import Ledger, as_table
-from faults.stack import Stack
 from mlflow_server import MlflowServer
 from postgres_server import PostgresServer, find_binaries
 from tiny_models import write_tiny_gpt2
 
+from faults import edge_faults, outside_faults, worker_faults
+from faults.ledger import Ledger, as_table
+from faults.stack import Stack
 from ml_backend.label_studio_server import LabelStudioServer
 
 LEAST_FAULTS = 60
@@ -63,7 +63,10 @@ class Lane(threading.Thread):
             scenario(self._stack)
         except Exception as error:
             self._note(name, error)
-            self._stack.recover()
+            try:
+                self._stack.recover()
+            except Exception as fault:
+                self._note(f"after {name}", fault)
         _say(f"{self._stack.name}: {name.replace('_', ' ')}, {time.monotonic() - started:.0f} s")
 
     def _look_for_doubles(self) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from faults.ledger import Ledger
 
+from faults.ledger import Ledger
 from ml_backend.labeling import live_prediction, parse_label_config
 from training.preferences import split_of
 from training.types import Split

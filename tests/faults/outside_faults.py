@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 from typing import Literal
 
-from faults.faulty_proxy import Mode
-from faults.stack import JUDGED_NOW, Stack
 from mlflow_server import MlflowServer
 from postgres_server import PostgresServer
+
+from faults.faulty_proxy import Mode
+from faults.stack import JUDGED_NOW, Stack
 
 FAILED_REQUESTS = 4
 FAIL_FOR_S = 6.0

@@ -34,7 +34,8 @@ from training.preferences import read_preferences
 JUDGED_BEFORE = 18
 JUDGED_NOW = 6
 TRAIN_AFTER = JUDGED_BEFORE + JUDGED_NOW
-CYCLE_TIMEOUT_S = 150.0
+CYCLE_TIMEOUT_S = 240.0
+WAIT_S = 240.0
 POLL_S = 0.03
 VISIT_EVERY_S = 0.7
 
@@ -151,12 +152,13 @@ class Stack:
         self.proxy.__exit__()
 
     def recover(self) -> None:
-        """After a scenario that went wrong: everything runs, nothing is planned."""
+        """After a scenario that went wrong: everything runs, nothing is planned, no cycle is in the next one's way."""
         self.plan_kills([])
         self.train_for(2)
         for process in (self.server, self.worker):
             if not process.running or process.died(0.1):
                 process.start()
+        self.until(lambda: all(cycle.ended for cycle in self.jobs.cycles()), "no cycle runs")
 
     def train_for(self, iterations: int) -> None:
         """Let the next cycle's PPO take so many iterations, with a checkpoint after each."""
@@ -255,7 +257,7 @@ class Stack:
         answer = self._http.post("/webhook", json=payload, headers={"X-Rankloop-Secret": "fault-secret"})
         answer.raise_for_status()
 
-    def until(self, condition: Callable[[], Found], what: str, timeout_s: float = 90.0) -> Found:
+    def until(self, condition: Callable[[], Found], what: str, timeout_s: float = WAIT_S) -> Found:
         """Look until something is so; a worker that kills itself meanwhile is started again."""
         deadline = time.monotonic() + timeout_s
         while True:

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+
 from faults.annotators import Judged
 from faults.dying_worker import STEPS
 from faults.stack import JUDGED_NOW, Stack
-
 from ml_backend.child import read_progress
 from ml_backend.workflows import CycleJob
 
-LONG_PPO = 40
+LONG_PPO = 30
 """Iterations, so that there is a middle to be killed in."""
 SMALL_FILE_BYTES = 4096
 
@@ -30,7 +30,7 @@ def killed_at_every_step(stack: Stack) -> None:
     stack.plan_kills(kills)
     project = stack.open_project("killed at every step")
     stack.annotators.judge(project, JUDGED_NOW)
-    stack.until(lambda: not stack.left_kills(), "the worker was killed at every step", timeout_s=400)
+    stack.until(lambda: not stack.left_kills(), "the worker was killed at every step", timeout_s=480)
     stack.close(project, {f"worker killed in {step}": 2 for step in STEPS})
 
 
@@ -81,7 +81,7 @@ def server_killed_in_swap(stack: Stack) -> None:
     project = stack.open_project("server killed in a swap")
     stack.annotators.judge(project, JUDGED_NOW)
     cycle = stack.cycle(project)
-    stack.until(lambda: _swapping(stack), "a swap after the cycle", timeout_s=150)
+    stack.until(lambda: _swapping(stack), "a swap after the cycle")
     stack.server.kill()
     stack.server.start()
     stack.jobs.wait(cycle.job, timeout_s=60)

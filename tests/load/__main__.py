@@ -65,7 +65,10 @@ def open_project(stack: DemoStack) -> tuple[Judged, str]:
 
 def start_training(stack: DemoStack, jobs: Jobs, project: Judged) -> str:
     """Start a cycle, and wait until it is at its longest part. Returns its id."""
-    job = str(jobs.start_training(project.id)["job"])
+    asked = jobs.start_training(project.id)
+    if asked["job"] is None:
+        raise RuntimeError(asked["message"])
+    job = str(asked["job"])
     ppo = stack.settings.home() / "cycles" / job / "ppo"
 
     def trains() -> bool:
