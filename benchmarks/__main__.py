@@ -72,7 +72,8 @@ def figures(what: str, everybody: list[Contestant]) -> dict[str, Any]:
     """Medians, ratios, and how far from the floor."""
     times = {one.name: one.seconds() for one in everybody}
     medians = {name: median(values) for name, values in times.items()}
-    measured = next(one for one in everybody if one.name == "limits").answers[1:]
+    measured = next(one for one in everybody if one.name == "limits").answers
+    measured = measured[1:] or measured
     limits = {name: median(answer[name] for answer in measured) for name in ("gflops_fp32", "gflops_bf16", "read_gb_s")}
     fast = limits["gflops_bf16"] > limits["gflops_fp32"]
     best = floor.Limits(limits["gflops_bf16" if fast else "gflops_fp32"], limits["read_gb_s"], 2 if fast else 4)
