@@ -54,6 +54,14 @@ def test_a_failing_server_is_asked_again_when_that_is_harmless(fake: FakeLabelSt
     assert len(fake.asked) == 2
 
 
+def test_imported_judgements_count(fake: FakeLabelStudio) -> None:
+    """Label Studio takes imported annotations for ground truth and leaves them out of its count of labeled tasks."""
+    found = {"id": 3, "title": "Tea", "num_tasks_with_annotations": 0, "total_annotations_number": 32}
+    fake.on("GET /api/projects/3/", (200, found))
+    with _client(fake) as label_studio:
+        assert label_studio.project(3).judgements == 32
+
+
 def test_an_annotation_is_never_sent_twice(fake: FakeLabelStudio) -> None:
     """A failed submission isn't repeated: it may have been stored all the same."""
     fake.on("POST /api/tasks/7/annotations/", (502, {"detail": "bad gateway"}))
