@@ -26,8 +26,8 @@ THREADS = 128
 """Requests at once. Those that wait hold a thread each, and health must always find a free one: `app` lets no more in
 than 48 that predict, 40 that pass a webhook on and 4 that read."""
 SWITCH_S = 0.0005
-"""How long a thread may keep Python to itself while others want it. A request takes Python a dozen times, each time from
-the thread that samples answers; with Python's own 5 ms that adds up.
+"""How long a thread may keep Python to itself while others want it. A request takes Python a dozen times, and each time
+the thread that samples answers has it; with Python's own 5 ms that adds up.
 """
 GRACE_S = 10
 """How long running requests may go on once the server is told to end."""
