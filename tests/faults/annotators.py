@@ -53,6 +53,8 @@ class Annotators:
                 self._remember(project, annotation)
             if not task["annotations"]:
                 project.open_tasks.append(task["id"])
+        # Label Studio on SQLite, under load, says that it imported annotations which it did not ("database is locked")
+        self.judge(project, judged - len(project.preferred))
 
     def judge(self, project: Judged, number: int) -> list[int]:
         """Judge so many open tasks. Returns the annotations' ids."""
