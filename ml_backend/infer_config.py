@@ -12,7 +12,7 @@ from ml_backend.labeling import config_for_export
 from training.errors import LabelConfigError
 
 _PROMPT_KEYS = ("prompt", "question", "instruction", "query", "text")
-_NAMES = ("from_name", "to_name")
+_NAMED = ("type", "from_name", "to_name")
 _LEFT_OUT = frozenset({"reference", "label", "id", "meta"})
 
 Region = Mapping[str, Any]
@@ -106,9 +106,7 @@ def _regions(tasks: Iterable[object]) -> Iterator[Region]:
         for annotation in annotations if isinstance(annotations, list) else []:
             result = annotation.get("result") if isinstance(annotation, Mapping) else None
             for region in result if isinstance(result, list) else []:
-                if isinstance(region, Mapping) and all(
-                    isinstance(region.get(n), str) for n in ("from_name", "to_name")
-                ):
+                if isinstance(region, Mapping) and all(isinstance(region.get(name), str) for name in _NAMED):
                     yield region
 
 
