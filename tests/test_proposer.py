@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -123,6 +125,19 @@ def test_a_new_champion_takes_over(proposer: Proposer, registry: FakeRegistry) -
     assert judged[0] == "rankloop-v2"
     registry.promote("rankloop-v1")
     _until(lambda: proposer.version == "rankloop-v1")
+
+
+def test_the_old_champions_memory_is_given_back(proposer: Proposer, registry: FakeRegistry) -> None:
+    """After a swap nothing holds the old model any more, though it has answered."""
+    assert proposer.wait_until_loaded(30)
+    assert all(proposer.propose(QUESTIONS, deadline_s=30))
+    assert proposer._current is not None
+    old = weakref.ref(proposer._current.sampler)
+    registry.promote("rankloop-v2")
+    _until(lambda: proposer.version == "rankloop-v2")
+    assert all(proposer.propose(QUESTIONS, deadline_s=30))
+    gc.collect()
+    assert old() is None
 
 
 def test_a_champion_that_cannot_be_loaded_changes_nothing(

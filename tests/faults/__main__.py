@@ -120,9 +120,6 @@ _EMBEDDED: list[Scenario] = [
     worker_faults.killed_at_every_step,
     worker_faults.server_killed_in_swap,
     worker_faults.registry_damaged,
-    worker_faults.disk_full,
-    edge_faults.minds_changed,
-    edge_faults.webhooks_lost,
 ]
 
 
@@ -136,6 +133,9 @@ def _outgrown(mlflow: MlflowServer, postgres: PostgresServer) -> list[Scenario]:
         edge_faults.webhooks_refused,
         edge_faults.webhooks_doubled,
         edge_faults.trained_at_every_save,
+        edge_faults.minds_changed,
+        edge_faults.webhooks_lost,
+        worker_faults.disk_full,
     ]
 
 

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -223,7 +224,10 @@ class Stack:
 
     def close(self, project: Judged, tried: dict[str, int]) -> Outcome:
         """Wait for the project's cycle, compare what was judged with what its version used, and write it down."""
-        cycle = self.jobs.wait(self.cycle(project).job, timeout_s=CYCLE_TIMEOUT_S)
+        job = self.cycle(project).job
+        with suppress(TimeoutError):  # a cycle that doesn't end is written down as such
+            self.until(lambda: self.jobs.wait(job, timeout_s=0).ended, "the cycle has ended", CYCLE_TIMEOUT_S)
+        cycle = self.jobs.wait(job, timeout_s=0)
         note = "" if cycle.state == "promoted" else f"{cycle.state} at {cycle.step}: {cycle.reason}"
         used, wrong = self._used(cycle, project)
         if not note:
