@@ -17,9 +17,9 @@ from benchmarks.curves import plot_growth
 from benchmarks.learned import MODEL, SAMPLING, _lines
 from benchmarks.turns import clock, threads
 from training.config import CycleConfig
-from training.models import PolicyWithValue, load_causal_lm
-from training.ppo import _Trainer
+from training.models import load_causal_lm
 from training.ppo_run import PPORun
+from training.ppo_trainer import PPOTrainer
 from training.reward import train_reward
 from training.reward_model import RewardModel
 from training.text import TextCodec
@@ -59,10 +59,9 @@ def ppo(answers: int) -> None:
         update={"prompts_per_iteration": answers, "sampling": SAMPLING}
     )
     base, codec = load_causal_lm(MODEL, "cpu"), TextCodec.load(MODEL)
-    policy, judge = PolicyWithValue(base), RewardModel.on_base(base, 0.7)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6, fused=True)
+    judge = RewardModel.on_base(base, 0.7)
     records = [PromptRecord(prompt) for prompt in _lines("prompts.txt")]
-    trainer = _Trainer(PPORun(policy, optimizer, 0.05), codec, judge, records, config)
+    trainer = PPOTrainer(PPORun.fresh(base, None, config), codec, judge, records, config)
     trainer.iterate()
     start = clock()
     trainer.iterate()

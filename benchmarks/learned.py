@@ -25,9 +25,9 @@ from benchmarks.curves import plot_learned
 from benchmarks.turns import clock, threads
 from ml_backend.demo_preference import prefer_useful
 from training.config import CycleConfig, SamplingConfig
-from training.models import PolicyWithValue, load_causal_lm
-from training.ppo import _Trainer
+from training.models import load_causal_lm
 from training.ppo_run import PPORun
+from training.ppo_trainer import PPOTrainer
 from training.preferences import split_of
 from training.reward import train_reward
 from training.reward_model import RewardModel
@@ -108,11 +108,9 @@ def our_reward(material: Material, folder: Path, seed: int) -> tuple[float, floa
 def our_ppo(material: Material, judge: RewardModel, seed: int, budget: float) -> list[tuple[float, float]]:
     """Seconds spent and the preferred share reached, at a few moments."""
     config = material.config.ppo.model_copy(update={"seed": seed, "iterations": 30})
-    policy = PolicyWithValue(material.base, None, config.trainable_layers)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=config.learning_rate, eps=1e-5, weight_decay=0.0, fused=True)
     records = [PromptRecord(prompt) for prompt in material.prompts]
     start = clock()
-    trainer = _Trainer(PPORun(policy, optimizer, config.kl_coefficient), material.codec, judge, records, config)
+    trainer = PPOTrainer(PPORun.fresh(material.base, None, config), material.codec, judge, records, config)
     trainer.measure_scale(material.base)
     spent, points = clock() - start, []
     while spent < budget and trainer.run.iteration < config.iterations:
@@ -120,7 +118,7 @@ def our_ppo(material: Material, judge: RewardModel, seed: int, budget: float) ->
         trainer.iterate()
         spent += clock() - start
         if spent >= budget * (len(points) + 1) / _LOOKS:
-            answers = material.answers(policy.language_model, material.held_out, seed=1000 + seed)
+            answers = material.answers(trainer.run.policy.language_model, material.held_out, seed=1000 + seed)
             points.append((spent, material.preferred_share(answers)))
     return points
 

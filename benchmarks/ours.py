@@ -66,28 +66,23 @@ def propose(turns: Turns, folder: str) -> None:
 
 def reward(turns: Turns, folder: str) -> None:
     """The frozen trunk of 64 pairs once, then an epoch of 4 optimizer steps; told as seconds a step over 6 epochs."""
-    from training.fused_gelu import fuse_gelu
-    from training.reward import _optimizer, _Run, _train_epoch
     from training.reward_data import features_by_split
-    from training.reward_model import RewardModel
+    from training.reward_run import RewardRun, train_epoch
     from training.types import Split
 
     base = load_causal_lm(folder, "cpu")
     codec = TextCodec.load(folder, TextConfig(separator=" "))
     config = RewardConfig(batch_pairs=workload.PAIRS_PER_STEP, epochs=workload.REWARD_EPOCHS)
     pairs = [Preference(pair.prompt, pair.chosen, pair.rejected) for pair in _training_pairs()]
-    model = RewardModel.on_base(base, config.frozen_share)
-    fuse_gelu(base)
-    fuse_gelu(model)
-    run = _Run(model, _optimizer(model, config))
+    run = RewardRun.fresh(base, config)
     steps = len(pairs) // workload.PAIRS_PER_STEP
 
     while True:
         turns.wait()
         start = clock()
-        features = features_by_split(model, codec, pairs)[Split.TRAIN]
+        features = features_by_split(run.model, codec, pairs)[Split.TRAIN]
         trunk = clock() - start
-        _train_epoch(run, features, config, 0, steps * config.epochs)
+        train_epoch(run, features, config, 0)
         whole = clock() - start
         tokens = sum(len(part) for part in (*features.chosen, *features.rejected)) / steps
         # The time of a step with its share of the trunk, which the other epochs use too.
@@ -97,9 +92,8 @@ def reward(turns: Turns, folder: str) -> None:
 
 def ppo(turns: Turns, folder: str) -> None:
     """One iteration: 16 answers of 50 tokens to prompts of 30, 4 epochs."""
-    from training.models import PolicyWithValue
-    from training.ppo import _Trainer
     from training.ppo_run import PPORun
+    from training.ppo_trainer import PPOTrainer
     from training.reward_model import RewardModel
 
     base = load_causal_lm(folder, "cpu")
@@ -113,10 +107,8 @@ def ppo(turns: Turns, folder: str) -> None:
     )
     reward_model = RewardModel.on_base(base, 1 - workload.TRAINED_SHARE)
     torch.nn.init.normal_(reward_model.head.weight, std=0.02)
-    policy = PolicyWithValue(base)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6, weight_decay=0.0, fused=True)
     prompts = [PromptRecord(workload.text_of(tokens)) for tokens in workload.ppo_prompts(64)]
-    trainer = _Trainer(PPORun(policy, optimizer, 0.05), codec, reward_model, prompts, config)
+    trainer = PPOTrainer(PPORun.fresh(base, None, config), codec, reward_model, prompts, config)
 
     def work() -> dict[str, Any]:
         point = trainer.iterate()

@@ -100,8 +100,8 @@ def test_training_the_policy_leaves_the_base_alone(make: Make) -> None:
     policy, reference = _top_hidden(model)
     assert not torch.allclose(policy, reference)
     with torch.no_grad():
-        torch.testing.assert_close(model.logits(reference), untouched(IDS).logits, rtol=0, atol=1e-5)
-        torch.testing.assert_close(model.logits(policy), model.language_model(IDS).logits, rtol=0, atol=1e-5)
+        for hidden, whole in ((reference, untouched), (policy, model.language_model)):
+            torch.testing.assert_close(model.base.logits(hidden), whole(IDS).logits, rtol=0, atol=1e-5)
 
 
 def test_a_later_version_shares_the_trunk_and_survives_saving(make: Make, tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from training.errors import ConfigError
 from training.models import load_causal_lm
 from training.objectives import bradley_terry_loss
 from training.ppo import train_ppo
-from training.reward import resampling_weights, train_reward
+from training.reward import train_reward
 from training.reward_model import RewardModel
+from training.reward_run import resampling_weights
 from training.text import TextCodec, pad_right
 from training.types import Preference, PromptRecord
 

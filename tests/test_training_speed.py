@@ -1,7 +1,8 @@
-"""What makes training fast and must not change what is learned: the packed head, one-kernel GELU, groups, room."""
+"""What makes training fast and must not change what is learned: head, frozen layers, attention, groups, room."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -9,25 +10,124 @@ import torch
 import torch.nn.functional as F
 from tiny_models import tiny_gpt2
 
+from training import frozen_head
 from training.activation_store import activation_room
 from training.frozen_head import FrozenHead
+from training.frozen_layers import FrozenLinear, pack_frozen
 from training.fused_gelu import fuse_gelu
+from training.gpt2_block import gpt2_block_at
 from training.length_groups import length_groups
+from training.packed_linear import packing_works
 from training.precision import autocast, compute_dtype, full_precision
+from training.short_attention import attend
+
+HEAD_CASES = [(1.0, False, 6_000_000), (0.7, True, 6_000_000), (1.3, False, 3 * 70)]
 
 
-def test_the_frozen_head_gives_logits_and_their_gradient_in_float32() -> None:
-    """The same as `F.linear` both ways, also where bfloat16 is the current format."""
-    generator = torch.Generator().manual_seed(0)
-    weight, states = torch.randn(70, 32, generator=generator), torch.randn(5, 32, generator=generator)
+@pytest.mark.parametrize(("temperature", "bias", "at_once"), HEAD_CASES)
+def test_the_frozen_head_gives_log_probs_entropies_and_their_gradient(
+    monkeypatch: pytest.MonkeyPatch, temperature: float, bias: bool, at_once: int
+) -> None:
+    """The same as a softmax over all logits at once, for any temperature, with a bias, and a few tokens at a time."""
+    monkeypatch.setattr(frozen_head, "_LOGITS_AT_ONCE", at_once)
+    torch.manual_seed(0)
+    output, states = torch.nn.Linear(32, 70, bias=bias).requires_grad_(requires_grad=False), torch.randn(8, 32)
+    tokens, weights = torch.randint(70, (8,)), torch.randn(8)
+    ours, theirs = states.clone().requires_grad_(), states.clone().requires_grad_()
+    head = FrozenHead(output)
+    found = head.logprobs(ours, tokens, temperature)
+    everything = (output(theirs) / temperature).log_softmax(-1)
+    expected = everything[torch.arange(8), tokens]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    (found * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-5)
+    logprobs, entropies = head.logprobs_and_entropies(states, tokens, temperature)
+    torch.testing.assert_close(logprobs, expected.detach(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(entropies, -(everything.exp() * everything).sum(-1).detach(), atol=1e-5, rtol=1e-5)
+
+
+def test_the_frozen_head_is_exact_within_bfloat16() -> None:
+    """Log-probs stay in float32, and the gradient is right to bfloat16's precision."""
+    torch.manual_seed(0)
+    output, states = torch.nn.Linear(32, 70, bias=False).requires_grad_(requires_grad=False), torch.randn(5, 32)
+    tokens = torch.randint(70, (5,))
     ours, theirs = states.clone().requires_grad_(), states.clone().requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = FrozenHead(weight)(ours)
-    expected = F.linear(theirs, weight)
-    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
-    logits.logsumexp(-1).sum().backward()
-    expected.logsumexp(-1).sum().backward()
-    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-4, rtol=1e-4)
+        found = FrozenHead(output).logprobs(ours, tokens)
+    expected = output(theirs).log_softmax(-1).gather(1, tokens[:, None]).squeeze(1)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    found.sum().backward()
+    expected.sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=5e-3, rtol=2e-2)
+
+
+def test_packed_frozen_layers_compute_the_same() -> None:
+    """In bfloat16 a packed block gives what autocast gives; in float32, and for what is trained, nothing changes."""
+    model = tiny_gpt2(n_embd=64)
+    fuse_gelu(model)
+    model.transformer.h[:3].requires_grad_(requires_grad=False)
+    packed, ids = copy.deepcopy(model), torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
+    pack_frozen(packed.transformer.h)
+    for block, is_frozen in zip(packed.transformer.h, (True, True, True, False), strict=True):
+        assert isinstance(block.mlp.c_fc, FrozenLinear) == (is_frozen and packing_works(torch.bfloat16))
+    assert list(packed.state_dict()) == list(model.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(packed(ids).logits, model(ids).logits, atol=1e-5, rtol=1e-5)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found, expected = packed(ids).logits.float(), model(ids).logits.float()
+    assert float((found - expected).abs().max()) < 0.05 * float(expected.std())
+
+
+def test_a_gradient_goes_through_packed_frozen_layers() -> None:
+    """Where something below is trained, the layers compute as before and hand the gradient on."""
+    model, states = tiny_gpt2(n_embd=64), torch.randn(2, 5, 64)
+    model.requires_grad_(requires_grad=False)
+    fuse_gelu(model)
+    packed = copy.deepcopy(model)
+    pack_frozen(packed.transformer.h)
+    gradients = []
+    for one in (model, packed):
+        given = states.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            one.transformer.h[0](given).sum().backward()
+        gradients.append(given.grad)
+    torch.testing.assert_close(*gradients, atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("length", [1, 7, 40])
+def test_short_attention_is_causal_attention(length: int) -> None:
+    """Output and gradient are the fused attention's, to bfloat16's precision."""
+    torch.manual_seed(0)
+    given = [torch.randn(2, 3, length, 16, dtype=torch.bfloat16) for _ in range(3)]
+    ours = [part.clone().requires_grad_() for part in given]
+    theirs = [part.float().requires_grad_() for part in given]
+    found, _ = attend(None, *ours, attention_mask=None, scaling=0.3)
+    expected = F.scaled_dot_product_attention(*theirs, is_causal=True, scale=0.3).transpose(1, 2)
+    torch.testing.assert_close(found.float(), expected, atol=0.03, rtol=0.03)
+    found.float().square().sum().backward()
+    expected.square().sum().backward()
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        torch.testing.assert_close(one.grad.float(), other.grad, atol=0.1, rtol=0.1)
+
+
+def test_a_block_at_two_places_is_the_whole_block_there() -> None:
+    """Outputs and the gradients of all its weights are those of the whole block read at these places."""
+    torch.manual_seed(0)
+    block, states = tiny_gpt2().transformer.h[0], torch.randn(3, 9, 32)
+    places = torch.tensor([[8, 7], [4, 3], [0, 0]])
+    whole = block(states)[torch.arange(3)[:, None], places]
+    weights = torch.randn_like(whole)
+    (whole * weights).sum().backward()
+    expected = {name: value.grad.clone() for name, value in block.named_parameters()}
+    block.zero_grad()
+    found = gpt2_block_at(block, states, places)
+    torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-5)
+    (found * weights).sum().backward()
+    for name, value in block.named_parameters():
+        torch.testing.assert_close(value.grad, expected[name], atol=1e-4, rtol=1e-4)
 
 
 def test_one_kernel_gelu_is_the_same_function() -> None:

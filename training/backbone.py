@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from training.errors import ModelError
+from training.short_attention import use_short_attention
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,7 @@ class Backbone(ABC):
     def __init__(self, model: Any) -> None:
         self.model = model
         without_dropout(model)
-        if model.config._attn_implementation != "sdpa":
-            # Only sdpa reads "no mask" as causal, which is the fast path for right-padded batches.
-            model.set_attn_implementation("sdpa")
+        use_short_attention(model)  # which reads "no mask" as causal, the fast path for right-padded batches
 
     @property
     @abstractmethod
@@ -119,6 +118,14 @@ class Backbone(ABC):
         for block in self.blocks[start:stop]:
             hidden = block(hidden, **context.arguments)
         return hidden
+
+    def finish_at(self, top: TopLayers, hidden: Tensor, context: BlockContext, places: Tensor) -> Tensor:
+        """What `top` makes of hidden states (B, T, H), only at `places` (B, K) long of each row: (B, K, H).
+
+        An architecture that can leaves out what the last layer would compute at all other tokens.
+        """
+        rows = torch.arange(len(hidden), device=hidden.device)[:, None]
+        return top(hidden, context)[rows, places]  # type: ignore[no-any-return]
 
     def activations(self, ids: Tensor, context: BlockContext, depths: Iterable[int]) -> dict[int, Tensor]:
         """Hidden states (B, T, H) below the block of each depth, for ids (B, T) long, in one pass. No gradient."""

@@ -1,8 +1,13 @@
-"""The frozen output head in float32, packed: as exact as training wants it, at nearly the price of bfloat16.
+"""Log-probs under the frozen output head, without ever holding the logits of a whole batch.
 
-GPT-2's logits lie around -100, where bfloat16 has steps of a half: a ratio of two policies computed from such logits is
-mostly noise. So where the rest computes in bfloat16, the head stays in float32. It isn't trained, hence can be packed
-once, for the way forward and for the way back.
+A batch of answers has some hundred tokens and GPT-2 50,000 logits for each of them: hundreds of megabytes that go
+through memory half a dozen times on the way to one number a token. So the head takes a few tokens at a time, which stay
+in the processor's cache, and while it has their probabilities also works out what the way back will need: the
+derivative of a log-prob by the hidden state, one vector a token.
+
+The head isn't trained, hence can be packed once for each direction. The way forward is in float32 always: GPT-2's
+logits lie around -100, where bfloat16 has steps of a half, and a ratio of two policies computed from such logits is
+mostly noise. The way back is in the current number format.
 
 Legend: N tokens, H hidden size, V vocabulary.
 """
@@ -12,40 +17,105 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.packed_linear import PackedLinear, packing_works
+from training.precision import current_dtype
+
+_LOGITS_AT_ONCE = 6_000_000
+"""On a CPU, how many float32 logits there are at a time: 24 MB, about what a last-level cache holds."""
+_LOGITS_AT_ONCE_ON_GPU = 200_000_000
 
 
 class FrozenHead:
-    """Final hidden states (N, H) to logits (N, V) float32, with a gradient for the states only.
+    """From final hidden states to log-probs of tokens.
 
     Args:
-        weight: (V, H), which must not change any more.
+        output: the model's output layer, whose parameters must not change any more.
     """
 
-    def __init__(self, weight: Tensor) -> None:
-        packed = weight.device.type == "cpu" and packing_works(torch.float32)
-        self._forwards = PackedLinear(torch.float32, packed=packed)
-        self._backwards = PackedLinear(torch.float32, packed=packed)
-        self._forwards.load(weight)
-        self._backwards.load(weight, transposed=True)
+    def __init__(self, output: nn.Linear) -> None:
+        self._output = output
+        self._packed: dict[tuple[torch.dtype, bool], PackedLinear] = {}
 
-    def __call__(self, hidden: Tensor) -> Tensor:
-        """Logits, whatever number format is the current one."""
-        with torch.autocast(hidden.device.type, enabled=False):
-            found: Tensor = _Product.apply(hidden.float(), self._forwards, self._backwards)  # type: ignore[no-untyped-call]
+    def logprobs(self, hidden: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
+        """The log-prob of each token, with a gradient for the hidden states where they ask for one.
+
+        The derivative of log p(token) by the state is (w_token - sum_v p(v) w_v) / temperature; w are the head's rows.
+
+        Args:
+            hidden: (N, H), final and normalised, at the positions before the tokens.
+            tokens: (N,) long.
+            temperature: what sampling divided the logits by.
+
+        Returns:
+            (N,) float32.
+        """
+        found: Tensor = _Logprobs.apply(hidden, tokens, temperature, self)  # type: ignore[no-untyped-call]
         return found
 
+    @torch.no_grad()
+    def logprobs_and_entropies(self, hidden: Tensor, tokens: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+        """The same without a gradient, and the entropy (N,) in nats of each token's distribution."""
+        logprobs = torch.empty(len(hidden), device=hidden.device)
+        entropies = torch.empty_like(logprobs)
+        for part in self._parts(hidden):
+            all_logprobs = self._log_softmax(hidden[part], temperature)
+            logprobs[part] = _at(all_logprobs, tokens[part])
+            entropies[part] = -(all_logprobs.exp() * all_logprobs).sum(dim=-1)
+        return logprobs, entropies
 
-class _Product(torch.autograd.Function):
-    """The packed product, which autograd doesn't know, with the packed transpose as its derivative."""
+    def _parts(self, hidden: Tensor) -> list[slice]:
+        """Stretches of the N tokens whose logits are computed together."""
+        most = _LOGITS_AT_ONCE if hidden.device.type == "cpu" else _LOGITS_AT_ONCE_ON_GPU
+        step = max(1, most // self._output.out_features)
+        return [slice(start, start + step) for start in range(0, len(hidden), step)]
+
+    def _log_softmax(self, hidden: Tensor, temperature: float) -> Tensor:
+        """Log-probs (n, V) float32 of all tokens after states (n, H)."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            logits = self._linear(torch.float32, backwards=False)(hidden.float())
+            if temperature != 1.0:
+                logits /= temperature
+            return logits.log_softmax(dim=-1)
+
+    def _slopes(self, probabilities: Tensor, tokens: Tensor, temperature: float) -> Tensor:
+        """The derivative (n, H) float32 of each token's log-prob by its state."""
+        dtype = current_dtype(probabilities.device)
+        with torch.autocast(probabilities.device.type, enabled=False):
+            expected = self._linear(dtype, backwards=True)(probabilities.to(dtype))
+        return (self._output.weight[tokens].float() - expected.float()) / temperature
+
+    def _linear(self, dtype: torch.dtype, *, backwards: bool) -> PackedLinear:
+        """The head, or its transpose."""
+        if (dtype, backwards) not in self._packed:
+            weight = self._output.weight
+            linear = PackedLinear(dtype, packed=weight.device.type == "cpu" and packing_works(dtype))
+            linear.load(weight, None if backwards else self._output.bias, transposed=backwards)
+            self._packed[dtype, backwards] = linear
+        return self._packed[dtype, backwards]
+
+
+class _Logprobs(torch.autograd.Function):
+    """`FrozenHead.logprobs`, which works its derivative out on the way forward."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, forwards: PackedLinear, backwards: PackedLinear) -> Tensor:
-        ctx.backwards = backwards
-        return forwards(hidden)
+    def forward(ctx: Any, hidden: Tensor, tokens: Tensor, temperature: float, head: FrozenHead) -> Tensor:
+        logprobs = torch.empty(len(hidden), device=hidden.device)
+        slopes = torch.empty(hidden.shape, device=hidden.device) if ctx.needs_input_grad[0] else None
+        for part in head._parts(hidden):
+            all_logprobs = head._log_softmax(hidden[part], temperature)
+            logprobs[part] = _at(all_logprobs, tokens[part])
+            if slopes is not None:
+                slopes[part] = head._slopes(all_logprobs.exp_(), tokens[part], temperature)
+        ctx.slopes, ctx.dtype = slopes, hidden.dtype
+        return logprobs
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.backwards(gradient.contiguous()), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        return (gradient[:, None] * ctx.slopes).to(ctx.dtype), None, None, None
+
+
+def _at(logprobs: Tensor, tokens: Tensor) -> Tensor:
+    """Of log-probs (n, V), each row's at its token (n,)."""
+    return logprobs.gather(-1, tokens[:, None]).squeeze(-1)

@@ -6,7 +6,6 @@ Legend: B batch, T tokens, H hidden size.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from training.architectures import backbone_of
 from training.backbone import Backbone, BlockContext, without_dropout
 from training.errors import ConfigError, ModelError
+from training.frozen_head import FrozenHead
 from training.precision import full_precision
 
 _MOST_TRAINABLE_LAYERS = 8
@@ -95,6 +95,9 @@ class PolicyWithValue(nn.Module):
         policy: the version to go on from, None to start from the base. Its bottom layers are replaced by the base's.
         trainable_layers: how many top layers to train, None for the default of `trainable_layer_count`.
 
+    Attributes:
+        head: from final hidden states to log-probs, frozen and shared by base and policy.
+
     Raises:
         ModelError: the policy's bottom layers aren't bit for bit the base's.
     """
@@ -111,7 +114,7 @@ class PolicyWithValue(nn.Module):
         self.value_head = nn.Linear(self._base.hidden_size, 1, device=self._base.device)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
-        self.head: Callable[[Tensor], Tensor] = self._base.logits
+        self.head = FrozenHead(base.get_output_embeddings())
 
     @property
     def base(self) -> Backbone:
@@ -136,10 +139,6 @@ class PolicyWithValue(nn.Module):
         with torch.no_grad():
             hidden = self._base.run(trunk, context, self.depth, self._base.n_layers)
             return self._base.norm(hidden)  # type: ignore[no-any-return]
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Final hidden states (..., H) to logits (..., V), by the frozen head that base and policy share."""
-        return self.head(hidden)
 
     def values(self, hidden: Tensor) -> Tensor:
         """Final hidden states (..., H) to values (...)."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 
+from training.config import PPOConfig
 from training.models import PolicyWithValue
 from training.ppo_report import PPOPoint
 
@@ -26,6 +27,20 @@ class PPORun:
     score_std: float = 1.0
     stopped: str | None = None
     curve: list[PPOPoint] = field(default_factory=list)
+
+    @classmethod
+    def fresh(cls, base: Any, policy: Any, config: PPOConfig) -> Self:
+        """Before the first iteration.
+
+        Args:
+            base: the base model (a transformers PreTrainedModel); it is frozen.
+            policy: the version to start from (a PreTrainedModel, changed in place), None to start from the base.
+            config: hyperparameters.
+        """
+        model = PolicyWithValue(base, policy, config.trainable_layers)
+        rate = config.learning_rate
+        optimizer = torch.optim.AdamW(model.parameters(), lr=rate, eps=1e-5, weight_decay=0.0, fused=True)
+        return cls(model, optimizer, config.kl_coefficient)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""

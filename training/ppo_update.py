@@ -22,7 +22,6 @@ from training.objectives import (
     kl_k1,
     rewards_with_kl,
     rloo_advantages,
-    token_logprobs,
     whiten,
 )
 from training.precision import autocast
@@ -146,7 +145,7 @@ def _loss(
     """The loss of a minibatch, with policy loss, value loss, clip share, largest |ratio - 1|, and ratio extremes."""
     mask = part.answer_mask
     hidden = answer_hidden(policy(part.trunk, policy.base.context(part.mask)), part.starts, mask)
-    flat = token_logprobs(policy.logits(hidden), part.tokens[mask], config.sampling.temperature)
+    flat = policy.head.logprobs(hidden, part.tokens[mask], config.sampling.temperature)
     logprobs = spread_out(flat, mask)
     policy_loss, clip_share = clipped_policy_loss(logprobs, part.logprobs, targets.advantages, mask, config.clip_ratio)
     values = spread_out(policy.values(hidden), mask)

@@ -33,6 +33,11 @@ def compute_dtype(device: torch.device, precision: Precision, hidden_size: int |
     return torch.bfloat16 if use_bfloat16 else torch.float32
 
 
+def current_dtype(device: torch.device) -> torch.dtype:
+    """What products are computed in here: `autocast`'s format within one, else float32."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
+
+
 def full_precision(device: torch.device) -> torch.autocast:
     """A context that computes in the tensors' own format, within one of `autocast` too: for heads with one output."""
     return torch.autocast(device.type, enabled=False)

@@ -109,18 +109,13 @@ class RewardModel(nn.Module):
 
     def head_scores(self, trunk: Tensor, context: BlockContext, last: Tensor) -> Tensor:
         """Scores (B, K) of every head, read at each row's `last` (B,) token and the one before."""
-        hidden = self.top(trunk, context)
-        rows = torch.arange(hidden.shape[0], device=hidden.device)
-        before = (last - 1).clamp(min=0)
-        size = trunk.shape[-1:]
-        features = [
-            hidden[rows, last],
-            hidden[rows, before],
-            F.layer_norm(trunk[rows, last], size),
-            F.layer_norm(trunk[rows, before], size),
-        ]
+        places = torch.stack([last, (last - 1).clamp(min=0)], dim=1)
+        rows = torch.arange(len(trunk), device=trunk.device)[:, None]
+        hidden = self._base.finish_at(self.top, trunk, context, places)
+        below = F.layer_norm(trunk[rows, places], trunk.shape[-1:])
+        features = torch.cat([hidden.flatten(1), below.flatten(1)], dim=-1)
         with full_precision(hidden.device):
-            return self.head(torch.cat(features, dim=-1).float())  # type: ignore[no-any-return]
+            return self.head(features.float())  # type: ignore[no-any-return]
 
     def score(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Scores (B,) of whole sequences: ids (B, T) long, mask (B, T) bool, padded on either side. No gradient."""

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from training.models import PolicyWithValue
-from training.objectives import token_logprobs
 from training.reward_model import RewardModel
 from training.sampling import Samples
 from training.text import pad_right
@@ -190,15 +189,8 @@ def _forward(
     scores = reward_model.score_over(shared[reward_model.depth], ids, mask, context)
     chosen = tokens[answer_mask]
     hidden = answer_hidden(policy(trunk, context), starts, answer_mask)
-    logits = policy.logits(hidden)
-    logprobs, entropies = token_logprobs(logits, chosen, temperature), _entropy(logits, temperature)
+    logprobs, entropies = policy.head.logprobs_and_entropies(hidden, chosen, temperature)
     reference = answer_hidden(base.norm(shared[base.n_layers]), starts, answer_mask)
-    reference_logprobs = token_logprobs(policy.logits(reference), chosen, temperature)
+    reference_logprobs = policy.head.logprobs(reference, chosen, temperature)
     dense = (spread_out(part, answer_mask) for part in (logprobs, reference_logprobs, policy.values(hidden), entropies))
     return trunk, scores.float(), *dense
-
-
-def _entropy(logits: Tensor, temperature: float) -> Tensor:
-    """Entropy (N,) in nats of the distributions that logits (N, V) make at a temperature."""
-    logprobs = (logits.float() / temperature).log_softmax(dim=-1)
-    return -(logprobs.exp() * logprobs).sum(dim=-1)

@@ -1,0 +1,68 @@
+"""Frozen layers with their weights laid out for the CPU once, where products are in bfloat16.
+
+Autocast turns a weight into bfloat16 anew in every pass, and hands the product a layout that it has to turn over. What
+never changes needs neither. Parameters keep their names and numbers, so that saving, hashing and sharing see no
+difference; and where bfloat16 isn't the current format, or a gradient has to go through, the layer computes as before.
+
+Legend: I inputs, O outputs of a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from training.packed_linear import PackedLinear, packing_works
+from training.precision import current_dtype
+
+
+class FrozenLinear(nn.Module):
+    """A linear layer that isn't trained any more.
+
+    Args:
+        layer: whose parameters it takes over: a linear layer, or GPT-2's, which keeps its weight (I, O).
+
+    Attributes:
+        gelu: whether the tanh approximation of GELU comes on top.
+    """
+
+    def __init__(self, layer: nn.Linear | Conv1D) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        self.gelu = False
+        self._transposed = isinstance(layer, Conv1D)
+        self._packed = PackedLinear(torch.bfloat16, packed=True)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Inputs (..., I) to outputs (..., O)."""
+        needs_gradient = torch.is_grad_enabled() and inputs.requires_grad
+        if current_dtype(inputs.device) == torch.bfloat16 and not needs_gradient:
+            self._packed.load(self.weight, self.bias, transposed=self._transposed)
+            return self._packed(inputs.to(torch.bfloat16), gelu=self.gelu)
+        outputs = F.linear(inputs, self.weight.t() if self._transposed else self.weight, self.bias)
+        return F.gelu(outputs, approximate="tanh") if self.gelu else outputs
+
+
+def pack_frozen(blocks: Iterable[nn.Module]) -> None:
+    """Put a `FrozenLinear` in place of every frozen linear layer of some blocks, where the CPU gains by it."""
+    for block in blocks:
+        device = next(block.parameters()).device
+        if device.type != "cpu" or not packing_works(torch.bfloat16):
+            return
+        for module in block.modules():
+            for name, child in module.named_children():
+                if isinstance(child, nn.Linear | Conv1D) and not any(p.requires_grad for p in child.parameters()):
+                    setattr(module, name, FrozenLinear(child))
+            _take_in_gelu(module)
+
+
+def _take_in_gelu(module: nn.Module) -> None:
+    """Let the first feed-forward layer of a GPT-2 block apply the activation as well."""
+    first, activation = getattr(module, "c_fc", None), getattr(module, "act", None)
+    if isinstance(first, FrozenLinear) and isinstance(activation, nn.GELU) and activation.approximate == "tanh":
+        first.gelu = True
+        module.act = nn.Identity()
