@@ -10,7 +10,7 @@ from tiny_models import EOS, PAD, nudge, tiny_gpt2
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from training.config import SamplingConfig
-from training.decoding import GPT2Decoder
+from training.gpt2_decoder import GPT2Decoder
 from training.gpt2_weights import GPT2Weights
 from training.sampling import Sampler
 from training.text import pad_left
