@@ -17,6 +17,7 @@ TRAINING_LAYERS = [
     {"hub_data", "rouge"},
     {"objectives", "preferences", "text", "curves", "checkpoints", "calibration", "schedule", "precision"},
     {"answer_attention", "packed_linear", "fused_gelu", "activation_store", "length_groups"},
+    {"quantized_linear"},
     {"backbone", "gpt2_weights", "frozen_head"},
     {"architectures", "gpt2_decoder"},
     {"models", "decoding", "token_choice"},

@@ -48,17 +48,19 @@ class AnswerAttention:
             room: what `room_for` gave.
         """
         self._keys[token], self._values[token] = key, value
-        keys, values = self._keys[: token + 1], self._values[: token + 1]
-        prompts, copies = len(bias), self._copies
-        queries = query.view(prompts, copies, *query.shape[1:]).transpose(1, 2)  # (N, H, M, D)
+        prompts, copies, (_, heads, size) = len(bias), self._copies, query.shape
+        split = (prompts, copies, heads)
+        queries = query.view(*split, size).transpose(1, 2)  # (N, H, M, D)
         asked = _several(queries) @ self._prompt_keys.transpose(2, 3)
-        asked = asked[:, :, :copies].add_(bias)
-        own = _own_scores(query, keys, room).view(-1, prompts, copies, query.shape[1]).permute(1, 3, 2, 0)
-        shares = torch.cat([own, asked], dim=-1).softmax(dim=-1)  # (N, H, M, T + P)
+        scores = query.new_empty(prompts, heads, copies, token + 1 + bias.shape[-1])  # (N, H, M, T + P)
+        own = scores[..., : token + 1].permute(3, 0, 2, 1)  # (T, N, M, H), as the cache lies
+        _own_scores(query.view(*split, size), self._keys[: token + 1].view(-1, *split, size), own, room)
+        torch.add(asked[:, :, :copies], bias, out=scores[..., token + 1 :])
+        shares = scores.softmax(dim=-1)
         read = _several(shares[..., token + 1 :]) @ self._prompt_values
-        found = _own_values(shares[..., : token + 1].permute(3, 0, 2, 1), values, room)
-        found.view(prompts, copies, *query.shape[1:]).add_(read[:, :, :copies].transpose(1, 2))
-        return found
+        own = shares[..., : token + 1].permute(3, 0, 2, 1)
+        found = _own_values(own, self._values[: token + 1].view(-1, *split, size), room)
+        return found.add_(read[:, :, :copies].transpose(1, 2)).flatten(0, 1)
 
     def keep(self, rows: Tensor) -> None:
         """Go on with only `rows` (B',) long, each with a prompt of its own from now on."""
@@ -73,28 +75,24 @@ def room_for(query: Tensor) -> Tensor:
     return query.new_empty(_TILE, *query.shape)
 
 
-def _own_scores(query: Tensor, keys: Tensor, room: Tensor) -> Tensor:
-    """Scores (T, B, H) of queries (B, H, D) with the keys (T, B, H, D) of their own rows."""
-    scores = query.new_empty(keys.shape[:-1])
+def _own_scores(query: Tensor, keys: Tensor, scores: Tensor, room: Tensor) -> None:
+    """Write the scores (T, N, M, H) of queries (N, M, H, D) with the keys (T, N, M, H, D) of their own rows."""
+    room = room.view(-1, *query.shape)
     for start in range(0, len(keys), _TILE):
         part = keys[start : start + _TILE]
         products = torch.mul(part, query, out=room[: len(part)])
         torch.sum(products, dim=-1, out=scores[start : start + _TILE])
-    return scores
 
 
 def _own_values(shares: Tensor, values: Tensor, room: Tensor) -> Tensor:
-    """Sum (B, H, D) of values (T, B, H, D) by their shares (T, N, M, H)."""
-    found = values.new_empty(values.shape[1:])
+    """Sum (N, M, H, D) of values (T, N, M, H, D) by their shares (T, N, M, H)."""
+    room = room.view(-1, *values.shape[1:])
+    sums = []
     for start in range(0, len(values), _TILE):
         part = values[start : start + _TILE]
-        share = shares[start : start + _TILE].reshape(*part.shape[:-1], 1)
-        products = torch.mul(part, share, out=room[: len(part)])
-        if start == 0:
-            torch.sum(products, dim=0, out=found)
-        else:
-            found += products.sum(dim=0)
-    return found
+        products = torch.mul(part, shares[start : start + _TILE, ..., None], out=room[: len(part)])
+        sums.append(products.sum(dim=0))
+    return sum(sums[1:], start=sums[0])
 
 
 def _several(queries: Tensor) -> Tensor:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from training.gpt2_decoder import GPT2Decoder
 from training.gpt2_weights import GPT2Weights
-from training.precision import Precision, compute_dtype
+from training.precision import SamplingPrecision, compute_dtype
+from training.quantized_linear import quantizing_works
 from training.text import position_ids
 
 
@@ -32,15 +34,20 @@ class Decoder(Protocol):
         """Go on with only `rows` (M,) long."""
 
 
-def weights_for(model: Any, precision: Precision) -> GPT2Weights | None:
+def weights_for(model: Any, precision: SamplingPrecision) -> GPT2Weights | None:
     """What decodes a model by hand; None where only its own forward will do.
 
     Args:
         model: a transformers PreTrainedModel.
-        precision: what to compute in; `auto` is bfloat16 where the hardware has it and the model is wide enough.
+        precision: what to compute in; `auto` is bfloat16 where the hardware has it and the model is wide enough, and
+            `int8` is `auto` where the hardware can't.
     """
     if not _is_plain_gpt2(model):
         return None
+    if precision == "int8":
+        if model.device.type == "cpu" and quantizing_works():
+            return GPT2Weights(model, torch.int8)
+        precision = "auto"
     return GPT2Weights(model, compute_dtype(model.device, precision, int(model.config.n_embd)))
 
 

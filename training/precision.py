@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 
 Precision = Literal["auto", "float32", "bfloat16"]
+SamplingPrecision = Literal["auto", "float32", "bfloat16", "int8"]
+"""`int8` is for answers that nobody trains on: a policy's own must come from the numbers it is trained with."""
 
 _NARROWEST_FOR_BFLOAT16 = 512
 """Hidden size from which on bfloat16 pays: below it, converting costs more than the products save."""
