@@ -41,8 +41,9 @@ class AnswerAttention:
         """Append the answers' token number `token` and let it attend to everything so far; returns (B, H, D).
 
         Args:
-            query: (B, H, D), scaled, as are key and value.
-            key: its own, likewise value.
+            query: (B, H, D), scaled.
+            key: (B, H, D), the token's own.
+            value: likewise.
             bias: (N, 1, 1, P), 0 where the prompt has a token, else minus infinity.
             token: T - 1.
             room: what `room_for` gave.
@@ -96,5 +97,5 @@ def _own_values(shares: Tensor, values: Tensor, room: Tensor) -> Tensor:
 
 
 def _several(queries: Tensor) -> Tensor:
-    """The same (N, H, M, W), a single one doubled."""
-    return queries.expand(-1, -1, 2, -1) if queries.shape[2] == 1 else queries
+    """The same (N, H, M, W), a single one doubled, in memory too: expanded ones are multiplied many times as slowly."""
+    return queries.repeat(1, 1, 2, 1) if queries.shape[2] == 1 else queries
