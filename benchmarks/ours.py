@@ -49,11 +49,13 @@ def limits(turns: Turns, _: str) -> None:
 
 def propose(turns: Turns, folder: str) -> None:
     """16 prompts, 2 answers each, as a version in the server does it."""
+    from training.precision import proposal_precision
     from training.sampling import Sampler
 
     model = load_causal_lm(folder, "cpu").requires_grad_(requires_grad=False)
     # No token of the vocabulary ends an answer, so that everybody makes the same number of tokens.
-    sampler = Sampler(model, eos_id=-1, pad_id=workload.END)
+    precision = proposal_precision("auto", model.config.hidden_size)
+    sampler = Sampler(model, eos_id=-1, pad_id=workload.END, precision=precision)
     config = SamplingConfig(top_k=workload.TOP_K, top_p=workload.TOP_P, max_new_tokens=workload.NEW_TOKENS)
     prompts = workload.proposal_prompts()
 

@@ -54,6 +54,7 @@ def fresh_answers(version: str, folder: Path, settings: Settings, prompts: Seque
         sampling=settings.sampling(),
         text=settings.cycle_config().text,
         device=settings.device,
+        precision=settings.proposal_precision,
     )
     ids = loaded.codec.encode_prompts(prompts)
     first = draw * _SEEDS_PER_SET

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from training.config import SamplingConfig, TextConfig
 from training.models import load_causal_lm
+from training.precision import SamplingPrecision, proposal_precision
 from training.reward_model import RewardModel
 from training.sampling import Sampler
 from training.text import TextCodec
@@ -72,11 +73,13 @@ class LoadedVersion:
         sampling: SamplingConfig,
         text: TextConfig,
         device: str = "auto",
+        precision: SamplingPrecision = "auto",
     ) -> Self:
         """Load the version whose artifacts lie in `folder` (`policy/`, and `reward/` where it has one).
 
         Args:
             base: gives the base model, which the reward model is built on; called once a score is asked for.
+            precision: what answers are computed in; see `proposal_precision`.
 
         Raises:
             ModelError: the policy can't be loaded.
@@ -84,7 +87,8 @@ class LoadedVersion:
         policy = str(folder / "policy")
         codec = TextCodec.load(policy, text)
         model = load_causal_lm(policy, device)
-        sampler = Sampler(model, eos_id=codec.eos_id, pad_id=codec.pad_id)
+        chosen = proposal_precision(precision, model.config.hidden_size)
+        sampler = Sampler(model, eos_id=codec.eos_id, pad_id=codec.pad_id, precision=chosen)
         reward = folder / "reward"
         return cls(name, codec, sampler, sampling, Scorer(reward, base) if reward.is_dir() else None)
 

@@ -174,6 +174,7 @@ class Proposer:
             sampling=self._settings.sampling(),
             text=self._settings.cycle_config().text,
             device=self._settings.device,
+            precision=self._settings.proposal_precision,
         )
 
     def _note(self, fault: str | None, error: Exception | None = None) -> None:

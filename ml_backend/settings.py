@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -69,6 +70,11 @@ class Settings(BaseSettings):
     top_k: int = Field(50, ge=0, description="sampling of proposals; 0 is off")
     top_p: float = Field(0.95, gt=0, le=1, description="sampling of proposals; 1 is off")
     max_new_tokens: int = Field(64, ge=1, description="longest answer proposed")
+    proposal_precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
+        "auto",
+        description="numbers proposals are computed in: float32, bfloat16, int8, or auto, "
+        "the fastest that the processor has for GPT-2 at least 512 wide",
+    )
     champion_poll_s: float = Field(5.0, gt=0, description="how often the server looks for a new champion")
 
     train_after: int = Field(50, ge=1, description="new judgements that start a training cycle")

@@ -1,4 +1,4 @@
-"""Decoding with and without packed weights, in float32 and bfloat16, on a model as wide as makes that matter."""
+"""Decoding with and without packed weights, in float32, bfloat16 and int8, on a model as wide as makes that matter."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from tiny_models import EOS, PAD, nudge, tiny_gpt2
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from training.config import SamplingConfig
-from training.decoding import GPT2Decoder
+from training.decoding import weights_for
+from training.gpt2_decoder import GPT2Decoder
 from training.gpt2_weights import GPT2Weights
+from training.packed_linear import PackedLinear
+from training.precision import SamplingPrecision
+from training.quantized_linear import QuantizedLinear, quantizing_works
 from training.sampling import Sampler
 from training.text import pad_left
 
+needs_int8 = pytest.mark.skipif(not quantizing_works(), reason="this CPU has no fast 8-bit products")
 PROMPTS = [[3], [5, 1, 4, 1, 5, 9, 2, 6], [7, 7, 7], [11, 2, 30, 8, 21]]
 GREEDY = SamplingConfig(top_k=1, max_new_tokens=12)
 WHOLE = SamplingConfig(top_k=0, top_p=1.0, temperature=0.7, max_new_tokens=12)
@@ -65,9 +70,43 @@ def test_bfloat16_sees_nearly_the_same_distribution() -> None:
     assert float((exact - rounded).abs().mean()) < 0.03
 
 
-def test_in_bfloat16_a_sequence_doesnt_depend_on_its_batch_mates() -> None:
+@needs_int8
+def test_int8_sees_nearly_the_same_distribution() -> None:
+    """Over some tokens of decoding, too, it differs from float32 by hundredths of a nat."""
+    model = _wide_gpt2()
+    ids, mask = pad_left(PROMPTS, 1)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(0.2)
+        exact, rounded = (
+            GPT2Decoder(GPT2Weights(model, dtype), ids, mask, copies=1, new_tokens=9)
+            for dtype in (torch.float32, torch.int8)
+        )
+        for step in range(8):
+            expected, found = exact.logits.log_softmax(-1), rounded.logits.log_softmax(-1)
+            assert float((expected.exp() * (expected - found)).sum(-1).max()) < 0.02
+            for decoder in (exact, rounded):
+                decoder.advance(torch.arange(4) * 7 + step)
+
+
+@needs_int8
+def test_int8_is_for_plain_gpt2_on_hardware_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere it is what `auto` is."""
+    model = _wide_gpt2()
+    found = weights_for(model, "int8")
+    assert found is not None
+    assert isinstance(found.head, QuantizedLinear)
+    monkeypatch.setattr("training.decoding.quantizing_works", lambda: False)
+    fallen_back, usual = weights_for(model, "int8"), weights_for(model, "auto")
+    assert fallen_back is not None
+    assert usual is not None
+    assert isinstance(fallen_back.head, PackedLinear)
+    assert fallen_back.dtype == usual.dtype
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", pytest.param("int8", marks=needs_int8)])
+def test_a_sequence_doesnt_depend_on_its_batch_mates_in_any_format(precision: SamplingPrecision) -> None:
     """Alone or beside a twin, a prompt and a seed give the same answer."""
-    sampler = Sampler(_wide_gpt2(), eos_id=0, pad_id=1, precision="bfloat16")
+    sampler = Sampler(_wide_gpt2(), eos_id=0, pad_id=1, precision=precision)
     prompts = [prompt * 2 for prompt in PROMPTS]
     alone = [sampler.sample([prompt], WHOLE, seeds=[row]).answers()[0] for row, prompt in enumerate(prompts)]
     pairs = sampler.sample(prompts, WHOLE, seeds=[0, 9, 1, 8, 2, 7, 3, 6], answers_per_prompt=2)

@@ -11,8 +11,9 @@ from tiny_models import EOS, PAD, tiny_gpt2
 from torch import Tensor
 
 from training.config import SamplingConfig
-from training.decoding import CacheDecoder, GPT2Decoder
+from training.decoding import CacheDecoder
 from training.errors import ConfigError, DataError
+from training.gpt2_decoder import GPT2Decoder
 from training.gpt2_weights import GPT2Weights
 from training.sampling import Sampler, Samples
 from training.text import pad_left

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from training.packed_linear import PackedLinear, packing_works
+from training.quantized_linear import QuantizedLinear
+
+Linear = PackedLinear | QuantizedLinear
 
 _TANH_GELUS = {"gelu_new", "gelu_pytorch_tanh"}
 
@@ -26,10 +29,10 @@ class GPT2Block:
 
     attention_norm: nn.LayerNorm
     feed_forward_norm: nn.LayerNorm
-    query_key_value: PackedLinear
-    attention_output: PackedLinear
-    feed_forward_in: PackedLinear
-    feed_forward_out: PackedLinear
+    query_key_value: Linear
+    attention_output: Linear
+    feed_forward_in: Linear
+    feed_forward_out: Linear
     scaling: float
     activation: Callable[[Tensor], Tensor] | None
 
@@ -42,17 +45,18 @@ class GPT2Weights:
 
     Args:
         model: a GPT2LMHeadModel in float32.
-        dtype: what matrix products are computed in.
+        dtype: what matrix products are computed in: float32, bfloat16, or int8 where `quantizing_works`.
 
     Attributes:
+        dtype: what linear layers take: with int8, float32.
         blocks: lowest first.
         head: final hidden states (..., C) to logits (..., V).
     """
 
     def __init__(self, model: Any, dtype: torch.dtype) -> None:
-        self.dtype = dtype
+        self._products = dtype
+        self.dtype = torch.float32 if dtype == torch.int8 else dtype
         self._model, self._device = model, model.device
-        self._packed = model.device.type == "cpu" and packing_works(dtype)
         self.head = self._linear()
         self.blocks: list[GPT2Block] = []
         self.refresh()
@@ -98,7 +102,7 @@ class GPT2Weights:
                 (block.feed_forward_out, module.mlp.c_proj),
             ):
                 linear.load(source.weight, source.bias, transposed=True)
-        self.head.load(self._model.lm_head.weight, centred=self.dtype == torch.bfloat16)
+        self.head.load(self._model.lm_head.weight, centred=self._products != torch.float32)
 
     def _block(self, module: Any) -> GPT2Block:
         fused = self._model.config.activation_function in _TANH_GELUS
@@ -113,5 +117,7 @@ class GPT2Weights:
             activation=None if fused else module.mlp.act,
         )
 
-    def _linear(self) -> PackedLinear:
-        return PackedLinear(self.dtype, packed=self._packed)
+    def _linear(self) -> Linear:
+        if self._products == torch.int8:
+            return QuantizedLinear()
+        return PackedLinear(self.dtype, packed=self._device.type == "cpu" and packing_works(self.dtype))

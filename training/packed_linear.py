@@ -48,7 +48,7 @@ class PackedLinear:
             centred: take off the mean over the outputs, which a softmax doesn't notice. GPT-2's logits lie around -100,
                 where bfloat16 has steps of a half; around their mean it has steps of a thirtieth.
         """
-        source = [_identity(part) for part in (weight, bias) if part is not None]
+        source = [identity(part) for part in (weight, bias) if part is not None]
         if self._source and self._source == tuple(source) and not weight.requires_grad:
             return
         self._source = tuple(source)
@@ -97,7 +97,7 @@ def _reorder(weight: Tensor) -> Tensor:
     return packed
 
 
-def _identity(tensor: Tensor) -> tuple[Any, ...]:
+def identity(tensor: Tensor) -> tuple[Any, ...]:
     """What tells a tensor and its state from others; holds on to the tensor, so that its address isn't given away."""
     version = None if tensor.is_inference() else tensor._version
     return _Same(tensor), tensor.data_ptr(), version

@@ -7,9 +7,11 @@ from typing import Literal
 import torch
 
 Precision = Literal["auto", "float32", "bfloat16"]
+SamplingPrecision = Literal["auto", "float32", "bfloat16", "int8"]
+"""`int8` is for answers that people see: those that PPO trains on must come from the very policy that it trains."""
 
-_NARROWEST_FOR_BFLOAT16 = 512
-"""Hidden size from which on bfloat16 pays: below it, converting costs more than the products save."""
+_NARROWEST_FOR_LESS = 512
+"""Hidden size from which on bfloat16 and int8 pay: below it, converting costs more than the products save."""
 
 
 def autocast(device: torch.device, precision: Precision, hidden_size: int | None = None) -> torch.autocast:
@@ -28,7 +30,7 @@ def compute_dtype(device: torch.device, precision: Precision, hidden_size: int |
         precision: what was asked for.
         hidden_size: how wide the model is; None doesn't ask.
     """
-    wide = hidden_size is None or hidden_size >= _NARROWEST_FOR_BFLOAT16
+    wide = hidden_size is None or hidden_size >= _NARROWEST_FOR_LESS
     use_bfloat16 = precision == "bfloat16" or (precision == "auto" and wide and _has_native_bfloat16(device))
     return torch.bfloat16 if use_bfloat16 else torch.float32
 
@@ -36,6 +38,16 @@ def compute_dtype(device: torch.device, precision: Precision, hidden_size: int |
 def current_dtype(device: torch.device) -> torch.dtype:
     """What products are computed in here: `autocast`'s format within one, else float32."""
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
+
+
+def proposal_precision(asked: SamplingPrecision, hidden_size: int) -> SamplingPrecision:
+    """What to sample proposals in: `auto` is int8 for models wide enough, which is `auto` again without the hardware.
+
+    Args:
+        asked: what was asked for.
+        hidden_size: how wide the model is.
+    """
+    return "int8" if asked == "auto" and hidden_size >= _NARROWEST_FOR_LESS else asked
 
 
 def full_precision(device: torch.device) -> torch.autocast:

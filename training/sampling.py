@@ -20,7 +20,7 @@ from training.config import SamplingConfig
 from training.decoding import decoder_for, weights_for
 from training.errors import ConfigError, DataError
 from training.gpt2_weights import GPT2Weights
-from training.precision import Precision
+from training.precision import SamplingPrecision
 from training.text import pad_left
 from training.token_choice import choose_tokens, uniforms
 
@@ -68,9 +68,9 @@ class Sampler:
         truncated_prompts: how many prompts were cut so far to leave room for the answer.
     """
 
-    def __init__(self, model: Any, *, eos_id: int, pad_id: int, precision: Precision = "auto") -> None:
+    def __init__(self, model: Any, *, eos_id: int, pad_id: int, precision: SamplingPrecision = "auto") -> None:
         self.model = model
-        self.precision: Precision = precision
+        self.precision: SamplingPrecision = precision
         self._weights: GPT2Weights | None = None
         self.eos_id = eos_id
         self.pad_id = pad_id

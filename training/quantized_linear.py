@@ -1,0 +1,101 @@
+"""Linear layers in 8-bit integers, for decoding: half the bytes and twice the speed of bfloat16 on CPUs with VNNI.
+
+Weights get one scale an output, once; inputs get one scale a row, at each call. The sums are integers and so exact,
+hence a row's numbers don't depend on the rows beside it.
+
+The operators are PyTorch's own but barely documented, hence the trial of `quantizing_works`.
+
+Legend: B rows, I inputs, O outputs of a layer.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.packed_linear import identity
+
+_LARGEST = 127  # integer on either side of zero
+_ZERO = 128
+_SMALLEST = 1e-30  # that stands for the largest number of a row or an output of nothing but zeros
+_LINEAR = 2 * math.sqrt(2 / math.pi)
+_CUBIC = 0.044715 * _LINEAR
+
+
+class QuantizedLinear:
+    """y = x W^T + b, optionally with GPT-2's GELU on top; from float32 to float32, with products of 8-bit integers."""
+
+    def __init__(self) -> None:
+        self._weight = self._scale = self._zero_point = torch.empty(0)
+        self._bias: Tensor | None = None
+        self._source: tuple[Any, ...] = ()
+
+    def load(
+        self, weight: Tensor, bias: Tensor | None = None, *, transposed: bool = False, centred: bool = False
+    ) -> None:
+        """Take a layer's weights where they may have changed since the last time; see `PackedLinear.load`.
+
+        Args:
+            weight: (O, I), or (I, O) if transposed.
+            bias: (O,).
+            transposed: whether the weight is stored as GPT-2's checkpoints have it.
+            centred: take off the mean over the outputs, which a softmax doesn't notice.
+        """
+        source = [identity(part) for part in (weight, bias) if part is not None]
+        if self._source and self._source == tuple(source) and not weight.requires_grad:
+            return
+        self._source = tuple(source)
+        inputs, outputs = (0, 1) if transposed else (1, 0)
+        own = weight.detach().float()
+        own = own - own.mean(dim=outputs, keepdim=True) if centred else own
+        largest = own.abs().amax(dim=inputs, keepdim=True).clamp_(min=_SMALLEST)
+        rounded = (own * (_LARGEST / largest)).round_().to(torch.int8)
+        # The operators silently misread what isn't contiguous.
+        rounded = rounded.t().contiguous() if transposed else rounded.contiguous()
+        self._weight = torch.ops.onednn.qlinear_prepack(rounded, None)
+        self._scale = largest.flatten() / _LARGEST**2  # the inputs' share too, for rows are scaled by their largest
+        self._zero_point = torch.zeros(len(rounded), dtype=torch.int64)
+        self._bias = None if bias is None else bias.detach().float().contiguous()
+
+    def __call__(self, inputs: Tensor, *, gelu: bool = False) -> Tensor:
+        """Inputs (..., I) float32 to outputs (..., O) float32; `gelu` adds the tanh approximation that GPT-2 uses."""
+        largest = inputs.abs().amax(dim=-1, keepdim=True).clamp_(min=_SMALLEST)
+        rounded = (inputs * (_LARGEST / largest)).round_().to(torch.int8)
+        # oneDNN takes signed inputs too, but a thousand times as slowly. Turning the sign bit adds 128.
+        unsigned = rounded.view(torch.uint8).bitwise_xor_(_ZERO)
+        outputs: Tensor = torch.ops.onednn.qlinear_pointwise(
+            *(unsigned, 1.0, _ZERO, self._weight, self._scale, self._zero_point),
+            *(None, 1.0, 0, torch.float32, "none", [], ""),  # what comes on top of the product: nothing
+        )
+        if self._bias is None:
+            return outputs.mul_(largest)
+        torch.addcmul(self._bias, outputs, largest, out=outputs)
+        return _gelu(outputs) if gelu else outputs
+
+
+def _gelu(inputs: Tensor) -> Tensor:
+    """GELU's tanh approximation, which is x sigmoid(2 y) for tanh's y: PyTorch's sigmoid is many times faster."""
+    return (inputs * inputs).mul_(_CUBIC).add_(_LINEAR).mul_(inputs).sigmoid_().mul_(inputs)
+
+
+@cache
+def quantizing_works() -> bool:
+    """Whether this CPU and this PyTorch compute rightly and fast with 8-bit integers."""
+    # At their largest too: without VNNI, two products of that size overflow.
+    weight = torch.linspace(-1, 1, 48 * 32).view(48, 32).sin()
+    inputs = torch.cat([torch.ones(1, 32), weight[:3].cos()])
+    weight[:2] = 1.0
+    layer = QuantizedLinear()
+    try:
+        if not torch.cpu._is_vnni_supported():
+            return False
+        layer.load(weight, weight[:, 0])
+        found = layer(inputs)
+    except (AttributeError, RuntimeError, TypeError):
+        return False  # another PyTorch, where the operators are gone, or take other arguments
+    return torch.allclose(found, F.linear(inputs, weight, weight[:, 0]), atol=0.2, rtol=0.02)
