@@ -79,6 +79,24 @@ def test_packed_frozen_layers_compute_the_same() -> None:
     assert float((found - expected).abs().max()) < 0.05 * float(expected.std())
 
 
+def test_a_copy_of_packed_layers_can_be_trained() -> None:
+    """A base that one run has packed serves the next: copies of its blocks get gradients, in bfloat16 too."""
+    model, ids = tiny_gpt2(n_embd=64).requires_grad_(requires_grad=False), torch.tensor([[1, 2, 3, 4]])
+    fuse_gelu(model)
+    pack_frozen(model.transformer.h)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        before = model(ids).logits.float()
+    trained = copy.deepcopy(model)
+    trained.transformer.h[2:].requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = trained(ids).logits.float()
+    torch.testing.assert_close(logits.detach(), before, atol=0.05 * float(before.std()), rtol=0)
+    logits.logsumexp(-1).sum().backward()
+    for name, value in trained.transformer.h[2:].named_parameters():
+        assert value.grad is not None, name
+        assert float(value.grad.abs().max()) > 0 or "ln" in name or "bias" in name, name
+
+
 def test_a_gradient_goes_through_packed_frozen_layers() -> None:
     """Where something below is trained, the layers compute as before and hand the gradient on."""
     model, states = tiny_gpt2(n_embd=64), torch.randn(2, 5, 64)

@@ -39,8 +39,9 @@ class FrozenLinear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Inputs (..., I) to outputs (..., O)."""
-        needs_gradient = torch.is_grad_enabled() and inputs.requires_grad
-        if current_dtype(inputs.device) == torch.bfloat16 and not needs_gradient:
+        # A copy of a frozen block may be trained again.
+        is_learned = self.weight.requires_grad or (torch.is_grad_enabled() and inputs.requires_grad)
+        if current_dtype(inputs.device) == torch.bfloat16 and not is_learned:
             self._packed.load(self.weight, self.bias, transposed=self._transposed)
             return self._packed(inputs.to(torch.bfloat16), gelu=self.gelu)
         outputs = F.linear(inputs, self.weight.t() if self._transposed else self.weight, self.bias)

@@ -33,6 +33,10 @@ class PackedLinear:
         self._bias: Tensor | None = None
         self._source: tuple[Any, ...] = ()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> PackedLinear:
+        """An empty one: what is packed belongs to the weight it was loaded from, and can't be copied."""
+        return PackedLinear(self._dtype, packed=self._packed)
+
     def load(
         self, weight: Tensor, bias: Tensor | None = None, *, transposed: bool = False, centred: bool = False
     ) -> None:

@@ -73,8 +73,9 @@ class QuantizedLinear:
             *(None, 1.0, 0, torch.float32, "none", [], ""),  # what comes on top of the product: nothing
         )
         if self._bias is None:
-            return outputs.mul_(largest)
-        torch.addcmul(self._bias, outputs, largest, out=outputs)
+            outputs.mul_(largest)
+        else:
+            torch.addcmul(self._bias, outputs, largest, out=outputs)
         return _gelu(outputs) if gelu else outputs
 
 
