@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ SIZES = (1250, 2500, 5000, 10_000, 20_000)
 ANSWERS = (16, 32, 64, 128)
 BUDGET_MB = 128
 _WORDS_AN_ANSWER = 14
+_LOOK_EVERY_S = 0.05
 
 
 def reward(pairs: int) -> None:
@@ -43,14 +45,19 @@ def reward(pairs: int) -> None:
 
     data = [Preference(f"{prompts[index % len(prompts)]} {index}", answer(), answer()) for index in range(pairs)]
     settings = config.reward.model_copy(update={"epochs": 1, "activation_memory_mb": BUDGET_MB})
-    start, before, peak = clock(), _anonymous_mb(), [0.0]
+    start, before, peak, ended = clock(), _anonymous_mb(), [0.0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_LOOK_EVERY_S):
+            peak.append(_anonymous_mb() - before)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
     with tempfile.TemporaryDirectory() as out:
-        hook = torch.nn.modules.module.register_module_forward_hook(
-            lambda module, _, __: peak.append(_anonymous_mb()) if isinstance(module, RewardModel) else None
-        )
         train_reward(base, codec, data, settings, Path(out))
-        hook.remove()
-    print(clock() - start, max(peak) - before)
+    ended.set()
+    watching.join()
+    print(clock() - start, max(peak))
 
 
 def ppo(answers: int) -> None:

@@ -163,7 +163,7 @@ def main() -> None:
             looks = trl("ppo", folder, seed, options.budget)
             found["trl_ppo"].append([(look["seconds"], material.preferred_share(look["answers"])) for look in looks])
             print(f"learned: seed {seed}, shares {found['ppo'][-1]}, TRL's {found['trl_ppo'][-1]}", flush=True)
-            write(found, len(material.pairs), len(material.held_out_pairs), options.budget)
+            write(found, len(material.pairs), len(material.held_out_pairs))
 
 
 def interval(values: list[float]) -> tuple[float, float]:
@@ -174,18 +174,20 @@ def interval(values: list[float]) -> tuple[float, float]:
     return statistics.mean(values), student.get(len(values), 1.96) * statistics.stdev(values) / len(values) ** 0.5
 
 
-def write(found: dict[str, list[Any]], pairs: int, held_out: int, budget: float) -> None:
+def write(found: dict[str, list[Any]], pairs: int, held_out: int) -> None:
     """Plots, figures and a paragraph of the page, after every seed."""
     plot_learned(found, ROOT / "docs" / "images")
     (own, own_reach), (other, other_reach) = interval(found["accuracy"]), interval(found["trl_accuracy"])
     shares = [interval([points[-1][1] for points in found[name]]) for name in ("ppo", "trl_ppo")]
     ours, theirs = (f"{mean:.1%} ± {reach:.1%}" for mean, reach in shares)
+    spent, spent_theirs = (statistics.mean(points[-1][0] for points in found[name]) for name in ("ppo", "trl_ppo"))
     text = (
         f"## What is learned\n\nOn the demo model, {len(found['accuracy'])} seeds, mean ± 95% interval over seeds. "
         f"From {pairs} pairs with a winner, the reward model orders {held_out} pairs on held-out prompts rightly in "
-        f"{own:.1%} ± {own_reach:.1%} of cases, TRL's in {other:.1%} ± {other_reach:.1%}. After {budget:.0f} s of PPO "
-        f"against its own reward model, the policy's answers are preferred to the base's in {ours} of decided "
-        f"comparisons on held-out prompts, TRL's in {theirs}. TRL's reward model learns from all pairs, ours keeps a "
+        f"{own:.1%} ± {own_reach:.1%} of cases, TRL's in {other:.1%} ± {other_reach:.1%}. After {spent:.0f} s of PPO "
+        f"against its own reward model, at the end of its 30 iterations or shortly before, the policy's answers are "
+        f"preferred to the base's in {ours} of decided comparisons on held-out prompts; TRL's in {theirs} after "
+        f"{spent_theirs:.0f} s. TRL's reward model learns from all pairs, ours keeps a "
         "part of them for selection. TRL's PPO has a learning rate of 1e-4, for its default moves a model this small "
         "nowhere in this time.\n\n![Reward accuracy and preferred share](images/learned.png)\n"
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from training.config import SamplingConfig
 from training.decoding import CacheDecoder
-from training.errors import ConfigError, DataError
+from training.errors import ConfigError, DataError, ModelError
 from training.gpt2_decoder import GPT2Decoder
 from training.gpt2_weights import GPT2Weights
 from training.sampling import Sampler, Samples
@@ -109,6 +109,30 @@ def test_another_architecture_goes_through_its_own_forward() -> None:
     assert found.tokens.tolist() == expected.tolist()
     pairs = sampler.sample(PROMPTS, WHOLE, seeds=range(8), answers_per_prompt=2)
     assert len(pairs) == 8
+
+
+def test_a_model_without_positions_reads_any_length() -> None:
+    """A model whose attention is biased by distance gets no positions, and no prompt of it is cut."""
+    from transformers import BloomConfig, BloomForCausalLM
+
+    torch.manual_seed(1)
+    config = BloomConfig(
+        vocab_size=40, hidden_size=32, n_layer=2, n_head=2, bos_token_id=EOS, eos_token_id=EOS, pad_token_id=PAD
+    )
+    model = BloomForCausalLM(config).eval()
+    sampler = Sampler(model, eos_id=EOS, pad_id=PAD)
+    found = sampler.sample(PROMPTS, GREEDY, seeds=[0] * 4)
+    assert found.tokens.tolist() == _generate(model).tolist()
+    assert sampler.truncated_prompts == 0
+
+
+def test_a_model_without_a_cache_is_refused() -> None:
+    """A recurrent model would read padding as text, so it is refused clearly."""
+    from transformers import MambaConfig, MambaForCausalLM
+
+    model = MambaForCausalLM(MambaConfig(vocab_size=40, hidden_size=32, num_hidden_layers=2)).eval()
+    with pytest.raises(ModelError, match="no key-value cache"):
+        Sampler(model, eos_id=EOS, pad_id=PAD).sample(PROMPTS, GREEDY, seeds=[0] * 4)
 
 
 def test_a_sequence_never_depends_on_its_batch_mates(sampler: Sampler) -> None:

@@ -5,12 +5,14 @@ Legend: N prompts, P tokens of the longest, B answers (rows), V vocabulary.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.errors import ModelError
 from training.gpt2_decoder import GPT2Decoder
 from training.gpt2_weights import GPT2Weights
 from training.precision import SamplingPrecision, compute_dtype
@@ -70,36 +72,51 @@ def decoder_for(
 
 
 class CacheDecoder:
-    """Any other architecture, through its own forward and transformers' key-value cache."""
+    """Any other architecture, through its own forward and transformers' key-value cache.
+
+    Raises:
+        ModelError: it has no such cache, so that padding would be read as text.
+    """
 
     def __init__(self, model: Any, ids: Tensor, mask: Tensor, *, copies: int, new_tokens: int) -> None:  # noqa: ARG002
         self._model = model
-        found = model(
-            input_ids=ids, attention_mask=mask.long(), position_ids=position_ids(mask), use_cache=True, logits_to_keep=1
-        )
-        self._cache = found.past_key_values
+        self._takes = inspect.signature(model.forward).parameters
+        if "past_key_values" not in self._takes:
+            raise ModelError(
+                "this model architecture can't be sampled from: it has no key-value cache",
+                got=str(model.config.model_type),
+                expected="a decoder-only transformer",
+                remedy="Choose another model.",
+            )
+        self._cache: Any = None
+        self.logits = self._step(ids, mask, position_ids(mask)).repeat_interleave(copies, dim=0)
         if copies > 1:
             self._cache.batch_repeat_interleave(copies)
         self._mask = mask.repeat_interleave(copies, dim=0)
-        self.logits: Tensor = found.logits[:, -1].float().repeat_interleave(copies, dim=0)
 
     def advance(self, tokens: Tensor) -> None:
         """Append one token (B,) long to each row."""
         self._mask = F.pad(self._mask, (0, 1), value=True)
-        found = self._model(
-            input_ids=tokens[:, None],
-            attention_mask=self._mask.long(),
-            position_ids=self._mask.sum(dim=1, keepdim=True) - 1,
-            past_key_values=self._cache,
-            use_cache=True,
-        )
-        self._cache = found.past_key_values
-        self.logits = found.logits[:, -1].float()
+        self.logits = self._step(tokens[:, None], self._mask, self._mask.sum(dim=1, keepdim=True) - 1)
 
     def keep(self, rows: Tensor) -> None:
         """Go on with only `rows` (M,) long."""
         self._cache.batch_select_indices(rows)
         self._mask, self.logits = self._mask[rows], self.logits[rows]
+
+    def _step(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        """Read ids (B, T) after what is cached; returns the last token's logits (B, V)."""
+        # Those whose attention is biased by distance (ALiBi) know no positions; not all can leave logits out.
+        optional = {"position_ids": positions, "logits_to_keep": 1}
+        found = self._model(
+            input_ids=ids,
+            attention_mask=mask.long(),
+            past_key_values=self._cache,
+            use_cache=True,
+            **{name: value for name, value in optional.items() if name in self._takes},
+        )
+        self._cache = found.past_key_values
+        return found.logits[:, -1].float()  # type: ignore[no-any-return]
 
 
 def _is_plain_gpt2(model: Any) -> bool:

@@ -171,7 +171,10 @@ class Sampler:
     def _fit(self, prompt: Sequence[int], new_tokens: int) -> Sequence[int]:
         if not prompt:
             raise DataError("a prompt has no tokens", expected="at least one token a prompt")
-        fitted = fit_prompt(prompt, self.model.config.max_position_embeddings, new_tokens)
+        positions = getattr(self.model.config, "max_position_embeddings", None)
+        if positions is None:
+            return prompt  # a model without learned positions reads any length
+        fitted = fit_prompt(prompt, positions, new_tokens)
         self.truncated_prompts += len(fitted) < len(prompt)
         return fitted
 
