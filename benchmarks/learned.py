@@ -185,10 +185,10 @@ def write(found: dict[str, list[Any]], pairs: int, held_out: int) -> None:
         f"## What is learned\n\nOn the demo model, {len(found['accuracy'])} seeds, mean ± 95% interval over seeds. "
         f"From {pairs} pairs with a winner, the reward model orders {held_out} pairs on held-out prompts rightly in "
         f"{own:.1%} ± {own_reach:.1%} of cases, TRL's in {other:.1%} ± {other_reach:.1%}. After {spent:.0f} s of PPO "
-        f"against its own reward model, at the end of its 30 iterations or shortly before, the policy's answers are "
-        f"preferred to the base's in {ours} of decided comparisons on held-out prompts; TRL's in {theirs} after "
-        f"{spent_theirs:.0f} s. TRL's reward model learns from all pairs, ours keeps a "
-        "part of them for selection. TRL's PPO has a learning rate of 1e-4, for its default moves a model this small "
+        "against its own reward model, its 30 iterations or nearly all of them, the policy's answers are preferred to "
+        f"the base's in {ours} of decided comparisons on held-out prompts, TRL's in {theirs} after {spent_theirs:.0f} "
+        "s. TRL's reward model learns from all pairs, ours keeps a part of them for selection. TRL's PPO has a "
+        "learning rate of 1e-4, for its default moves a model this small "
         "nowhere in this time.\n\n![Reward accuracy and preferred share](images/learned.png)\n"
     )
     report.merge(
