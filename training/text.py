@@ -18,6 +18,8 @@ from transformers import AutoTokenizer
 from training.config import TextConfig
 from training.errors import ModelError
 
+_TEXTS_AT_ONCE = 1024  # what a tokenizer says of a text beside its ids takes many times their memory
+
 
 class TextCodec:
     """Turns prompts and answers into tokens and back.
@@ -137,10 +139,12 @@ class TextCodec:
         self.tokenizer.save_pretrained(folder)
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        encoded = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False)
-        return [list(ids) for ids in encoded["input_ids"]]
+        found: list[list[int]] = []
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            part = list(texts[start : start + _TEXTS_AT_ONCE])
+            encoded = self.tokenizer(part, add_special_tokens=False, split_special_tokens=True, verbose=False)
+            found.extend(encoded["input_ids"])
+        return found
 
 
 def pad_right(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
