@@ -88,8 +88,7 @@ class CacheDecoder:
                 expected="a decoder-only transformer",
                 remedy="Choose another model.",
             )
-        self._cache: Any = None
-        self.logits = self._step(ids, mask, position_ids(mask)).repeat_interleave(copies, dim=0)
+        self.logits = self._step(ids, mask, position_ids(mask), None).repeat_interleave(copies, dim=0)
         if copies > 1:
             self._cache.batch_repeat_interleave(copies)
         self._mask = mask.repeat_interleave(copies, dim=0)
@@ -97,25 +96,25 @@ class CacheDecoder:
     def advance(self, tokens: Tensor) -> None:
         """Append one token (B,) long to each row."""
         self._mask = F.pad(self._mask, (0, 1), value=True)
-        self.logits = self._step(tokens[:, None], self._mask, self._mask.sum(dim=1, keepdim=True) - 1)
+        self.logits = self._step(tokens[:, None], self._mask, self._mask.sum(dim=1, keepdim=True) - 1, self._cache)
 
     def keep(self, rows: Tensor) -> None:
         """Go on with only `rows` (M,) long."""
         self._cache.batch_select_indices(rows)
         self._mask, self.logits = self._mask[rows], self.logits[rows]
 
-    def _step(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-        """Read ids (B, T) after what is cached; returns the last token's logits (B, V)."""
+    def _step(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
+        """Read ids (B, T) after what is cached, and cache them; returns the last token's logits (B, V)."""
         # Those whose attention is biased by distance (ALiBi) know no positions; not all can leave logits out.
         optional = {"position_ids": positions, "logits_to_keep": 1}
         found = self._model(
             input_ids=ids,
             attention_mask=mask.long(),
-            past_key_values=self._cache,
+            past_key_values=cache,
             use_cache=True,
             **{name: value for name, value in optional.items() if name in self._takes},
         )
-        self._cache = found.past_key_values
+        self._cache: Any = found.past_key_values
         return found.logits[:, -1].float()  # type: ignore[no-any-return]
 
 
