@@ -18,13 +18,13 @@ from benchmarks.curves import plot_growth
 from benchmarks.learned import MODEL, SAMPLING, _lines
 from benchmarks.turns import clock, threads
 from training.config import CycleConfig
-from training.models import load_causal_lm
-from training.ppo_run import PPORun
-from training.ppo_trainer import PPOTrainer
-from training.reward import train_reward
-from training.reward_model import RewardModel
-from training.text import TextCodec
-from training.types import Preference, PromptRecord
+from training.data.types import Preference, PromptRecord
+from training.models.policy import load_causal_lm
+from training.models.reward import RewardModel
+from training.models.text import TextCodec
+from training.ppo.run import PPORun
+from training.ppo.step import PPOTrainer
+from training.reward.tune import train_reward
 
 SIZES = (1250, 2500, 5000, 10_000, 20_000)
 ANSWERS = (16, 32, 64, 128)

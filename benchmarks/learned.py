@@ -23,19 +23,19 @@ from benchmarks import report
 from benchmarks.contestant import ROOT
 from benchmarks.curves import plot_learned
 from benchmarks.turns import clock, threads
-from ml_backend.demo_preference import prefer_useful
+from ml_backend.demo.useful import prefer_useful
 from training.config import CycleConfig, SamplingConfig
-from training.models import load_causal_lm
-from training.ppo_run import PPORun
-from training.ppo_trainer import PPOTrainer
-from training.preferences import split_of
-from training.reward import train_reward
-from training.reward_model import RewardModel
-from training.sampling import Sampler
-from training.text import TextCodec
-from training.types import Preference, PromptRecord, Split
+from training.data.types import Preference, PromptRecord, Split
+from training.data.votes import split_of
+from training.models.policy import load_causal_lm
+from training.models.reward import RewardModel
+from training.models.text import TextCodec
+from training.ppo.run import PPORun
+from training.ppo.step import PPOTrainer
+from training.reward.tune import train_reward
+from training.sampling.sampler import Sampler
 
-DATA = ROOT / "ml_backend" / "demo_data"
+DATA = ROOT / "ml_backend" / "demo" / "data"
 MODEL = str(DATA / "model")
 SAMPLING = SamplingConfig(top_k=0, top_p=1.0, max_new_tokens=64)
 _LOOKS = 4

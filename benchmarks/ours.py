@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from benchmarks import workload
 from benchmarks.turns import Turns, clock, threads
 from training.config import PPOConfig, RewardConfig, SamplingConfig, TextConfig
-from training.models import load_causal_lm
-from training.packed_linear import PackedLinear
-from training.text import TextCodec
-from training.types import Preference, PromptRecord
+from training.data.types import Preference, PromptRecord
+from training.fast.packed_linear import PackedLinear
+from training.models.policy import load_causal_lm
+from training.models.text import TextCodec
 
 
 def limits(turns: Turns, _: str) -> None:
@@ -49,8 +49,8 @@ def limits(turns: Turns, _: str) -> None:
 
 def propose(turns: Turns, folder: str) -> None:
     """16 prompts, 2 answers each, as a version in the server does it."""
-    from training.precision import proposal_precision
-    from training.sampling import Sampler
+    from training.fast.precision import proposal_precision
+    from training.sampling.sampler import Sampler
 
     model = load_causal_lm(folder, "cpu").requires_grad_(requires_grad=False)
     # No token of the vocabulary ends an answer, so that everybody makes the same number of tokens.
@@ -68,9 +68,9 @@ def propose(turns: Turns, folder: str) -> None:
 
 def reward(turns: Turns, folder: str) -> None:
     """The frozen trunk of 64 pairs once, then an epoch of 4 optimizer steps; told as seconds a step over 6 epochs."""
-    from training.reward_data import features_by_split
-    from training.reward_run import RewardRun, train_epoch
-    from training.types import Split
+    from training.data.types import Split
+    from training.reward.features import features_by_split
+    from training.reward.run import RewardRun, train_epoch
 
     base = load_causal_lm(folder, "cpu")
     codec = TextCodec.load(folder, TextConfig(separator=" "))
@@ -94,9 +94,9 @@ def reward(turns: Turns, folder: str) -> None:
 
 def ppo(turns: Turns, folder: str) -> None:
     """One iteration: 16 answers of 50 tokens to prompts of 30, 4 epochs."""
-    from training.ppo_run import PPORun
-    from training.ppo_trainer import PPOTrainer
-    from training.reward_model import RewardModel
+    from training.models.reward import RewardModel
+    from training.ppo.run import PPORun
+    from training.ppo.step import PPOTrainer
 
     base = load_causal_lm(folder, "cpu")
     codec = TextCodec.load(folder, TextConfig(separator=" "))
@@ -121,8 +121,8 @@ def ppo(turns: Turns, folder: str) -> None:
 
 def _training_pairs() -> list[workload.Pair]:
     """The first 64 pairs whose prompt belongs to the training part."""
-    from training.preferences import split_of
-    from training.types import Split
+    from training.data.types import Split
+    from training.data.votes import split_of
 
     found = [pair for pair in workload.pairs(2 * workload.PAIRS) if split_of(pair.prompt) is Split.TRAIN]
     return found[: workload.PAIRS]

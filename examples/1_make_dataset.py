@@ -1,7 +1,7 @@
 """Make a dataset to rank: prompts, two GPT-2 answers each, in a Label Studio project.
 
 export LABEL_STUDIO_URL=http://localhost:8080 LABEL_STUDIO_API_KEY=...
-python examples/1_make_dataset.py --prompts ml_backend/demo_data/prompts.txt --limit 100 --model gpt2
+python examples/1_make_dataset.py --prompts ml_backend/demo/data/prompts.txt --limit 100 --model gpt2
 """
 
 from __future__ import annotations

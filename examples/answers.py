@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-DEMO_MODEL = str(Path(__file__).parent.parent / "ml_backend" / "demo_data" / "model")
+DEMO_MODEL = str(Path(__file__).parent.parent / "ml_backend" / "demo" / "data" / "model")
 SEPARATOR = "\n"
 
 

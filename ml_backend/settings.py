@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from training.config import CycleConfig, SamplingConfig
 from training.errors import ConfigError
 
-DEMO_MODEL = Path(__file__).parent / "demo_data" / "model"
+DEMO_MODEL = Path(__file__).parent / "demo" / "data" / "model"
 
 
 class Settings(BaseSettings):

@@ -32,8 +32,8 @@ def version_folders(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFacto
     import torch
     from transformers import AutoModelForCausalLM
 
-    from training.models import load_causal_lm
-    from training.reward_model import RewardModel
+    from training.models.policy import load_causal_lm
+    from training.models.reward import RewardModel
 
     home = tmp_path_factory.mktemp("versions")
     folders = {f"rankloop-v{number}": home / f"v{number}" for number in (1, 2, 3)}
@@ -76,7 +76,7 @@ def settings(tiny_model_dir: Path, tmp_path: Path) -> Any:
 @pytest.fixture
 def proposer(registry: FakeRegistry, settings: Any) -> Iterator[Any]:
     """A started proposer; its first version may still be loading."""
-    from ml_backend.proposer import Proposer
+    from ml_backend.serving.proposer import Proposer
 
     proposer = Proposer(registry, settings)  # type: ignore[arg-type]  # a fake of our own edge
     proposer.start()

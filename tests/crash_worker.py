@@ -9,8 +9,8 @@ import sys
 
 from judged_project import JudgedProject
 
+from ml_backend.loop import Worker
 from ml_backend.settings import load_settings
-from ml_backend.workflows import Worker
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)

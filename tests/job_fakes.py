@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from ml_backend.cycle_steps import Plan
+from ml_backend.loop.cycle import Plan
 
 
 @dataclass

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ml_backend.labeling import (
+from ml_backend.labels.judgements import (
     ConversionSummary,
     LabelConfig,
     judgements_from_export,
     live_prediction,
     parse_label_config,
 )
-from training.types import Judgement
+from training.data.types import Judgement
 
 ROOT = Path(__file__).parent.parent
 

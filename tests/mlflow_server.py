@@ -9,8 +9,8 @@ from typing import Self
 
 import httpx
 
-from ml_backend.processes import free_port, log_tail
-from ml_backend.supervise import Children
+from ml_backend.processes.children import Children
+from ml_backend.processes.tether import free_port, log_tail
 
 START_TIMEOUT_S = 180.0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer.main
 
-from ml_backend.cli import app
+from ml_backend.cli.app import app
 from ml_backend.settings import Settings
 
 ROOT = Path(__file__).parent.parent

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from training.evaluate import GateResult, policy_gate, reward_gate
-from training.files import write_atomically
-from training.preferences import dataset_digest, read_demonstrations, read_preferences
-from training.progress import StageProgress
-from training.run_folder import open_run
-from training.stage import Options
-from training.stages import run_ppo, run_reward, run_sft
+from training.atomic import write_atomically
+from training.data.votes import dataset_digest, read_demonstrations, read_preferences
+from training.evaluation.gates import GateResult, policy_gate, reward_gate
+from training.runs.folder import open_run
+from training.runs.progress import StageProgress
+from training.stages.ppo import run_ppo, run_reward, run_sft
+from training.stages.stage import Options
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ml_backend import project_commands, training_commands
-from ml_backend.command_options import ProjectOption, settings_from
-from ml_backend.processes import SHARED_CORES
+from ml_backend.cli import project, training
+from ml_backend.cli.options import ProjectOption, settings_from
+from ml_backend.processes.tether import SHARED_CORES
 from training.errors import RankloopError
 
 EXIT_WRONG = 1
@@ -64,8 +64,8 @@ def up(host: HostOption = None, port: PortOption = None) -> None:
 
     Example: `rankloop up --port 9091`
     """
-    from ml_backend.auth import refuse_open_bind
-    from ml_backend.supervise import run_up
+    from ml_backend.label_studio.credentials import refuse_open_bind
+    from ml_backend.processes.children import run_up
 
     settings = settings_from(host=host, port=port)
     refuse_open_bind(settings)
@@ -79,7 +79,7 @@ def serve(host: HostOption = None, port: PortOption = None) -> None:
 
     Example: `rankloop serve --host 0.0.0.0` (with BASIC_AUTH_USER and BASIC_AUTH_PASS set)
     """
-    from ml_backend.serve import serve as run
+    from ml_backend.http.serve import serve as run
 
     run(settings_from(host=host, port=port))
 
@@ -90,19 +90,19 @@ def worker() -> None:
 
     Killed at any moment, it goes on where it was when it is started again.
     """
-    from ml_backend.workflows import run_worker
+    from ml_backend.loop import run_worker
 
     run_worker(settings_from())
 
 
-app.command("init-project")(project_commands.init_project)
-app.command()(project_commands.propose)
-app.command()(training_commands.train)
-app.command()(training_commands.status)
-app.command()(training_commands.versions)
-app.command()(training_commands.promote)
-app.command()(training_commands.rollback)
-app.command()(project_commands.export)
+app.command("init-project")(project.init_project)
+app.command()(project.propose)
+app.command()(training.train)
+app.command()(training.status)
+app.command()(training.versions)
+app.command()(training.promote)
+app.command()(training.rollback)
+app.command()(project.export)
 
 
 @app.command()
@@ -111,9 +111,9 @@ def doctor(project: ProjectOption = None) -> None:
 
     Example: `rankloop doctor --project 7`
     """
-    from ml_backend.console import show_table
-    from ml_backend.doctor import examine
-    from ml_backend.findings import Verdict
+    from ml_backend.doctor.examine import examine
+    from ml_backend.doctor.findings import Verdict
+    from ml_backend.observe.console import show_table
 
     findings = list(examine(settings_from(), project))
     rows = [(finding.subject, finding.verdict.value, finding.detail, finding.remedy) for finding in findings]
@@ -140,7 +140,7 @@ def demo(
 
     Examples: `rankloop demo`, `rankloop demo --rounds 3 --preference taste.py:shorter --report report.json`
     """
-    from ml_backend.demo import DemoOptions, run_demo
+    from ml_backend.demo.run import DemoOptions, run_demo
 
     raise typer.Exit(run_demo(DemoOptions(rounds, annotations, preference, report, keep_running)))
 
@@ -165,7 +165,3 @@ def main() -> NoReturn:
 def _refuse(message: str, code: int) -> NoReturn:
     typer.echo(f"rankloop: {' '.join(message.split())}", err=True)
     sys.exit(code)
-
-
-if __name__ == "__main__":
-    main()

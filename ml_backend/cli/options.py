@@ -26,7 +26,7 @@ def settings_from(**overrides: object) -> Settings:
 
 def project_id_from(settings: Settings, given: int | None) -> int:
     """The project named on the command line, else the one that is connected to this backend."""
-    from ml_backend.connection import choose_project, open_label_studio
+    from ml_backend.label_studio.connection import choose_project, open_label_studio
 
     if given is not None:
         return given

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ml_backend.command_options import ProjectOption, project_id_from, read_text, settings_from
+from ml_backend.cli.options import ProjectOption, project_id_from, read_text, settings_from
 
 
 def init_project(
@@ -37,10 +37,10 @@ def init_project(
 
     `rankloop init-project --title Summaries --prompts trl-lib/tldr --split validation --limit 500`
     """
-    from ml_backend.connection import BackendAddress, open_label_studio
-    from ml_backend.console import progress_bar
-    from ml_backend.init_project import init_project as make_ready
-    from ml_backend.prompt_files import PromptSource
+    from ml_backend.label_studio.connection import BackendAddress, open_label_studio
+    from ml_backend.label_studio.prompt_files import PromptSource
+    from ml_backend.label_studio.setup import init_project as make_ready
+    from ml_backend.observe.console import progress_bar
 
     settings = settings_from()
     xml = read_text(label_config) if label_config else None
@@ -67,7 +67,7 @@ def propose(project: ProjectOption = None) -> None:
 
     Example: `rankloop propose --project 7`
     """
-    from ml_backend.workflows import Jobs
+    from ml_backend.loop import Jobs
 
     settings = settings_from()
     number = project_id_from(settings, project)
@@ -93,9 +93,9 @@ def export(
 
     `rankloop export --from-file export.json --out preferences.jsonl`
     """
-    from ml_backend.connection import open_label_studio
-    from ml_backend.export import export_preferences, read_export_file
-    from ml_backend.label_config import parse_label_config
+    from ml_backend.label_studio.connection import open_label_studio
+    from ml_backend.labels.config import parse_label_config
+    from ml_backend.loop.export import export_preferences, read_export_file
 
     config = parse_label_config(read_text(label_config)) if label_config else None
     if from_file is not None:

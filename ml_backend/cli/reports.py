@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ml_backend.console import messages, output, show_table, stage_bar
+from ml_backend.observe.console import messages, output, show_table, stage_bar
 
 if TYPE_CHECKING:
+    from ml_backend.loop import CycleJob, Jobs
     from ml_backend.registry import Version
     from ml_backend.settings import Settings
-    from ml_backend.workflows import CycleJob, Jobs
 
 CYCLES_SHOWN = 10
 _VERSION_COLUMNS = ("version", "champion", "annotations", "accuracy", "KL (nats)", "win rate", "parent", "created")
@@ -47,8 +47,8 @@ def version_rows(versions: Iterable[Version], champion: Version | None) -> Itera
 
 def show_status(settings: Settings) -> None:
     """Print the champion, what is queued and running, and how the latest cycles ended."""
+    from ml_backend.loop import Jobs
     from ml_backend.registry import Registry
-    from ml_backend.workflows import Jobs
 
     champion = Registry(settings).champion()
     jobs = Jobs(settings)

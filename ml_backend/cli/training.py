@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ml_backend.command_options import ProjectOption, project_id_from, settings_from
+from ml_backend.cli.options import ProjectOption, project_id_from, settings_from
 
 
 def train(
@@ -17,8 +17,8 @@ def train(
 
     Examples: `rankloop train`, `rankloop train --project 7 --wait`
     """
-    from ml_backend.reports import wait_for_cycle
-    from ml_backend.workflows import Jobs
+    from ml_backend.cli.reports import wait_for_cycle
+    from ml_backend.loop import Jobs
 
     settings = settings_from()
     jobs = Jobs(settings)
@@ -35,7 +35,7 @@ def status() -> None:
 
     Example: `rankloop status`
     """
-    from ml_backend.reports import show_status
+    from ml_backend.cli.reports import show_status
 
     show_status(settings_from())
 
@@ -45,7 +45,7 @@ def versions() -> None:
 
     Example: `rankloop versions`
     """
-    from ml_backend.reports import show_versions
+    from ml_backend.cli.reports import show_versions
 
     show_versions(settings_from())
 
@@ -55,8 +55,8 @@ def promote(name: Annotated[str, typer.Argument(help="A version's name, as `rank
 
     Example: `rankloop promote rankloop-v3`
     """
+    from ml_backend.loop import Jobs
     from ml_backend.registry import Registry
-    from ml_backend.workflows import Jobs
 
     settings = settings_from()
     typer.echo(f"{Registry(settings).promote(name).name} is the champion now.")
@@ -68,8 +68,8 @@ def rollback() -> None:
 
     Example: `rankloop rollback`
     """
+    from ml_backend.loop import Jobs
     from ml_backend.registry import Registry
-    from ml_backend.workflows import Jobs
 
     settings = settings_from()
     typer.echo(f"{Registry(settings).rollback().name} is the champion again.")

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from ml_backend.demo_taste import Taste
-from ml_backend.label_config import LabelConfig, parse_label_config
+from ml_backend.demo.taste import Taste
 from ml_backend.label_studio import LabelStudio, Project
+from ml_backend.labels.config import LabelConfig, parse_label_config
+from training.data.types import Verdict
 from training.errors import DataError
-from training.types import Verdict
 
 NOISE = 0.10
 """Share of verdicts turned round."""

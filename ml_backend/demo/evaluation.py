@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ml_backend.demo_taste import Taste
+from ml_backend.demo.taste import Taste
 from ml_backend.settings import Settings
 
 ANSWERS_PER_PROMPT = 2
@@ -44,7 +44,7 @@ def fresh_answers(version: str, folder: Path, settings: Settings, prompts: Seque
     """
     from transformers.utils import logging as transformers_logging
 
-    from ml_backend.loaded_version import LoadedVersion
+    from ml_backend.serving.version import LoadedVersion
 
     transformers_logging.disable_progress_bar()  # it would tear the demo's own lines apart
     loaded = LoadedVersion.load(

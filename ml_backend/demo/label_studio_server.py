@@ -12,11 +12,11 @@ from typing import Self
 
 import httpx
 
-from ml_backend.processes import free_port, log_tail
+from ml_backend.processes.children import Children
+from ml_backend.processes.tether import free_port, log_tail
 from ml_backend.settings import load_settings
-from ml_backend.supervise import Children
+from training.atomic import write_atomically
 from training.errors import ConfigError, LabelStudioError
-from training.files import write_atomically
 
 START_TIMEOUT_S = 300.0
 """The first start makes the database: half a minute on a quiet machine, several on a loaded one."""
@@ -157,7 +157,7 @@ def find_executable(given: Path | None = None) -> Path:
     Raises:
         ConfigError: it isn't there.
     """
-    beside = Path(__file__).parents[1] / ".venv-label-studio" / "bin" / "label-studio"
+    beside = Path(__file__).parents[2] / ".venv-label-studio" / "bin" / "label-studio"
     path = given or load_settings().label_studio_executable or beside
     found = shutil.which(path.expanduser())
     if found is None:

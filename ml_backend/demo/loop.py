@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ml_backend.connection import BackendAddress
-from ml_backend.demo_annotator import SimulatedAnnotator, annotate_round
-from ml_backend.demo_evaluation import ANSWERS_PER_PROMPT, FreshAnswers, compare, fresh_answers
-from ml_backend.demo_report import DemoReport, base_figures, trained_figures
-from ml_backend.demo_screen import Phase, Screen
-from ml_backend.demo_stack import DemoStack
-from ml_backend.demo_taste import Taste
-from ml_backend.init_project import init_project
-from ml_backend.prompt_files import PromptSource
+from ml_backend.demo.annotator import SimulatedAnnotator, annotate_round
+from ml_backend.demo.evaluation import ANSWERS_PER_PROMPT, FreshAnswers, compare, fresh_answers
+from ml_backend.demo.report import DemoReport, base_figures, trained_figures
+from ml_backend.demo.screen import Phase, Screen
+from ml_backend.demo.stack import DemoStack
+from ml_backend.demo.taste import Taste
+from ml_backend.label_studio.connection import BackendAddress
+from ml_backend.label_studio.prompt_files import PromptSource
+from ml_backend.label_studio.setup import init_project
 from training.errors import RankloopError
 
 if TYPE_CHECKING:
     from ml_backend.label_studio import LabelStudio, Project
+    from ml_backend.loop import CycleJob, Jobs
     from ml_backend.registry import Registry, Version
-    from ml_backend.workflows import CycleJob, Jobs
 
 PROPOSALS_TIMEOUT_S = 300.0
 CYCLE_TIMEOUT_S = 3600.0

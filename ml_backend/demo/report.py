@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ml_backend.demo_evaluation import FreshAnswers, Shares
+from ml_backend.demo.evaluation import FreshAnswers, Shares
 from ml_backend.registry import Version
-from training.files import write_atomically
+from training.atomic import write_atomically
 
 COLUMNS = ("version", "annotations", "reward accuracy", "KL (nats)", "win rate", "preferred", "ties", "tokens")
 LEGEND = (

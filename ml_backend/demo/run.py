@@ -10,21 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from ml_backend.connection import open_label_studio
-from ml_backend.console import messages, output, show_table
-from ml_backend.demo_loop import BeforeAndAfter, DemoLoop
-from ml_backend.demo_report import COLUMNS, LEGEND, DemoReport
-from ml_backend.demo_screen import Screen
-from ml_backend.demo_stack import DemoStack
-from ml_backend.demo_taste import Taste, load_taste
+from ml_backend.demo.label_studio_server import find_executable
+from ml_backend.demo.loop import BeforeAndAfter, DemoLoop
+from ml_backend.demo.report import COLUMNS, LEGEND, DemoReport
+from ml_backend.demo.screen import Screen
+from ml_backend.demo.stack import DemoStack
+from ml_backend.demo.taste import Taste, load_taste
 from ml_backend.label_studio import Project
-from ml_backend.label_studio_server import find_executable
-from ml_backend.prompt_files import PromptSource, read_rows
+from ml_backend.label_studio.connection import open_label_studio
+from ml_backend.label_studio.prompt_files import PromptSource, read_rows
+from ml_backend.loop import Jobs
+from ml_backend.observe.console import messages, output, show_table
 from ml_backend.registry import Registry
-from ml_backend.workflows import Jobs
 from training.errors import ConfigError, RankloopError
 
-DATA = Path(__file__).parent / "demo_data"
+DATA = Path(__file__).parent / "data"
 PROMPTS = DATA / "prompts.txt"
 HELD_OUT_PROMPTS = DATA / "held_out_prompts.txt"
 

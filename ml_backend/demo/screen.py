@@ -10,7 +10,7 @@ from typing import Self
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from ml_backend.console import messages
+from ml_backend.observe.console import messages
 
 
 class Phase:

@@ -11,10 +11,10 @@ from typing import Any
 
 import httpx
 
-from ml_backend.label_studio_server import LabelStudioServer
-from ml_backend.processes import free_port, log_tail
+from ml_backend.demo.label_studio_server import LabelStudioServer
+from ml_backend.processes.children import Children, rankloop_command
+from ml_backend.processes.tether import free_port, log_tail
 from ml_backend.settings import Settings, load_settings
-from ml_backend.supervise import Children, rankloop_command
 from training.errors import RankloopError
 
 POLL_S = 0.5

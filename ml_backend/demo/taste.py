@@ -27,7 +27,7 @@ def load_taste(name: str | None) -> Taste:
         ConfigError: there is no such file or function, or it doesn't work.
     """
     if name is None:
-        from ml_backend.demo_preference import prefer_useful
+        from ml_backend.demo.useful import prefer_useful
 
         return prefer_useful
     file, colon, function = name.rpartition(":")

@@ -29,7 +29,7 @@ from collections import Counter, defaultdict
 from functools import cache
 from typing import Literal
 
-from ml_backend.demo_data.topics import TOPICS_FILE, Topic, load_topics
+from ml_backend.demo.data.topics import TOPICS_FILE, Topic, load_topics
 
 Choice = Literal["1", "2", "tie"]
 

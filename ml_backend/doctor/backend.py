@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
-from ml_backend.auth import SECRET_HEADER
-from ml_backend.connection import BackendAddress
-from ml_backend.findings import Finding, look, ok, wrong
+from ml_backend.doctor.findings import Finding, look, ok, wrong
+from ml_backend.label_studio.connection import BackendAddress
+from ml_backend.label_studio.credentials import SECRET_HEADER
 from ml_backend.label_studio.refusals import BACKEND_AUTH_REMEDY
 from ml_backend.settings import Settings
 

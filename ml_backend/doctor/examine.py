@@ -8,18 +8,18 @@ from collections.abc import Iterator
 
 from filelock import FileLock, Timeout
 
-from ml_backend.connection import (
+from ml_backend.doctor.backend import examine_backend
+from ml_backend.doctor.findings import Finding, guarded, look, ok, wrong
+from ml_backend.label_studio import LabelStudio, Project, Webhook
+from ml_backend.label_studio.connection import (
     HOST_NAME_REMEDY,
     BackendAddress,
     has_single_label_host,
     open_label_studio,
     webhook_is_right,
 )
-from ml_backend.doctor_backend import examine_backend
-from ml_backend.findings import Finding, guarded, look, ok, wrong
-from ml_backend.label_config import parse_label_config
-from ml_backend.label_studio import LabelStudio, Project, Webhook
 from ml_backend.label_studio.refusals import BACKEND_REMEDY
+from ml_backend.labels.config import parse_label_config
 from ml_backend.settings import Settings
 from training.errors import LabelStudioError, RankloopError
 
@@ -48,8 +48,8 @@ def examine(settings: Settings, project_id: int | None = None) -> Iterator[Findi
 def _model(settings: Settings) -> Iterator[Finding]:
     from transformers.utils import logging as transformers_logging  # with torch it takes seconds to load
 
-    from training.models import load_causal_lm
-    from training.text import TextCodec
+    from training.models.policy import load_causal_lm
+    from training.models.text import TextCodec
 
     transformers_logging.disable_progress_bar()
     TextCodec.load(settings.model)
@@ -79,7 +79,7 @@ def _registry(settings: Settings) -> Iterator[Finding]:
 
 
 def _jobs(settings: Settings) -> Iterator[Finding]:
-    from ml_backend.workflows import Jobs
+    from ml_backend.loop import Jobs
 
     cycles = Jobs(settings).cycles(limit=1)
     latest = f"the latest training cycle is {cycles[0].state}" if cycles else "there was no training cycle yet"

@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, Response, jsonify
 
-from ml_backend.admission import Admission
-from ml_backend.answer_pair_model import AnswerPairModel, JobQueue
-from ml_backend.auth import Guard
-from ml_backend.coalescing import CoalescedJobs
-from ml_backend.http_edge import (
+from ml_backend.http.admission import Admission
+from ml_backend.http.coalescing import CoalescedJobs
+from ml_backend.http.edge import (
     MAX_BODY_BYTES,
     answer_errors,
     ask_for_credentials,
@@ -18,15 +16,17 @@ from ml_backend.http_edge import (
     read_json,
     watch_requests,
 )
-from ml_backend.loop_facts import LoopFacts
-from ml_backend.metrics import CONTENT_TYPE, Metrics
-from ml_backend.openapi import describe
-from ml_backend.schemas import PredictRequest, SetupRequest, WebhookRequest, parse_request
+from ml_backend.http.messages import PredictRequest, SetupRequest, WebhookRequest, parse_request
+from ml_backend.http.openapi import describe
+from ml_backend.label_studio.credentials import Guard
+from ml_backend.observe.facts import LoopFacts
+from ml_backend.observe.metrics import CONTENT_TYPE, Metrics
+from ml_backend.serving.predictions import AnswerPairModel, JobQueue
 from training.errors import ModelError
 
 if TYPE_CHECKING:
-    from ml_backend.proposer import Proposer
     from ml_backend.registry import Registry
+    from ml_backend.serving.proposer import Proposer
     from ml_backend.settings import Settings
 
 WEBHOOKS_AT_ONCE = 40

@@ -8,11 +8,11 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ml_backend.admission import RETRY_AFTER_S
+from ml_backend.http.admission import RETRY_AFTER_S
 from training.errors import OverloadError
 
 if TYPE_CHECKING:
-    from ml_backend.answer_pair_model import JobQueue
+    from ml_backend.serving.predictions import JobQueue
 
 PATIENCE_S = 0.9
 """How long a webhook waits for its turn: Label Studio gives up after a second."""

@@ -9,10 +9,10 @@ from typing import Any
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
-from ml_backend.admission import RETRY_AFTER_S
-from ml_backend.auth import SECRET_HEADER, Guard
-from ml_backend.logging_setup import end_request, start_request
-from ml_backend.metrics import Metrics
+from ml_backend.http.admission import RETRY_AFTER_S
+from ml_backend.label_studio.credentials import SECRET_HEADER, Guard
+from ml_backend.observe.metrics import Metrics
+from ml_backend.processes.logs import end_request, start_request
 from training.errors import DataError, EdgeError, ModelError, OverloadError, RankloopError
 
 MAX_BODY_BYTES = 64 * 1024 * 1024

@@ -1,7 +1,7 @@
 """The same model for those who host their models with label-studio-ml 2.x, next to others.
 
     from label_studio_ml.api import init_app
-    from ml_backend.label_studio_ml import hosted_model
+    from ml_backend.http.label_studio_ml import hosted_model
     from ml_backend.settings import load_settings
 
     app = init_app(model_class=hosted_model(load_settings()))
@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ml_backend.answer_pair_model import AnswerPairModel, JobQueue, Prediction
-from ml_backend.proposer import Proposer
+from ml_backend.serving.predictions import AnswerPairModel, JobQueue, Prediction
+from ml_backend.serving.proposer import Proposer
 from ml_backend.settings import Settings
 from training.errors import ConfigError
 
@@ -93,7 +93,7 @@ def _started_proposer(settings: Settings) -> Proposer:
 
 
 def _jobs(settings: Settings) -> JobQueue:
-    from ml_backend.workflows import Jobs
+    from ml_backend.loop import Jobs
 
     jobs: JobQueue = Jobs(settings)
     return jobs

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from ml_backend.answers import (
+from ml_backend.http.answers import (
     ErrorAnswer,
     HealthAnswer,
     PredictAnswer,
@@ -17,8 +17,8 @@ from ml_backend.answers import (
     VersionsAnswer,
     WebhookAnswer,
 )
-from ml_backend.auth import SECRET_HEADER, Guard
-from ml_backend.schemas import PredictRequest, SetupRequest, WebhookRequest
+from ml_backend.http.messages import PredictRequest, SetupRequest, WebhookRequest
+from ml_backend.label_studio.credentials import SECRET_HEADER, Guard
 
 _REQUESTS = (SetupRequest, PredictRequest, WebhookRequest)
 _ANSWERS = (HealthAnswer, SetupAnswer, PredictAnswer, WebhookAnswer, VersionsAnswer, StatusAnswer, ErrorAnswer)

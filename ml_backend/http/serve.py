@@ -13,13 +13,13 @@ from typing import Any, NoReturn
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
-from ml_backend.app import create_app
-from ml_backend.auth import refuse_open_bind
-from ml_backend.logging_setup import configure_logging
-from ml_backend.proposer import Proposer
+from ml_backend.http.app import create_app
+from ml_backend.label_studio.credentials import refuse_open_bind
+from ml_backend.loop import Jobs
+from ml_backend.processes.logs import configure_logging
 from ml_backend.registry import Registry
+from ml_backend.serving.proposer import Proposer
 from ml_backend.settings import Settings
-from ml_backend.workflows import Jobs
 from training.errors import RankloopError
 
 THREADS = 128

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from training.data.records import Record, read_csv, read_json_lines, read_plain_lines
 from training.errors import DataError
-from training.records import Record, read_csv, read_json_lines, read_plain_lines
 
 Row = dict[str, Any]
 """A task's data."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ml_backend.connection import BackendAddress, connect_backend, secure_webhook
-from ml_backend.label_config import LabelConfig, parse_label_config
 from ml_backend.label_studio import LabelStudio, MLBackend, Project, Webhook
+from ml_backend.label_studio.connection import BackendAddress, connect_backend, secure_webhook
+from ml_backend.label_studio.prompt_files import PromptSource, Row, read_rows
 from ml_backend.label_studio.records import Progress
-from ml_backend.prompt_files import PromptSource, Row, read_rows
+from ml_backend.labels.config import LabelConfig, parse_label_config
 from training.errors import ConfigError, LabelConfigError
 
 DEFAULT_TITLE = "rankloop"
@@ -79,7 +79,7 @@ def default_label_config() -> str:
     Raises:
         ConfigError: there is none.
     """
-    for folder in (Path.cwd(), Path(__file__).parent):
+    for folder in (Path.cwd(), Path(__file__).parents[1]):
         path = folder / LABEL_CONFIG_FILE
         if path.is_file():
             return path.read_text(encoding="utf-8")

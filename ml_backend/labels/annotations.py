@@ -8,9 +8,9 @@ from enum import StrEnum
 from itertools import combinations
 from typing import Any
 
-from ml_backend.label_config import Field, LabelConfig
-from ml_backend.label_predictions import version_in_region_id
-from training.types import JudgedAnswer, Judgement, Verdict
+from ml_backend.labels.config import Field, LabelConfig
+from ml_backend.labels.predictions import version_in_region_id
+from training.data.types import JudgedAnswer, Judgement, Verdict
 
 UNKNOWN_ANNOTATOR = "unknown"
 _SIDES = {"left": Verdict.ANSWER1, "right": Verdict.ANSWER2}

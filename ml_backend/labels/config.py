@@ -18,9 +18,9 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from ml_backend.verdict_words import plain_word, verdict_called
+from ml_backend.labels.verdict_words import plain_word, verdict_called
+from training.data.types import Verdict
 from training.errors import LabelConfigError
-from training.types import Verdict
 
 Kind = Literal["live", "pairwise", "ranker"]
 

@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from ml_backend.label_annotations import Dropped, annotator_of, judgements_in
-from ml_backend.label_config import Field, LabelConfig, ListedAnswer, parse_label_config
-from ml_backend.label_predictions import live_prediction, pairwise_prediction, ranker_prediction
+from ml_backend.labels.annotations import Dropped, annotator_of, judgements_in
+from ml_backend.labels.config import Field, LabelConfig, ListedAnswer, parse_label_config
+from ml_backend.labels.predictions import live_prediction, pairwise_prediction, ranker_prediction
+from training.data.types import Judgement, Verdict
+from training.data.votes import aggregate
 from training.errors import DataError
-from training.preferences import aggregate
-from training.types import Judgement, Verdict
 
 __all__ = [
     "ConversionSummary",

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from ml_backend.label_config import LabelConfig
+from ml_backend.labels.config import LabelConfig
 
 Side = Literal["left", "right"]
 _REGION_ID = re.compile(r"(?P<version>.+)~[ab]~[0-9a-f]+")

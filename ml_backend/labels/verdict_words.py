@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from training.types import Verdict
+from training.data.types import Verdict
 
 # What a choice may be called (lower case, letters and digits only). Anything else is never read as a verdict.
 _VERDICT_WORDS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ml_backend.workflows.client import CycleJob, Jobs
-from ml_backend.workflows.worker import Worker, run_worker
+from ml_backend.loop.client import CycleJob, Jobs
+from ml_backend.loop.worker import Worker, run_worker
 
 __all__ = ["CycleJob", "Jobs", "Worker", "run_worker"]

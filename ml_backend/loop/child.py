@@ -69,7 +69,7 @@ def train(
     _await_free(out)
     log = out.parent / f"{stage}.log"
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "ml_backend.child", str(os.getpid()), stage, *arguments]
+    command = [sys.executable, "-m", "ml_backend.loop.child", str(os.getpid()), stage, *arguments]
     with log.open("ab") as output:
         start = output.tell()
         process = subprocess.Popen(  # noqa: S603  # our own module, with options of our own making
@@ -156,7 +156,7 @@ def _thread_limits() -> dict[str, str]:
 
 
 def main() -> None:
-    """The child's own beginning: `python -m ml_backend.child PARENT_PID STAGE OPTIONS...`."""
+    """The child's own beginning: `python -m ml_backend.loop.child PARENT_PID STAGE OPTIONS...`."""
     parent = int(sys.argv[1])
     _end_with(parent)
     os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))

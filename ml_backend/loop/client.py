@@ -17,11 +17,11 @@ from dbos import error as dbos_error
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
-from ml_backend.child import read_progress
 from ml_backend.label_studio import LabelStudio
-from ml_backend.workflows import names
-from ml_backend.workflows.gathering import Gathered
-from ml_backend.workflows.standing import new_judgements, project_of, proposing, stored_by_version
+from ml_backend.loop import names
+from ml_backend.loop.child import read_progress
+from ml_backend.loop.gathering import Gathered
+from ml_backend.loop.standing import new_judgements, project_of, proposing, stored_by_version
 from training.errors import JobsError, LabelStudioError
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_backend.child import Progress, train
-from ml_backend.snapshot import convert_snapshot, take_snapshot
+from ml_backend.loop.child import Progress, train
+from ml_backend.loop.dataset import convert_snapshot, take_snapshot
+from training.atomic import atomic_folder, write_atomically
 from training.config import CycleConfig
-from training.files import atomic_folder, write_atomically
 
 if TYPE_CHECKING:
     from ml_backend.label_studio import LabelStudio
@@ -124,8 +124,8 @@ class CycleSteps:
 
     def reward_gate(self, plan: Plan) -> dict[str, Any]:
         """Whether the reward model is good enough to be learned from: `passed` and `reason`."""
-        from training.evaluate import reward_gate
-        from training.reward_report import RewardReport
+        from training.evaluation.gates import reward_gate
+        from training.reward.report import RewardReport
 
         report = RewardReport.from_json(self._report(plan, "reward"))
         return self._decided(plan, "reward", asdict(reward_gate(report, self._config(plan).gates)))
@@ -143,8 +143,8 @@ class CycleSteps:
 
     def policy_gate(self, plan: Plan) -> dict[str, Any]:
         """Whether the policy may become champion: `passed` and `reason`."""
-        from training.evaluate import policy_gate
-        from training.ppo_report import PPOReport
+        from training.evaluation.gates import policy_gate
+        from training.ppo.report import PPOReport
 
         report = PPOReport.from_json(self._report(plan, "ppo"))
         return self._decided(plan, "policy", asdict(policy_gate(report, self._config(plan).gates)))

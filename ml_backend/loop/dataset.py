@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_backend.label_config import LabelConfig, parse_label_config
-from ml_backend.labeling import judgements_from_export
-from training.errors import DataError
-from training.files import write_atomically
-from training.preferences import (
+from ml_backend.labels.config import LabelConfig, parse_label_config
+from ml_backend.labels.judgements import judgements_from_export
+from training.atomic import write_atomically
+from training.data.types import PromptRecord
+from training.data.votes import (
     aggregate,
     dataset_digest,
     demonstrations_from,
@@ -24,7 +24,7 @@ from training.preferences import (
     write_preferences,
     write_prompts,
 )
-from training.types import PromptRecord
+from training.errors import DataError
 
 if TYPE_CHECKING:
     from ml_backend.label_studio import LabelStudio

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from dbos import DBOS
 from dbos import error as dbos_error
 
-from ml_backend.logging_setup import log_context
-from ml_backend.workflows import names
+from ml_backend.loop import names
+from ml_backend.processes.logs import log_context
 from training.errors import CrashError, EdgeError, LabelStudioError, RankloopError
 
 ATTEMPTS = 6

@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ml_backend.infer_config import infer_label_config
-from ml_backend.label_config import LabelConfig
-from ml_backend.labeling import ConversionSummary, judgements_from_export
+from ml_backend.labels.config import LabelConfig
+from ml_backend.labels.infer import infer_label_config
+from ml_backend.labels.judgements import ConversionSummary, judgements_from_export
+from training.data.votes import aggregate, write_preferences
 from training.errors import DataError
-from training.preferences import aggregate, write_preferences
 
 
 def read_export_file(path: Path) -> list[object]:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from ml_backend.answer_pair_model import AnswerPairModel
-from ml_backend.proposer import Proposer
+from ml_backend.serving.predictions import AnswerPairModel
+from ml_backend.serving.proposer import Proposer
 from training.errors import ModelError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ml_backend.workflows import names
+from ml_backend.loop import names
 
 if TYPE_CHECKING:
     from dbos import DBOSClient

@@ -20,15 +20,15 @@ from dbos import error as dbos_error
 from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
-from ml_backend.bulk_proposals import BulkProposals
-from ml_backend.connection import open_label_studio
-from ml_backend.cycle_steps import CycleSteps, OpenLabelStudio, Plan
-from ml_backend.logging_setup import configure_logging
+from ml_backend.label_studio.connection import open_label_studio
+from ml_backend.loop import names
+from ml_backend.loop.client import make_tables
+from ml_backend.loop.cycle import CycleSteps, OpenLabelStudio, Plan
+from ml_backend.loop.durable import enqueue, enqueue_cycle, forget_ended, in_words, patient_step, step
+from ml_backend.loop.proposals import BulkProposals
+from ml_backend.processes.logs import configure_logging
 from ml_backend.registry import Registry
 from ml_backend.settings import Settings
-from ml_backend.workflows import names
-from ml_backend.workflows.client import make_tables
-from ml_backend.workflows.durable import enqueue, enqueue_cycle, forget_ended, in_words, patient_step, step
 from training.errors import ConfigError, JobsError, LabelStudioError, RankloopError
 
 NICENESS = 5

@@ -19,9 +19,9 @@ from prometheus_client.registry import Collector
 from training.errors import RankloopError
 
 if TYPE_CHECKING:
-    from ml_backend.answer_pair_model import JobQueue
-    from ml_backend.proposer import Proposer
     from ml_backend.registry import Registry
+    from ml_backend.serving.predictions import JobQueue
+    from ml_backend.serving.proposer import Proposer
 
 FRESH_S = 5.0
 """How long what was learned counts as fresh."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from ml_backend.processes import SHARED_CORES, tethered
+from ml_backend.processes.tether import SHARED_CORES, tethered
 
 GRACE_S = 20.0
 """How long a child may take to end before it is killed. A worker lets its training process write nothing more."""

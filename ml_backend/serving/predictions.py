@@ -13,19 +13,19 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ml_backend.labeling import (
+from ml_backend.labels.judgements import (
     LabelConfig,
     live_prediction,
     pairwise_prediction,
     parse_label_config,
     ranker_prediction,
 )
-from ml_backend.metrics import PENDING_SUFFIX
+from ml_backend.observe.metrics import PENDING_SUFFIX
 from training.errors import DataError, RankloopError
 
 if TYPE_CHECKING:
-    from ml_backend.loaded_version import AnswerPair
-    from ml_backend.proposer import Proposer
+    from ml_backend.serving.proposer import Proposer
+    from ml_backend.serving.version import AnswerPair
 
 FIRST_LOAD_WAIT_S = 20.0
 """How long a request waits for the very first version to be loaded."""

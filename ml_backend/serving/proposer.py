@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ml_backend.batching import FairBatcher
-from ml_backend.loaded_version import AnswerPair, LoadedVersion
+from ml_backend.serving.batching import FairBatcher
+from ml_backend.serving.version import AnswerPair, LoadedVersion
 from training.errors import RankloopError
-from training.models import load_causal_lm
+from training.models.policy import load_causal_lm
 
 if TYPE_CHECKING:
     from ml_backend.registry import Registry, Version

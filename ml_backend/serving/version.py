@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from training.config import SamplingConfig, TextConfig
-from training.models import load_causal_lm
-from training.precision import SamplingPrecision, proposal_precision
-from training.reward_model import RewardModel
-from training.sampling import Sampler
-from training.text import TextCodec
+from training.fast.precision import SamplingPrecision, proposal_precision
+from training.models.policy import load_causal_lm
+from training.models.reward import RewardModel
+from training.models.text import TextCodec
+from training.sampling.sampler import Sampler
 
 ATTEMPTS = 4
 """How often a pair is sampled before an empty answer or two equal ones are taken as what the policy has to say."""

@@ -22,10 +22,10 @@ from demo_network import POSITIONS, new_network, sharpen  # noqa: E402
 from demo_tokenizer import train_tokenizer  # noqa: E402
 
 from training.config import TRAINING_CONFIG_FILE  # noqa: E402
-from training.preferences import split_of  # noqa: E402
-from training.types import Split  # noqa: E402
+from training.data.types import Split  # noqa: E402
+from training.data.votes import split_of  # noqa: E402
 
-PACKAGED_SETTINGS = ROOT / "ml_backend" / "demo_data" / "model" / TRAINING_CONFIG_FILE
+PACKAGED_SETTINGS = ROOT / "ml_backend" / "demo" / "data" / "model" / TRAINING_CONFIG_FILE
 VALIDATION_EXAMPLES = 1000
 VOCABULARY = 3072
 TEMPERATURE = 0.92  # of the trained network: nearly all words are whole, and answers still of every quality
@@ -42,7 +42,7 @@ def build(
 
     Writes a corpus of questions and answers of mixed quality (WORK/corpus.jsonl, with the quality of each answer),
     learns a tokenizer from it, trains a small GPT-2 from scratch with `python -m training sft` in two lessons, and
-    lays model and prompts into OUT as they stand in ml_backend/demo_data. Takes some ten minutes on two cores. A build
+    lays model and prompts into OUT as they stand in ml_backend/demo/data. Takes some ten minutes on two cores. A build
     that was cut off goes on from its last checkpoint when it is started again with the same options.
 
     To look at the texts:  python scripts/build_demo_model/build.py --out /tmp/demo --corpus-only

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from demo_phrases import Clauses, load_phrases
 
-from ml_backend.demo_data.topics import Tip, Topic, load_topics
+from ml_backend.demo.data.topics import Tip, Topic, load_topics
 
 MIN_WORDS, MAX_WORDS = 4, 46
 SENTENCE_COUNT_WEIGHTS = (0.24, 0.27, 0.24, 0.16, 0.09)  # of 1, 2, ... 5 sentences

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from demo_answers import Quality, sentence, write_answer
 from demo_phrases import load_phrases
 
-from ml_backend.demo_data.topics import Topic, load_topics
+from ml_backend.demo.data.topics import Topic, load_topics
 
 HELD_OUT_PER_TOPIC = 2  # question forms of a topic that the model never sees
 LABELING_PER_TOPIC = 5  # question forms of a topic that annotators are shown

@@ -12,14 +12,14 @@ import pytest
 from training.config import CycleConfig
 
 if TYPE_CHECKING:
-    from ml_backend.demo_stack import DemoStack
-    from ml_backend.label_studio_server import LabelStudioServer
+    from ml_backend.demo.label_studio_server import LabelStudioServer
+    from ml_backend.demo.stack import DemoStack
 
 
 @pytest.fixture(scope="session")
 def label_studio_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data folder of a Label Studio that was started once: making its tables takes it half a minute or more."""
-    from ml_backend.label_studio_server import LabelStudioServer
+    from ml_backend.demo.label_studio_server import LabelStudioServer
 
     folder = tmp_path_factory.mktemp("label-studio-template")
     with LabelStudioServer(folder):
@@ -31,7 +31,7 @@ def label_studio_server(
     label_studio_template: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LabelStudioServer]:
     """A real Label Studio with a data folder of its own, which all tests share."""
-    from ml_backend.label_studio_server import LabelStudioServer
+    from ml_backend.demo.label_studio_server import LabelStudioServer
 
     folder = tmp_path_factory.mktemp("label-studio") / "data"
     shutil.copytree(label_studio_template, folder)
@@ -42,7 +42,7 @@ def label_studio_server(
 @pytest.fixture(scope="session")
 def quick_training(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Training settings under which a cycle of the demo model takes seconds, and whose gates let everything pass."""
-    demo = CycleConfig.for_model("ml_backend/demo_data/model").model_dump()
+    demo = CycleConfig.for_model("ml_backend/demo/data/model").model_dump()
     demo["reward"] |= {"epochs": 2}
     demo["ppo"] |= {"iterations": 3, "prompts_per_iteration": 8, "minibatch_size": 8, "epochs": 1}
     demo["gates"] |= {"min_preferences": 5, "min_reward_accuracy": 0.0, "min_win_rate": 0.0}
@@ -54,7 +54,7 @@ def quick_training(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def stack(label_studio_template: Path, quick_training: Path, tmp_path: Path) -> Iterator[DemoStack]:
     """A Label Studio, a server and a worker of this test's own, which train in seconds after 30 judgements; up."""
-    from ml_backend.demo_stack import DemoStack
+    from ml_backend.demo.stack import DemoStack
 
     folder = tmp_path / "stack"
     shutil.copytree(label_studio_template, folder / "label-studio")

@@ -12,18 +12,18 @@ import pytest
 from labeling_page import LabelingPage, chromium_page
 from playwright.sync_api import expect
 
-from ml_backend.connection import BackendAddress
-from ml_backend.init_project import init_project
 from ml_backend.label_studio import LabelStudio
-from ml_backend.labeling import ConversionSummary, judgements_from_export, parse_label_config
-from ml_backend.processes import free_port, log_tail
+from ml_backend.label_studio.connection import BackendAddress
+from ml_backend.label_studio.setup import init_project
+from ml_backend.labels.judgements import ConversionSummary, judgements_from_export, parse_label_config
+from ml_backend.processes.children import Children, rankloop_command
+from ml_backend.processes.tether import free_port, log_tail
 from ml_backend.settings import load_settings
-from ml_backend.supervise import Children, rankloop_command
-from training.preferences import aggregate, demonstrations_from, read_preferences, write_preferences
-from training.types import Demonstration, Judgement, Preference, Verdict
+from training.data.types import Demonstration, Judgement, Preference, Verdict
+from training.data.votes import aggregate, demonstrations_from, read_preferences, write_preferences
 
 if TYPE_CHECKING:
-    from ml_backend.label_studio_server import LabelStudioServer
+    from ml_backend.demo.label_studio_server import LabelStudioServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

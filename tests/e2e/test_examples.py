@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ml_backend.label_studio import LabelStudio
-from training.preferences import read_preferences
+from training.data.votes import read_preferences
 
 if TYPE_CHECKING:
-    from ml_backend.label_studio_server import LabelStudioServer
+    from ml_backend.demo.label_studio_server import LabelStudioServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -49,7 +49,7 @@ def _run(server: LabelStudioServer, folder: Path, script: str, *arguments: str) 
 
 def test_the_tutorial_from_prompts_to_better_answers(label_studio_server: LabelStudioServer, tmp_path: Path) -> None:
     """Prompts become pairs, rankings become preferences, and training's opinions and answers come back."""
-    prompts = str(ROOT / "ml_backend" / "demo_data" / "prompts.txt")
+    prompts = str(ROOT / "ml_backend" / "demo" / "data" / "prompts.txt")
     made = _run(label_studio_server, tmp_path, "1_make_dataset.py", "--prompts", prompts, "--limit", "60")
     found = re.search(r"(\d+) pairs wait in project (\d+)", made)
     assert found

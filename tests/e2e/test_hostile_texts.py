@@ -11,12 +11,12 @@ import pytest
 from labeling_page import PATIENCE_MS, LabelingPage, chromium_page
 from playwright.sync_api import expect
 
-from ml_backend.label_config import parse_label_config
-from ml_backend.label_predictions import live_prediction, pairwise_prediction, ranker_prediction
 from ml_backend.label_studio import LabelStudio
+from ml_backend.labels.config import parse_label_config
+from ml_backend.labels.predictions import live_prediction, pairwise_prediction, ranker_prediction
 
 if TYPE_CHECKING:
-    from ml_backend.label_studio_server import LabelStudioServer
+    from ml_backend.demo.label_studio_server import LabelStudioServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -11,19 +11,19 @@ import httpx
 import pytest
 from recording_backend import RecordingBackend
 
-from ml_backend.auth import SECRET_HEADER, Guard
-from ml_backend.connection import BackendAddress, choose_project, connect_backend, secure_webhook
-from ml_backend.export import export_preferences
-from ml_backend.init_project import init_project
-from ml_backend.label_config import parse_label_config
-from ml_backend.label_predictions import live_prediction
 from ml_backend.label_studio import LabelStudio, Project
-from ml_backend.prompt_files import PromptSource
+from ml_backend.label_studio.connection import BackendAddress, choose_project, connect_backend, secure_webhook
+from ml_backend.label_studio.credentials import SECRET_HEADER, Guard
+from ml_backend.label_studio.prompt_files import PromptSource
+from ml_backend.label_studio.setup import init_project
+from ml_backend.labels.config import parse_label_config
+from ml_backend.labels.predictions import live_prediction
+from ml_backend.loop.export import export_preferences
+from training.data.votes import read_preferences
 from training.errors import LabelStudioError
-from training.preferences import read_preferences
 
 if TYPE_CHECKING:
-    from ml_backend.label_studio_server import LabelStudioServer
+    from ml_backend.demo.label_studio_server import LabelStudioServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -16,31 +16,31 @@ import httpx
 import psutil
 import pytest
 
-from ml_backend.demo_annotator import SimulatedAnnotator, annotate_round
-from ml_backend.demo_loop import DemoLoop
-from ml_backend.demo_screen import Screen
+from ml_backend.demo.annotator import SimulatedAnnotator, annotate_round
+from ml_backend.demo.loop import DemoLoop
+from ml_backend.demo.screen import Screen
 from ml_backend.label_studio import LabelStudio
+from ml_backend.loop import Jobs
 from ml_backend.registry import Registry
-from ml_backend.workflows import Jobs
-from training.preferences import read_preferences
+from training.data.votes import read_preferences
 
 if TYPE_CHECKING:
-    from ml_backend.demo_stack import DemoStack
+    from ml_backend.demo.stack import DemoStack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
-PROMPTS = Path(__file__).parents[2] / "ml_backend" / "demo_data" / "prompts.txt"
+PROMPTS = Path(__file__).parents[2] / "ml_backend" / "demo" / "data" / "prompts.txt"
 JUDGEMENTS = 30
 
 # `rankloop demo` in a folder that is known, with Label Studio's tables made already.
 DEMO = """
 import sys, tempfile
 from pathlib import Path
-import ml_backend.cli
+import ml_backend.cli.app
 folder = sys.argv[1]
 tempfile.mkdtemp = lambda **_: folder
 sys.argv = ["rankloop", "demo", "--annotations", "30"]
-ml_backend.cli.main()
+ml_backend.cli.app.main()
 """
 
 
@@ -155,7 +155,7 @@ def _annotating(_folder: Path, log: Path) -> bool:
 
 
 def _training(folder: Path, _log: Path) -> bool:
-    return any("ml_backend.child" in command for command in _processes_of(folder).values())
+    return any("ml_backend.loop.child" in command for command in _processes_of(folder).values())
 
 
 _MOMENTS: dict[str, Callable[[Path, Path], bool]] = {

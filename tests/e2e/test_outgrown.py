@@ -15,12 +15,12 @@ from judged_project import tiny_training
 from mlflow_server import MlflowServer
 from postgres_server import PostgresServer, find_binaries
 
-from ml_backend.demo_stack import environment_of
+from ml_backend.demo.stack import environment_of
+from ml_backend.loop import Jobs
+from ml_backend.processes.children import Children
 from ml_backend.registry import Registry
+from ml_backend.registry.version_files import damage_in
 from ml_backend.settings import load_settings
-from ml_backend.supervise import Children
-from ml_backend.version_files import damage_in
-from ml_backend.workflows import Jobs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 from ml_backend.label_studio import LabelStudio
-from ml_backend.processes import free_port
+from ml_backend.processes.tether import free_port
 
 if TYPE_CHECKING:
-    from ml_backend.label_studio_server import LabelStudioServer
+    from ml_backend.demo.label_studio_server import LabelStudioServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -22,7 +22,7 @@ from tiny_models import write_tiny_gpt2
 from faults import edge_faults, outside_faults, worker_faults
 from faults.ledger import Ledger, as_table
 from faults.stack import Stack
-from ml_backend.label_studio_server import LabelStudioServer
+from ml_backend.demo.label_studio_server import LabelStudioServer
 
 LEAST_FAULTS = 60
 LEAST_KINDS = 12

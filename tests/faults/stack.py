@@ -18,19 +18,19 @@ from faults.annotators import LABEL_CONFIG, Annotators, Judged, Visitor
 from faults.dying_worker import PLAN, READY
 from faults.faulty_proxy import FaultyProxy
 from faults.ledger import Ledger, Outcome
-from ml_backend.connection import BackendAddress
-from ml_backend.demo_stack import environment_of
-from ml_backend.init_project import init_project
+from ml_backend.demo.label_studio_server import LabelStudioServer
+from ml_backend.demo.stack import environment_of
 from ml_backend.label_studio import LabelStudio
-from ml_backend.label_studio_server import LabelStudioServer
-from ml_backend.processes import free_port, log_tail
+from ml_backend.label_studio.connection import BackendAddress
+from ml_backend.label_studio.setup import init_project
+from ml_backend.loop import CycleJob, Jobs
+from ml_backend.processes.children import Children, rankloop_command
+from ml_backend.processes.tether import free_port, log_tail
 from ml_backend.registry import Registry
 from ml_backend.settings import load_settings
-from ml_backend.supervise import Children, rankloop_command
-from ml_backend.workflows import CycleJob, Jobs
+from training.atomic import write_atomically
+from training.data.votes import read_preferences
 from training.errors import RankloopError
-from training.files import write_atomically
-from training.preferences import read_preferences
 
 JUDGED_BEFORE = 18
 JUDGED_NOW = 6

@@ -19,18 +19,18 @@ from faults.ledger import Ledger
 
 from load.client import basic
 from load.figures import as_table, missed, summary
-from ml_backend.child import read_progress
-from ml_backend.connection import BackendAddress
-from ml_backend.demo_stack import DemoStack
-from ml_backend.init_project import init_project
+from ml_backend.demo.stack import DemoStack
 from ml_backend.label_studio import LabelStudio
-from ml_backend.processes import tethered
-from ml_backend.workflows import Jobs
+from ml_backend.label_studio.connection import BackendAddress
+from ml_backend.label_studio.setup import init_project
+from ml_backend.loop import Jobs
+from ml_backend.loop.child import read_progress
+from ml_backend.processes.tether import tethered
 from training.config import CycleConfig
 
 ROOT = Path(__file__).parents[2]
-MODEL = ROOT / "ml_backend" / "demo_data" / "model"
-PROMPTS = ROOT / "ml_backend" / "demo_data" / "prompts.txt"
+MODEL = ROOT / "ml_backend" / "demo" / "data" / "model"
+PROMPTS = ROOT / "ml_backend" / "demo" / "data" / "prompts.txt"
 PEOPLE = 50
 THINK_S = 10.0
 """A judgement takes some ten seconds, so that fifty people open five tasks a second."""

@@ -13,17 +13,17 @@ from tiny_models import nudge
 from typer.testing import CliRunner, Result
 
 from training.__main__ import app
-from training.checkpoints import Checkpoints
 from training.config import PPOConfig, RewardConfig, SamplingConfig, SFTConfig
+from training.data.types import Demonstration, Preference, PromptRecord, Split
+from training.data.votes import split_of
 from training.errors import CheckpointError, DivergedError
-from training.models import load_causal_lm
-from training.ppo import train_ppo
-from training.preferences import split_of
-from training.reward import train_reward
-from training.reward_model import RewardModel
-from training.sft import train_sft
-from training.text import TextCodec
-from training.types import Demonstration, Preference, PromptRecord, Split
+from training.models.policy import load_causal_lm
+from training.models.reward import RewardModel
+from training.models.text import TextCodec
+from training.ppo.train import train_ppo
+from training.reward.tune import train_reward
+from training.runs.checkpoints import Checkpoints
+from training.sft.train import train_sft
 
 Run = Callable[..., Result]
 

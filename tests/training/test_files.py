@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from training.atomic import atomic_folder, one_writer, write_atomically
 from training.errors import ConfigError
-from training.files import atomic_folder, one_writer, write_atomically
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_folder_whose_making_fails_leaves_the_old_one(tmp_path: Path) -> None:
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     """A process that holds the folder keeps others out, and its end, even a kill, lets them in."""
     script = (
-        "import sys, pathlib; from training.files import one_writer\n"
+        "import sys, pathlib; from training.atomic import one_writer\n"
         "with one_writer(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from training.__main__ import app
-from training.preferences import split_of
-from training.types import Split
+from training.data.types import Split
+from training.data.votes import split_of
 
 Run = Callable[..., Result]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from training.data.records import Record
 from training.errors import DataError
-from training.records import Record
 
 _READERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 _SAVED_BY_DATASETS = ("dataset_dict.json", "state.json")

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from training.config import TextConfig
+from training.data.tldr import read_tldr_demonstrations, read_tldr_preferences, read_tldr_prompts
+from training.data.types import Demonstration, Preference, PromptRecord
+from training.data.votes import read_demonstrations, read_preferences, read_prompts
 from training.errors import ConfigError, DataError
-from training.preferences import read_demonstrations, read_preferences, read_prompts
-from training.tldr import read_tldr_demonstrations, read_tldr_preferences, read_tldr_prompts
-from training.types import Demonstration, Preference, PromptRecord
 
 TaskName = Literal["answers", "tldr"]
 

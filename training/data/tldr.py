@@ -6,10 +6,10 @@ References: Völske et al. 2017, "TL;DR: Mining Reddit to Learn Automatic Summar
 
 from __future__ import annotations
 
-from training.hub_data import rows_of
-from training.preferences import aggregate
-from training.records import Record
-from training.types import Demonstration, JudgedAnswer, Judgement, Preference, PromptRecord, Verdict
+from training.data.hub import rows_of
+from training.data.records import Record
+from training.data.types import Demonstration, JudgedAnswer, Judgement, Preference, PromptRecord, Verdict
+from training.data.votes import aggregate
 
 MARK = "TL;DR:"
 _SUMMARY = ("label", "summary", "completion", "reference")

@@ -10,10 +10,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import TypeVar
 
-from training.errors import DataError
-from training.files import write_atomically
-from training.records import Record, read_csv, read_json_lines, read_plain_lines
-from training.types import (
+from training.atomic import write_atomically
+from training.data.records import Record, read_csv, read_json_lines, read_plain_lines
+from training.data.types import (
     Demonstration,
     JudgedAnswer,
     Judgement,
@@ -23,6 +22,7 @@ from training.types import (
     Split,
     Verdict,
 )
+from training.errors import DataError
 
 # Frozen for life: changing either moves prompts that were tested on into training.
 _TRAIN_SHARE = 0.70

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 from training.config import GateConfig
-from training.ppo_report import PPOReport
-from training.reward_report import RewardReport
-from training.types import Split
+from training.data.types import Split
+from training.ppo.report import PPOReport
+from training.reward.report import RewardReport
 
 _Z_95 = 1.959963984540054
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from training.config import SamplingConfig
-from training.evaluate import accuracy_with_interval
-from training.models import PolicyWithValue
+from training.data.types import PromptRecord
+from training.evaluation.gates import accuracy_with_interval
+from training.evaluation.rouge import rouge
+from training.fast.precision import Precision
+from training.models.policy import PolicyWithValue
+from training.models.reward import RewardModel
+from training.models.text import TextCodec
 from training.objectives import kl_k1
-from training.precision import Precision
-from training.reward_model import RewardModel
-from training.rollout import respond, score_samples
-from training.rouge import rouge
-from training.sampling import Sampler
-from training.text import TextCodec
-from training.types import PromptRecord
+from training.sampling.rollouts import respond, score_samples
+from training.sampling.sampler import Sampler
 
 _BATCH = 32
 

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.packed_linear import PackedLinear, packing_works
-from training.precision import current_dtype
+from training.fast.packed_linear import PackedLinear, packing_works
+from training.fast.precision import current_dtype
 
 _LOGITS_AT_ONCE = 6_000_000
 """On a CPU, how many float32 logits there are at a time: 24 MB, about what a last-level cache holds."""

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from training.packed_linear import PackedLinear, packing_works
-from training.precision import current_dtype
+from training.fast.packed_linear import PackedLinear, packing_works
+from training.fast.precision import current_dtype
 
 
 class FrozenLinear(nn.Module):

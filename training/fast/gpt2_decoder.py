@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.answer_attention import AnswerAttention, room_for
-from training.gpt2_weights import GPT2Block, GPT2Weights
+from training.fast.answer_attention import AnswerAttention, room_for
+from training.fast.gpt2_weights import GPT2Block, GPT2Weights
 
 _COLUMNS = 16  # float32 numbers to an AVX-512 register, so that no sum has a remainder that depends on the batch
 _PROMPT_COLUMNS = 32  # queries to a block of PyTorch's fused attention, for the same reason
 
 
 class GPT2Decoder:
-    """One batch of answers; see `training.decoding.Decoder`.
+    """One batch of answers; see `training.sampling.decoders.Decoder`.
 
     Args:
         weights: the model's.

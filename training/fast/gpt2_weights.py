@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.packed_linear import PackedLinear, packing_works
-from training.quantized_linear import QuantizedLinear
+from training.fast.packed_linear import PackedLinear, packing_works
+from training.fast.quantized_linear import QuantizedLinear
 
 Linear = PackedLinear | QuantizedLinear
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.packed_linear import identity
+from training.fast.packed_linear import identity
 
 _LARGEST = 127  # integer on either side of zero
 _ZERO = 128

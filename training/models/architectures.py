@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from training.backbone import Backbone, BlockContext, TopLayers, attention_mask
 from training.errors import ModelError
-from training.gpt2_block import gpt2_block_at
-from training.text import position_ids
+from training.fast.gpt2_block import gpt2_block_at
+from training.models.backbone import Backbone, BlockContext, TopLayers, attention_mask
+from training.models.text import position_ids
 
 _ROTATIONS_OF_ANY_LENGTH = {"default", "linear", "llama3", "yarn"}
 """Kinds of rotary embedding that turn a token the same way however long the batch is that it stands in."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from training.errors import ModelError
-from training.short_attention import use_short_attention
+from training.fast.short_attention import use_short_attention
 
 
 @dataclass(frozen=True, slots=True)

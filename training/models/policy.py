@@ -13,11 +13,11 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from training.architectures import backbone_of
-from training.backbone import Backbone, BlockContext, without_dropout
 from training.errors import ConfigError, ModelError
-from training.frozen_head import FrozenHead
-from training.precision import full_precision
+from training.fast.frozen_head import FrozenHead
+from training.fast.precision import full_precision
+from training.models.architectures import backbone_of
+from training.models.backbone import Backbone, BlockContext, without_dropout
 
 _MOST_TRAINABLE_LAYERS = 8
 

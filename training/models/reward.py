@@ -22,12 +22,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from training.architectures import backbone_of
-from training.backbone import Backbone, BlockContext
 from training.errors import CheckpointError, ModelError
-from training.models import reward_layer_count
-from training.precision import full_precision
-from training.text import TextCodec, pad_right
+from training.fast.precision import full_precision
+from training.models.architectures import backbone_of
+from training.models.backbone import Backbone, BlockContext
+from training.models.policy import reward_layer_count
+from training.models.text import TextCodec, pad_right
 
 WEIGHTS_FILE = "reward_model.safetensors"
 CONFIG_FILE = "reward_config.json"

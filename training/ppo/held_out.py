@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from training.config import PPOConfig
-from training.policy_evaluation import OnAnswers, evaluate_policy
-from training.ppo_inputs import prompts_of, seed_of
-from training.ppo_report import PPOReport
-from training.ppo_run import PPORun
-from training.preferences import split_of
-from training.reward_model import RewardModel
-from training.text import TextCodec
-from training.types import PromptRecord, Split
+from training.data.types import PromptRecord, Split
+from training.data.votes import split_of
+from training.evaluation.policy import OnAnswers, evaluate_policy
+from training.models.reward import RewardModel
+from training.models.text import TextCodec
+from training.ppo.inputs import prompts_of, seed_of
+from training.ppo.report import PPOReport
+from training.ppo.run import PPORun
 
 
 def held_out_prompts(prompts: Sequence[PromptRecord], config: PPOConfig) -> list[PromptRecord]:

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from training.backbone import tensor_digest
-from training.checkpoints import run_digest
 from training.config import PPOConfig
+from training.data.types import PromptRecord, Split
+from training.data.votes import split_of
 from training.errors import ConfigError, DataError, ModelError
-from training.preferences import split_of
-from training.reward_model import RewardModel
-from training.text import TextCodec
-from training.types import PromptRecord, Split
+from training.models.backbone import tensor_digest
+from training.models.reward import RewardModel
+from training.models.text import TextCodec
+from training.runs.checkpoints import run_digest
 
 
 def check_inputs(

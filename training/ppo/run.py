@@ -8,8 +8,8 @@ from typing import Any, Self
 import torch
 
 from training.config import PPOConfig
-from training.models import PolicyWithValue
-from training.ppo_report import PPOPoint
+from training.models.policy import PolicyWithValue
+from training.ppo.report import PPOPoint
 
 
 @dataclass(slots=True)

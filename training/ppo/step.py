@@ -17,23 +17,23 @@ import torch
 from torch import Tensor
 
 from training.config import PPOConfig
-from training.diagnostics import distinct_share, explained_variance, repetition
+from training.data.types import PromptRecord, Split
+from training.data.votes import split_of
 from training.errors import DivergedError
-from training.frozen_layers import pack_frozen
-from training.fused_gelu import fuse_gelu
+from training.fast.frozen_layers import pack_frozen
+from training.fast.fused_gelu import fuse_gelu
+from training.fast.precision import autocast, compute_dtype
+from training.models.reward import RewardModel, spread
+from training.models.text import TextCodec
 from training.objectives import adapted_kl_coefficient, kl_k1, kl_k3, masked_mean
-from training.ppo_inputs import prompts_of, seed_of
-from training.ppo_report import PPOPoint
-from training.ppo_run import PPORun
-from training.ppo_update import UpdateStats, targets_of, update
-from training.precision import autocast, compute_dtype
-from training.preferences import split_of
-from training.reward_model import RewardModel, spread
-from training.rollout import Rollout, respond, score_samples
-from training.sampling import Sampler
-from training.schedule import warmup_then_line
-from training.text import TextCodec
-from training.types import PromptRecord, Split
+from training.ppo.diagnostics import distinct_share, explained_variance, repetition
+from training.ppo.inputs import prompts_of, seed_of
+from training.ppo.report import PPOPoint
+from training.ppo.run import PPORun
+from training.ppo.update import UpdateStats, targets_of, update
+from training.runs.schedule import warmup_then_line
+from training.sampling.rollouts import Rollout, respond, score_samples
+from training.sampling.sampler import Sampler
 
 _SCALE_ANSWERS = 256  # answers of the base that set the scale of rewards
 

@@ -9,19 +9,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.checkpoints import Checkpoints
+from training.atomic import atomic_folder
 from training.config import PPOConfig
+from training.data.types import PromptRecord
 from training.errors import DivergedError
-from training.files import atomic_folder
-from training.held_out import report_of
-from training.policy_evaluation import OnAnswers
-from training.ppo_inputs import check_inputs, inputs_digest
-from training.ppo_report import PPOPoint, PPOReport
-from training.ppo_run import PPORun
-from training.ppo_trainer import PPOTrainer
-from training.reward_model import RewardModel
-from training.text import TextCodec
-from training.types import PromptRecord
+from training.evaluation.policy import OnAnswers
+from training.models.reward import RewardModel
+from training.models.text import TextCodec
+from training.ppo.held_out import report_of
+from training.ppo.inputs import check_inputs, inputs_digest
+from training.ppo.report import PPOPoint, PPOReport
+from training.ppo.run import PPORun
+from training.ppo.step import PPOTrainer
+from training.runs.checkpoints import Checkpoints
 
 OnPoint = Callable[[PPOPoint, int], None]
 """Called after every iteration with the new point of the curve and the number of iterations in all."""

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from training.activation_store import activation_room
-from training.length_groups import length_groups
-from training.precision import Precision, autocast, compute_dtype
-from training.preferences import split_of
-from training.reward_model import RewardModel, sequences_of
-from training.text import TextCodec, pad_right
-from training.types import Preference, Split
+from training.data.types import Preference, Split
+from training.data.votes import split_of
+from training.fast.precision import Precision, autocast, compute_dtype
+from training.models.reward import RewardModel, sequences_of
+from training.models.text import TextCodec, pad_right
+from training.reward.activations import activation_room
+from training.reward.length_groups import length_groups
 
 _TOKENS_PER_PASS = 4096
 

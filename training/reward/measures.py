@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from training.calibration import correlation, expected_calibration_error, fit_temperature
-from training.evaluate import accuracy_with_interval
-from training.preferences import split_of
-from training.reward_data import PairFeatures
-from training.reward_model import RewardModel, spread
-from training.reward_report import GroupAccuracy, RewardPoint, RewardReport
-from training.text import TextCodec
-from training.types import Preference, Split
+from training.data.types import Preference, Split
+from training.data.votes import split_of
+from training.evaluation.calibration import correlation, expected_calibration_error, fit_temperature
+from training.evaluation.gates import accuracy_with_interval
+from training.models.reward import RewardModel, spread
+from training.models.text import TextCodec
+from training.reward.features import PairFeatures
+from training.reward.report import GroupAccuracy, RewardPoint, RewardReport
 
 _HELD_OUT = (Split.SELECTION, Split.TEST)
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.curves import Panel, draw_curves
-from training.files import write_atomically
+from training.atomic import write_atomically
+from training.runs.curves import Panel, draw_curves
 
 
 @dataclass(frozen=True, slots=True)

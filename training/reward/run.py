@@ -14,14 +14,14 @@ from torch import Tensor
 
 from training.config import RewardConfig
 from training.errors import DivergedError
-from training.frozen_layers import pack_frozen
-from training.fused_gelu import fuse_gelu
+from training.fast.frozen_layers import pack_frozen
+from training.fast.fused_gelu import fuse_gelu
+from training.fast.precision import compute_dtype
+from training.models.reward import RewardModel
 from training.objectives import bradley_terry_loss
-from training.precision import compute_dtype
-from training.reward_data import PairFeatures
-from training.reward_model import RewardModel
-from training.reward_report import RewardPoint
-from training.schedule import warmup_then_cosine
+from training.reward.features import PairFeatures
+from training.reward.report import RewardPoint
+from training.runs.schedule import warmup_then_cosine
 
 
 @dataclass(slots=True)

@@ -11,18 +11,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.checkpoints import Checkpoints, run_digest
 from training.config import RewardConfig, TextConfig
+from training.data.types import Preference, Split
+from training.data.votes import dataset_digest
 from training.errors import DataError
+from training.models.reward import RewardModel
+from training.models.text import TextCodec
 from training.objectives import bradley_terry_loss
-from training.preferences import dataset_digest
-from training.reward_data import PairFeatures, features_by_split
-from training.reward_measures import count_right, measure
-from training.reward_model import RewardModel
-from training.reward_report import RewardPoint, RewardReport
-from training.reward_run import RewardRun, steps_per_epoch, train_epoch
-from training.text import TextCodec
-from training.types import Preference, Split
+from training.reward.features import PairFeatures, features_by_split
+from training.reward.measures import count_right, measure
+from training.reward.report import RewardPoint, RewardReport
+from training.reward.run import RewardRun, steps_per_epoch, train_epoch
+from training.runs.checkpoints import Checkpoints, run_digest
 
 OnPoint = Callable[[RewardPoint, int], None]
 """Called after every epoch with the new point of the curve and the number of steps the whole run may take."""

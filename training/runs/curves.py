@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.files import write_atomically
+from training.atomic import write_atomically
 
 _COLOURS = ("#3457d5", "#e0603c", "#2b9c6a", "#8a5cc2")
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from training.atomic import one_writer, write_atomically
 from training.errors import CheckpointError
-from training.files import one_writer, write_atomically
 
 RUN_FILE = "run.json"
 

@@ -12,7 +12,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from training.files import write_atomically
+from training.atomic import write_atomically
 
 PROGRESS_FILE = "progress.json"
 _SECONDS_BETWEEN_FILES = 0.5

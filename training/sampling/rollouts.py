@@ -13,10 +13,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from training.models import PolicyWithValue
-from training.reward_model import RewardModel
-from training.sampling import Samples
-from training.text import pad_right
+from training.models.policy import PolicyWithValue
+from training.models.reward import RewardModel
+from training.models.text import pad_right
+from training.sampling.sampler import Samples
 
 
 @dataclass(frozen=True, slots=True)

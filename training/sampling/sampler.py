@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from training.config import SamplingConfig
-from training.decoding import decoder_for, weights_for
 from training.errors import ConfigError, DataError
-from training.gpt2_weights import GPT2Weights
-from training.precision import SamplingPrecision
-from training.text import pad_left
-from training.token_choice import choose_tokens, uniforms
+from training.fast.gpt2_weights import GPT2Weights
+from training.fast.precision import SamplingPrecision
+from training.models.text import pad_left
+from training.sampling.choose import choose_tokens, uniforms
+from training.sampling.decoders import decoder_for, weights_for
 
 _CACHE_BYTES = 2**30
 _KEPT_WHILE = 0.75  # copying the cache pays once a quarter of its rows are done

@@ -16,19 +16,19 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from training.architectures import backbone_of
-from training.checkpoints import Checkpoints, run_digest
+from training.atomic import atomic_folder
 from training.config import SFTConfig
+from training.data.types import Demonstration, Split
 from training.errors import DataError, DivergedError
-from training.files import atomic_folder
-from training.models import trainable_layer_count
+from training.fast.precision import autocast
+from training.models.architectures import backbone_of
+from training.models.policy import trainable_layer_count
+from training.models.text import TextCodec
 from training.objectives import token_logprobs
-from training.precision import autocast
-from training.schedule import warmup_then_cosine
-from training.sft_data import Example, batches_of_epoch, examples_by_split, tensors_of
-from training.sft_report import SFTPoint, SFTReport
-from training.text import TextCodec
-from training.types import Demonstration, Split
+from training.runs.checkpoints import Checkpoints, run_digest
+from training.runs.schedule import warmup_then_cosine
+from training.sft.examples import Example, batches_of_epoch, examples_by_split, tensors_of
+from training.sft.report import SFTPoint, SFTReport
 
 OnStep = Callable[[int, int, float], None]
 """Called after every step with the number of steps taken, of steps in all, and the batch's loss."""

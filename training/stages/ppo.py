@@ -11,20 +11,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from training.atomic import write_atomically
+from training.data.tasks import Task
+from training.data.types import Preference, Split
+from training.data.votes import split_of
 from training.errors import DataError
-from training.evaluate import accuracy_with_interval
-from training.files import write_atomically
-from training.models import PolicyWithValue, load_causal_lm, trainable_layer_count
-from training.policy_evaluation import evaluate_policy
-from training.ppo import train_ppo
-from training.ppo_report import PPOPoint, PPOReport
-from training.preferences import split_of
-from training.reward import train_reward
-from training.reward_model import RewardModel
-from training.reward_report import RewardPoint, RewardReport
-from training.sft import train_sft
-from training.sft_report import SFTPoint
-from training.stage import (
+from training.evaluation.gates import accuracy_with_interval
+from training.evaluation.policy import evaluate_policy
+from training.models.policy import PolicyWithValue, load_causal_lm, trainable_layer_count
+from training.models.reward import RewardModel
+from training.models.text import TextCodec
+from training.ppo.report import PPOPoint, PPOReport
+from training.ppo.train import train_ppo
+from training.reward.report import RewardPoint, RewardReport
+from training.reward.tune import train_reward
+from training.sft.report import SFTPoint
+from training.sft.train import train_sft
+from training.stages.stage import (
     Options,
     fitting_text,
     open_stage,
@@ -33,9 +36,6 @@ from training.stage import (
     say_references,
     say_truncations,
 )
-from training.tasks import Task
-from training.text import TextCodec
-from training.types import Preference, Split
 
 _ANSWERS = Task()
 

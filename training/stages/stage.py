@@ -11,15 +11,15 @@ from typing import Any
 from accelerate import PartialState
 from transformers.utils import logging as transformers_logging
 
-from training.architectures import backbone_of
 from training.config import CycleConfig, TextConfig
-from training.policy_evaluation import PolicyEvaluation
-from training.ppo_report import PPOReport
-from training.progress import StageProgress
-from training.reward_model import CONFIG_FILE, WEIGHTS_FILE
-from training.reward_report import RewardReport
-from training.run_folder import is_finished, open_run
-from training.text import TextCodec
+from training.evaluation.policy import PolicyEvaluation
+from training.models.architectures import backbone_of
+from training.models.reward import CONFIG_FILE, WEIGHTS_FILE
+from training.models.text import TextCodec
+from training.ppo.report import PPOReport
+from training.reward.report import RewardReport
+from training.runs.folder import is_finished, open_run
+from training.runs.progress import StageProgress
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from ml_backend.cli import app
-from ml_backend.prompt_files import PromptSource, read_rows
+from ml_backend.cli.app import app
+from ml_backend.cli.reports import cycle_row, version_rows
+from ml_backend.label_studio.prompt_files import PromptSource, read_rows
+from ml_backend.loop import CycleJob
 from ml_backend.registry import Version
-from ml_backend.reports import cycle_row, version_rows
-from ml_backend.workflows import CycleJob
 from training.errors import DataError
 
 COMMANDS = [
@@ -54,7 +54,7 @@ def _rankloop(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comp
 def test_help_lists_every_command_and_loads_nothing_heavy(tmp_path: Path) -> None:
     """`rankloop --help` names all commands, and starts no torch, MLflow, DBOS or Label Studio SDK."""
     script = (
-        "import sys; from ml_backend.cli import app; app(['--help'], standalone_mode=False);"
+        "import sys; from ml_backend.cli.app import app; app(['--help'], standalone_mode=False);"
         "heavy = {'torch', 'mlflow', 'dbos', 'label_studio_sdk', 'transformers', 'datasets'} & set(sys.modules);"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from edge_fakes import FakeRegistry
 
+from ml_backend import loop
 from ml_backend import registry as registry_package
-from ml_backend import workflows
-from ml_backend.reports import proposal_line, show_status
+from ml_backend.cli.reports import proposal_line, show_status
 from ml_backend.settings import Settings
 
 
@@ -47,7 +47,7 @@ def test_status_shows_progress_and_what_training_waits_for(
     """A person sees the champion, how far proposals are, and how many judgements are still missing."""
     registry.promote("rankloop-v2")
     monkeypatch.setattr(registry_package, "Registry", lambda _settings: registry)
-    monkeypatch.setattr(workflows, "Jobs", _Jobs)
+    monkeypatch.setattr(loop, "Jobs", _Jobs)
     show_status(settings)
     shown = capsys.readouterr().out
     for said in ("rankloop-v2", "project 7: 500 stored, 4500 tasks left", "project 8: queued", "41 in project 7", "50"):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ml_backend.demo import DemoOptions, _interruptible, judgements_per_round, run_demo
-from ml_backend.demo_screen import Screen
-from ml_backend.demo_stack import environment_of
+from ml_backend.demo.run import DemoOptions, _interruptible, judgements_per_round, run_demo
+from ml_backend.demo.screen import Screen
+from ml_backend.demo.stack import environment_of
 from ml_backend.settings import load_settings
 from training.errors import ConfigError
 

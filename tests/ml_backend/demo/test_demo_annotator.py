@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from ml_backend.demo_annotator import Decision, OpenedTask, SimulatedAnnotator, annotation_result, opened_tasks
-from ml_backend.label_config import parse_label_config
-from ml_backend.label_predictions import live_prediction
-from ml_backend.labeling import judgements_from_export
-from training.types import Verdict
+from ml_backend.demo.annotator import Decision, OpenedTask, SimulatedAnnotator, annotation_result, opened_tasks
+from ml_backend.labels.config import parse_label_config
+from ml_backend.labels.judgements import judgements_from_export
+from ml_backend.labels.predictions import live_prediction
+from training.data.types import Verdict
 
-CONFIG = parse_label_config((Path(__file__).parents[1] / "label_config.xml").read_text(encoding="utf-8"))
+CONFIG = parse_label_config((Path(__file__).parents[3] / "label_config.xml").read_text(encoding="utf-8"))
 
 
 def _listed(task_id: int, *versions: str) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from demo_network import POSITIONS, new_network, sharpen
 from demo_tokenizer import END_OF_TEXT, PAD, train_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
-from ml_backend.demo_data.topics import load_topics
-from ml_backend.demo_preference import repeated_share, score_answer
+from ml_backend.demo.data.topics import load_topics
+from ml_backend.demo.useful import repeated_share, score_answer
 from ml_backend.settings import DEMO_MODEL
 from training.config import CycleConfig
-from training.preferences import split_of
-from training.types import Split
+from training.data.types import Split
+from training.data.votes import split_of
 
 DEMO_DATA = DEMO_MODEL.parent
 SAMPLED_PROMPTS, ANSWERS_EACH = 24, 4

@@ -12,8 +12,8 @@ from demo_phrases import load_phrases
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_backend.demo_data.topics import load_topics
-from ml_backend.demo_preference import EMPTY_SCORE, prefer_useful, repeated_share, score_answer, topic_of
+from ml_backend.demo.data.topics import load_topics
+from ml_backend.demo.useful import EMPTY_SCORE, prefer_useful, repeated_share, score_answer, topic_of
 
 RICE = "How do I cook rice?"
 USEFUL = "Rinse the rice until the water runs clear. Keep the lid on while it simmers."

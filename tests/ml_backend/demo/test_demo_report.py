@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ml_backend.demo_evaluation import FreshAnswers, Shares, compare
-from ml_backend.demo_report import COLUMNS, DemoReport, base_figures, trained_figures
+from ml_backend.demo.evaluation import FreshAnswers, Shares, compare
+from ml_backend.demo.report import COLUMNS, DemoReport, base_figures, trained_figures
 from ml_backend.registry import Version
 
 PROMPTS = ["a", "b"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ml_backend.demo_preference import prefer_useful
-from ml_backend.demo_taste import load_taste
+from ml_backend.demo.taste import load_taste
+from ml_backend.demo.useful import prefer_useful
 from training.errors import ConfigError
 
 SHORTER = """

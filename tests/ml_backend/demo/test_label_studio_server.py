@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ml_backend.label_studio_server import LabelStudioServer
+from ml_backend.demo.label_studio_server import LabelStudioServer
 from training.errors import ConfigError, LabelStudioError
 
 ANSWERING = """

@@ -12,16 +12,16 @@ from threading import Thread
 
 import pytest
 
-from ml_backend import doctor
-from ml_backend.auth import Guard
-from ml_backend.connection import BackendAddress
-from ml_backend.doctor_backend import examine_backend
-from ml_backend.findings import Finding, Verdict, guarded
+from ml_backend.doctor import examine
+from ml_backend.doctor.backend import examine_backend
+from ml_backend.doctor.findings import Finding, Verdict, guarded
 from ml_backend.label_studio import MLBackend, Project, Webhook
+from ml_backend.label_studio.connection import BackendAddress
+from ml_backend.label_studio.credentials import Guard
 from ml_backend.settings import Settings, load_settings
 from training.errors import LabelStudioError
 
-LIVE = (Path(__file__).parent.parent / "label_config.xml").read_text(encoding="utf-8")
+LIVE = (Path(__file__).parents[3] / "label_config.xml").read_text(encoding="utf-8")
 ADDRESS = BackendAddress("http://localhost:9090", "rankloop", Guard(("u", "p"), "s"))
 HEADERS = ADDRESS.webhook_headers()
 
@@ -61,7 +61,7 @@ class FakeProject:
 
 
 def _findings(server: FakeProject, address: BackendAddress = ADDRESS) -> list[Finding]:
-    return list(doctor.examine_project(server, server.project, address))  # type: ignore[arg-type]
+    return list(examine.examine_project(server, server.project, address))  # type: ignore[arg-type]
 
 
 def _wrong(findings: list[Finding]) -> list[str]:
@@ -119,15 +119,15 @@ def test_a_host_name_without_a_dot_is_a_trap_of_its_own() -> None:
 
 def test_a_full_disk_is_found(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too little room is wrong; enough room is fine."""
-    assert [finding.verdict for finding in doctor._disk(settings)] == [Verdict.OK]
-    monkeypatch.setattr(doctor, "MIN_FREE_BYTES", 2**80)
-    assert [finding.verdict for finding in doctor._disk(settings)] == [Verdict.WRONG]
+    assert [finding.verdict for finding in examine._disk(settings)] == [Verdict.OK]
+    monkeypatch.setattr(examine, "MIN_FREE_BYTES", 2**80)
+    assert [finding.verdict for finding in examine._disk(settings)] == [Verdict.WRONG]
 
 
 def test_a_model_that_is_not_there_is_a_finding_and_not_a_crash(settings: Settings) -> None:
     """The examination goes on; the finding says how to mend it."""
     missing = settings.model_copy(update={"model": "/nowhere/at/all"})
-    findings = list(guarded("model", lambda: doctor._model(missing)))
+    findings = list(guarded("model", lambda: examine._model(missing)))
     assert [finding.verdict for finding in findings] == [Verdict.WRONG]
     assert findings[0].remedy
 
@@ -135,7 +135,7 @@ def test_a_model_that_is_not_there_is_a_finding_and_not_a_crash(settings: Settin
 def test_a_model_that_loads(settings: Settings, tiny_model_dir: Path) -> None:
     """A model folder is loaded, tokenizer and all."""
     there = settings.model_copy(update={"model": str(tiny_model_dir)})
-    assert [finding.verdict for finding in doctor._model(there)] == [Verdict.OK]
+    assert [finding.verdict for finding in examine._model(there)] == [Verdict.OK]
 
 
 @pytest.mark.parametrize(("status", "said"), [(200, "answers"), (401, "refuses our credentials")])
@@ -199,7 +199,7 @@ def test_what_the_system_refuses_is_a_finding_and_not_a_crash(settings: Settings
     assert [finding.verdict for finding in findings] == [Verdict.WRONG]
     assert "No space left" in findings[0].detail
     missing = settings.model_copy(update={"data_dir": Path("/dev/null/rankloop")})
-    assert [finding.verdict for finding in guarded("disk", lambda: doctor._disk(missing))] == [Verdict.WRONG]
+    assert [finding.verdict for finding in guarded("disk", lambda: examine._disk(missing))] == [Verdict.WRONG]
 
 
 def test_no_backend_is_wrong(settings: Settings) -> None:

@@ -14,8 +14,8 @@ from edge_fakes import FakeJobs, FakeRegistry
 from flask import Flask
 from flask.testing import FlaskClient
 
-from ml_backend.app import MAX_BODY_BYTES, create_app
-from ml_backend.proposer import Proposer
+from ml_backend.http.app import MAX_BODY_BYTES, create_app
+from ml_backend.serving.proposer import Proposer
 from ml_backend.settings import load_settings
 from training.errors import RegistryError
 

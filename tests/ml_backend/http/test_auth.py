@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ml_backend.auth import Guard, refuse_open_bind
+from ml_backend.label_studio.credentials import Guard, refuse_open_bind
 from ml_backend.settings import load_settings
 from training.errors import ConfigError
 

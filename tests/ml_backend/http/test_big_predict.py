@@ -12,9 +12,9 @@ import pytest
 from edge_fakes import FakeJobs, FakeRegistry, FakeVersion
 from flask import Flask
 
-from ml_backend.app import WEBHOOKS_AT_ONCE, create_app
-from ml_backend.loaded_version import AnswerPair
-from ml_backend.proposer import Proposer
+from ml_backend.http.app import WEBHOOKS_AT_ONCE, create_app
+from ml_backend.serving.proposer import Proposer
+from ml_backend.serving.version import AnswerPair
 from ml_backend.settings import load_settings
 from training.errors import JobsError
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from ml_backend.coalescing import Coalescer
+from ml_backend.http.coalescing import Coalescer
 from training.errors import JobsError, OverloadError
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from edge_fakes import FakeJobs, FakeRegistry
 
-from ml_backend.label_studio_ml import hosted_model
-from ml_backend.proposer import Proposer
+from ml_backend.http.label_studio_ml import hosted_model
+from ml_backend.serving.proposer import Proposer
 from training.errors import ConfigError
 
 LIVE = """<View><Text name="prompt" value="$prompt"/>

@@ -12,9 +12,9 @@ import pytest
 from edge_fakes import FakeJobs, FakeRegistry
 from flask.testing import FlaskClient
 
-from ml_backend.app import create_app
-from ml_backend.logging_setup import configure_logging
-from ml_backend.proposer import Proposer
+from ml_backend.http.app import create_app
+from ml_backend.processes.logs import configure_logging
+from ml_backend.serving.proposer import Proposer
 from ml_backend.settings import load_settings
 
 MARK = "MARKED-7f3a"

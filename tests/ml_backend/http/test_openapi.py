@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import ignored_auth, negative_data_rejection, positive_data_acceptance
 
-from ml_backend.app import create_app
-from ml_backend.auth import Guard
-from ml_backend.openapi import describe
-from ml_backend.proposer import Proposer
+from ml_backend.http.app import create_app
+from ml_backend.http.openapi import describe
+from ml_backend.label_studio.credentials import Guard
+from ml_backend.serving.proposer import Proposer
 from ml_backend.settings import load_settings
 
 BASIC = {"Authorization": "Basic " + base64.b64encode(b"ann:secret").decode()}
@@ -98,7 +98,7 @@ def test_every_address_is_described(app: Flask) -> None:
 
 def test_every_address_is_documented() -> None:
     """docs/operations.md lists each address with its method."""
-    page = (Path(__file__).parent.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
     for path, method in OPERATIONS:
         assert f"`{method.upper()} {path}`" in page
 

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from label_studio_sdk.label_interface import LabelInterface
 
-from ml_backend.app import create_app
-from ml_backend.proposer import Proposer
+from ml_backend.http.app import create_app
+from ml_backend.serving.proposer import Proposer
 from ml_backend.settings import load_settings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 CONFIGS = [ROOT / "label_config.xml", ROOT / "label_configs" / "pairwise.xml", ROOT / "label_configs" / "ranker.xml"]
 
 anything = st.recursive(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ml_backend.schemas import PredictRequest, SetupRequest, WebhookRequest, parse_request
+from ml_backend.http.messages import PredictRequest, SetupRequest, WebhookRequest, parse_request
 from training.errors import DataError
 
 

@@ -19,14 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import create_environ, run_wsgi_app
 
-from ml_backend import auth
-from ml_backend.app import create_app
-from ml_backend.auth import Guard
-from ml_backend.http_edge import MAX_BODY_BYTES
-from ml_backend.proposer import Proposer
+from ml_backend.http.app import create_app
+from ml_backend.http.edge import MAX_BODY_BYTES
+from ml_backend.label_studio import credentials
+from ml_backend.label_studio.credentials import Guard
 from ml_backend.registry.session import safe_id
+from ml_backend.serving.proposer import Proposer
 from training.errors import ModelError, RegistryError
-from training.models import load_causal_lm
+from training.models.policy import load_causal_lm
 
 SCRIPT = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"
 LIVE = """<View><Text name="prompt" value="$prompt"/>
@@ -55,7 +55,7 @@ def test_every_credential_is_compared_in_constant_time(monkeypatch: pytest.Monke
         compared.append((given_bytes, wanted))
         return real(given_bytes, wanted)
 
-    monkeypatch.setattr(auth.hmac, "compare_digest", counted)
+    monkeypatch.setattr(credentials.hmac, "compare_digest", counted)
     guard = Guard(("ann", "password"), "secret")
     for username, password in [("ann", "password"), ("ann", "x"), ("x", "password"), (None, None)]:
         compared.clear()

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from ml_backend.serve import Server, serve
+from ml_backend.http.serve import Server, serve
 from ml_backend.settings import load_settings
 from training.errors import ConfigError
 
-SERVE = "from ml_backend.serve import serve; from ml_backend.settings import load_settings; serve(load_settings())"
+SERVE = "from ml_backend.http.serve import serve; from ml_backend.settings import load_settings; serve(load_settings())"
 
 
 def _free_port() -> int:
@@ -72,7 +72,7 @@ def test_a_real_server_starts_answers_and_ends(tiny_model_dir: Path, tmp_path: P
     with subprocess.Popen([sys.executable, "-c", SERVE], env=environment, stderr=subprocess.PIPE, text=True) as server:
         try:
             _wait_for(url, server, "rankloop-v1")
-            config = (Path(__file__).parent.parent / "label_config.xml").read_text(encoding="utf-8")
+            config = (Path(__file__).parents[3] / "label_config.xml").read_text(encoding="utf-8")
             tasks = [{"id": 1, "data": {"prompt": "What is tea?"}}, {"id": 2, "data": {}}]
             answer = _ask(f"{url}/predict", {"tasks": tasks, "project": "1.2", "label_config": config})
             assert [len(result["result"]) for result in answer["results"]] == [2, 0]

@@ -11,9 +11,9 @@ import jwt
 import pytest
 from fake_label_studio import FakeLabelStudio, fake_label_studio
 
-from ml_backend.auth import SECRET_HEADER, Guard
-from ml_backend.connection import BackendAddress, has_single_label_host, open_label_studio
 from ml_backend.label_studio import LabelStudio
+from ml_backend.label_studio.connection import BackendAddress, has_single_label_host, open_label_studio
+from ml_backend.label_studio.credentials import SECRET_HEADER, Guard
 from ml_backend.label_studio.predictions import _superseded
 from ml_backend.label_studio.records import Webhook, versions_of
 from ml_backend.label_studio.refusals import ADDRESS_REMEDY, KEY_REMEDY, LEGACY_REMEDY, SSRF_REMEDY, refused

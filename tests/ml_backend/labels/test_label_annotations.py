@@ -21,10 +21,10 @@ from label_json import (
     verdict,
 )
 
-from ml_backend.label_predictions import version_in_region_id
-from ml_backend.labeling import live_prediction
-from training.preferences import aggregate, demonstrations_from
-from training.types import Demonstration, JudgedAnswer, Judgement, Verdict
+from ml_backend.labels.judgements import live_prediction
+from ml_backend.labels.predictions import version_in_region_id
+from training.data.types import Demonstration, JudgedAnswer, Judgement, Verdict
+from training.data.votes import aggregate, demonstrations_from
 
 
 def test_a_live_judgement_keeps_texts_verdict_version_and_source() -> None:

@@ -22,11 +22,11 @@ from label_json import (
     verdict,
 )
 
-from ml_backend.label_annotations import Dropped
-from ml_backend.labeling import ConversionSummary, LabelConfig, config_for_export, judgements_from_export
+from ml_backend.labels.annotations import Dropped
+from ml_backend.labels.judgements import ConversionSummary, LabelConfig, config_for_export, judgements_from_export
+from training.data.types import Verdict
+from training.data.votes import aggregate, read_preferences, write_preferences
 from training.errors import DataError
-from training.preferences import aggregate, read_preferences, write_preferences
-from training.types import Verdict
 
 
 def test_every_fate_is_counted_apart() -> None:

@@ -15,8 +15,8 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from ml_backend import child
-from ml_backend.child import Progress, read_progress, train
+from ml_backend.loop import child
+from ml_backend.loop.child import Progress, read_progress, train
 from training.errors import ConfigError, RankloopError
 
 
@@ -93,7 +93,7 @@ def test_a_child_never_outlives_its_worker(tmp_path: Path, tiny_model_dir: Path,
     config = _config(tmp_path, 60)
     options = {"model": str(tiny_model_dir), "data": str(demonstrations), "config": str(config), "device": "cpu"}
     program = (
-        "from pathlib import Path; from ml_backend.child import train;"
+        "from pathlib import Path; from ml_backend.loop.child import train;"
         f"train('sft', {options!r}, Path({str(tmp_path / 'sft')!r}))"
     )
     worker = subprocess.Popen([sys.executable, "-c", program])
@@ -141,5 +141,5 @@ def test_progress_that_cannot_be_read_is_none(tmp_path: Path) -> None:
 
 def test_a_child_whose_parent_is_gone_ends_at_once() -> None:
     """The parent may die before the child has tied its life to it."""
-    ended = subprocess.run([sys.executable, "-m", "ml_backend.child", str(os.getpid() + 1), "sft"], check=False)
+    ended = subprocess.run([sys.executable, "-m", "ml_backend.loop.child", str(os.getpid() + 1), "sft"], check=False)
     assert ended.returncode == 1

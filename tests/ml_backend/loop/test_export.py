@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from ml_backend.export import export_preferences, read_export_file
-from ml_backend.infer_config import infer_label_config
-from ml_backend.label_config import parse_label_config
+from ml_backend.labels.config import parse_label_config
+from ml_backend.labels.infer import infer_label_config
+from ml_backend.loop.export import export_preferences, read_export_file
+from training.data.votes import read_preferences
 from training.errors import DataError
-from training.preferences import read_preferences
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 def _task(number: int, data: dict[str, Any], *results: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:

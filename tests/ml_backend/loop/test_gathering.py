@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from ml_backend.workflows.gathering import Gathered
+from ml_backend.loop.gathering import Gathered
 from training.errors import JobsError
 
 

@@ -14,11 +14,11 @@ import pytest
 from edge_fakes import FakeRegistry
 from job_fakes import FakeProjects, FakeSteps
 
-from ml_backend.cycle_steps import Plan
-from ml_backend.logging_setup import configure_logging
+from ml_backend.loop import Jobs, Worker
+from ml_backend.loop import worker as worker_module
+from ml_backend.loop.cycle import Plan
+from ml_backend.processes.logs import configure_logging
 from ml_backend.settings import Settings
-from ml_backend.workflows import Jobs, Worker
-from ml_backend.workflows import worker as worker_module
 
 
 class StepwiseProposals:

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from judged_project import tiny_training
 
-from ml_backend.child import read_progress
+from ml_backend.loop import Jobs
+from ml_backend.loop.child import read_progress
 from ml_backend.registry import Registry
 from ml_backend.settings import Settings, load_settings
-from ml_backend.workflows import Jobs
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +43,7 @@ class _Workers:
 
     def start(self) -> None:
         """Another one."""
-        program = [sys.executable, str(Path(__file__).parent / "crash_worker.py"), json.dumps(self._given)]
+        program = [sys.executable, str(Path(__file__).parents[2] / "crash_worker.py"), json.dumps(self._given)]
         self._running = subprocess.Popen(program)
 
     def kill(self) -> None:

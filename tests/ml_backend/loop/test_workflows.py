@@ -11,9 +11,9 @@ import pytest
 from edge_fakes import FakeRegistry
 from job_fakes import FakeProjects, FakeProposals, FakeSteps
 
+from ml_backend.loop import Jobs, Worker
+from ml_backend.loop import worker as worker_module
 from ml_backend.settings import Settings
-from ml_backend.workflows import Jobs, Worker
-from ml_backend.workflows import worker as worker_module
 from training.errors import ConfigError, CrashError, JobsError, LabelStudioError, RankloopError
 
 CYCLE = [

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ml_backend.loop_facts import LoopFacts
-from ml_backend.metrics import FAULTS_KEPT, Metrics
+from ml_backend.observe.facts import LoopFacts
+from ml_backend.observe.metrics import FAULTS_KEPT, Metrics
 from training.errors import JobsError
 
 JOBS = {
@@ -140,7 +140,7 @@ def test_the_loop_is_described(parts: Parts) -> None:
 
 def test_every_metric_is_documented(parts: Parts) -> None:
     """docs/operations.md has each metric with its labels, and no other."""
-    page = (Path(__file__).parent.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(rankloop_\w+)` \| ([\w, ]*) *\|", page, flags=re.MULTILINE)
     documented = {name.removesuffix("_total"): {label for label in labels.replace(" ", "").split(",") if label}
                   for name, labels in rows}  # fmt: skip
@@ -166,7 +166,7 @@ def test_many_scrapes_ask_once(parts: Parts) -> None:
 
 def test_a_part_that_is_away_is_told_and_fails_nothing(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was known stays, and `part_up` says that it is old. A fault nobody foresaw does no more harm."""
-    monkeypatch.setattr("ml_backend.loop_facts.FRESH_S", 0.0)
+    monkeypatch.setattr("ml_backend.observe.facts.FRESH_S", 0.0)
     metrics = Metrics(_facts(parts))
     metrics.exposition()
     for fault in (JobsError("away"), ZeroDivisionError("what?")):
@@ -179,7 +179,7 @@ def test_a_part_that_is_away_is_told_and_fails_nothing(parts: Parts, monkeypatch
 
 def test_a_part_that_hangs_holds_no_scrape_up(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scrape waits a moment, then tells what it has; one question at a time is under way."""
-    monkeypatch.setattr("ml_backend.loop_facts.PATIENCE_S", 0.05)
+    monkeypatch.setattr("ml_backend.observe.facts.PATIENCE_S", 0.05)
     parts.hold = threading.Event()
     metrics = Metrics(_facts(parts))
     began = time.monotonic()

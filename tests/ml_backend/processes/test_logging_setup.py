@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ml_backend.logging_setup import configure_logging, log_context, start_request
+from ml_backend.processes.logs import configure_logging, log_context, start_request
 
 logger = logging.getLogger("rankloop.test")
 

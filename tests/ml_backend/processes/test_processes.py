@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ml_backend.processes import PORTS, free_port, log_tail, tethered
+from ml_backend.processes.tether import PORTS, free_port, log_tail, tethered
 
 
 def test_a_free_port_can_be_listened_on() -> None:
@@ -30,7 +30,7 @@ def test_a_tethered_process_ends_when_its_parent_is_killed() -> None:
         [
             sys.executable,
             "-c",
-            "import subprocess; from ml_backend.processes import tethered\n"
+            "import subprocess; from ml_backend.processes.tether import tethered\n"
             "child = subprocess.Popen(tethered(['sleep', '60'])); print(child.pid, flush=True); child.wait()",
         ],
         stdout=subprocess.PIPE,

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ml_backend import supervise
-from ml_backend.supervise import Children
+from ml_backend.processes import children as supervision
+from ml_backend.processes.children import Children
 
 WAITING = [sys.executable, "-c", "import threading; threading.Event().wait(60)"]
 
@@ -49,7 +49,7 @@ def test_leaving_the_context_ends_every_child() -> None:
 
 def test_a_stubborn_child_is_killed_with_what_it_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A child that ignores SIGTERM is killed after the grace period, and so is its own child."""
-    monkeypatch.setattr(supervise, "GRACE_S", 0.3)
+    monkeypatch.setattr(supervision, "GRACE_S", 0.3)
     note = tmp_path / "grandchild"
     script = textwrap.dedent(
         f"""
@@ -86,10 +86,10 @@ def test_a_signal_ends_both_children_cleanly(number: signal.Signals, tmp_path: P
     script = textwrap.dedent(
         """
         import sys
-        from ml_backend import supervise
+        from ml_backend.processes import children
         waiting = [sys.executable, "-c", "import os, threading; os.write(1, b'up'); threading.Event().wait(60)"]
-        supervise.rankloop_command = lambda name: waiting
-        sys.exit(supervise.run_up())
+        children.rankloop_command = lambda name: waiting
+        sys.exit(children.run_up())
         """
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=tmp_path) as parent:

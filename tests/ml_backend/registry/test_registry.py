@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from ml_backend.registry import Registry, Version
+from ml_backend.registry.version_files import MANIFEST, damage_in, seal
 from ml_backend.settings import Settings, load_settings
-from ml_backend.version_files import MANIFEST, damage_in, seal
 from training.errors import ModelError, RegistryError
 
 
@@ -46,7 +46,7 @@ def _stored(settings: Settings, version: Version, name: str) -> Path:
 
 def test_the_base_becomes_version_one_and_champion(registry: Registry, mlflow_settings: Settings) -> None:
     """At first start the base model is registered, is champion, and loads from what is fetched."""
-    from training.models import load_causal_lm
+    from training.models.policy import load_causal_lm
 
     assert registry.champion() is None
     base = registry.ensure_base()

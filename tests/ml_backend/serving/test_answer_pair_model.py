@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from edge_fakes import FakeJobs, FakeRegistry
 
-from ml_backend.answer_pair_model import AnswerPairModel, seed_key
-from ml_backend.proposer import Proposer
+from ml_backend.serving.predictions import AnswerPairModel, seed_key
+from ml_backend.serving.proposer import Proposer
 from training.errors import DataError, LabelConfigError, RegistryError
 
 LIVE = """<View><Text name="question" value="$prompt"/>

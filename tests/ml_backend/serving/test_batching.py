@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ml_backend.batching import FairBatcher
+from ml_backend.serving.batching import FairBatcher
 
 
 class Gate:

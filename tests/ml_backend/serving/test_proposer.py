@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from edge_fakes import FakeRegistry
 
-from ml_backend.loaded_version import LoadedVersion
-from ml_backend.proposer import Proposer
+from ml_backend.serving.proposer import Proposer
+from ml_backend.serving.version import LoadedVersion
 from training.config import SamplingConfig, TextConfig
-from training.precision import SamplingPrecision, proposal_precision
+from training.fast.precision import SamplingPrecision, proposal_precision
 
 QUESTIONS = [(f"task {n}", f"How do I boil {n} eggs?") for n in range(6)]
 
@@ -32,7 +32,7 @@ def _until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
 
 
 def _load(folders: dict[str, Path], base: Path, name: str) -> LoadedVersion:
-    from training.models import load_causal_lm
+    from training.models.policy import load_causal_lm
 
     return LoadedVersion.load(
         name,
@@ -102,8 +102,8 @@ def test_a_prompt_longer_than_the_model_reads_is_answered(
 
 def test_log_odds_are_the_reward_models(version_folders: dict[str, Path], tiny_model_dir: Path) -> None:
     """What is served is exactly what the reward model says of each answer by itself."""
-    from training.models import load_causal_lm
-    from training.reward_model import RewardModel
+    from training.models.policy import load_causal_lm
+    from training.models.reward import RewardModel
 
     version = _load(version_folders, tiny_model_dir, "rankloop-v2")
     answers = [("What is tea?", "Leaves."), ("What is tea?", "Leaves in hot water, and much besides.")]

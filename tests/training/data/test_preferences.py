@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.errors import DataError
-from training.preferences import (
+from training.data.types import (
+    Demonstration,
+    JudgedAnswer,
+    Judgement,
+    Preference,
+    PreferenceSource,
+    PromptRecord,
+    Split,
+    Verdict,
+)
+from training.data.votes import (
     aggregate,
     agreement,
     dataset_digest,
@@ -23,16 +32,7 @@ from training.preferences import (
     write_preferences,
     write_prompts,
 )
-from training.types import (
-    Demonstration,
-    JudgedAnswer,
-    Judgement,
-    Preference,
-    PreferenceSource,
-    PromptRecord,
-    Split,
-    Verdict,
-)
+from training.errors import DataError
 
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(str.strip)
 JUDGEMENTS = st.builds(

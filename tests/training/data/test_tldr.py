@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from training.__main__ import app
 from training.config import TextConfig
+from training.data.hub import rows_of
+from training.data.tasks import Task
+from training.data.tldr import read_tldr_demonstrations, read_tldr_preferences, read_tldr_prompts
+from training.data.types import Demonstration, PromptRecord, Split
+from training.data.votes import split_of
 from training.errors import ConfigError, DataError
-from training.hub_data import rows_of
-from training.preferences import split_of
-from training.tasks import Task
-from training.tldr import read_tldr_demonstrations, read_tldr_preferences, read_tldr_prompts
-from training.types import Demonstration, PromptRecord, Split
 
 POST = "SUBREDDIT: r/tea\nTITLE: Cold tea\nPOST: I forgot my tea on the desk and now it is cold."
 
@@ -218,10 +218,10 @@ def test_the_reward_is_measured_against_the_persons_summary(tiny_model_dir: Path
     import torch
 
     from training.config import PPOConfig, SamplingConfig
-    from training.models import load_causal_lm
-    from training.ppo import train_ppo
-    from training.reward_model import RewardModel
-    from training.text import TextCodec
+    from training.models.policy import load_causal_lm
+    from training.models.reward import RewardModel
+    from training.models.text import TextCodec
+    from training.ppo.train import train_ppo
 
     base = load_causal_lm(str(tiny_model_dir), "cpu")
     reward_model = RewardModel.on_base(base, 0.7)

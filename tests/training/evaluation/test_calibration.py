@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from training.calibration import correlation, expected_calibration_error, fit_temperature
+from training.evaluation.calibration import correlation, expected_calibration_error, fit_temperature
 
 
 def test_the_temperature_makes_probabilities_true() -> None:

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from training.config import GateConfig
-from training.evaluate import accuracy_with_interval, policy_gate, reward_gate
-from training.ppo_report import PPOReport
-from training.reward_report import RewardReport
+from training.evaluation.gates import accuracy_with_interval, policy_gate, reward_gate
+from training.ppo.report import PPOReport
+from training.reward.report import RewardReport
 
 REWARD = RewardReport(
     accuracy={"train": 0.9, "selection": 0.8, "test": 0.6},

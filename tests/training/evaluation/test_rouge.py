@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from training.rouge import rouge
+from training.evaluation.rouge import rouge
 
 
 def test_by_hand() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.answer_attention import AnswerAttention, room_for
+from training.fast.answer_attention import AnswerAttention, room_for
 
 HEADS, SIZE, STEPS = 3, 32, 40  # more steps than go into one tile
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.packed_linear import PackedLinear, packing_works
+from training.fast.packed_linear import PackedLinear, packing_works
 
 pytestmark = pytest.mark.skipif(not packing_works(torch.float32), reason="this PyTorch doesn't pack weights")
 
@@ -87,7 +87,7 @@ def test_frozen_weights_are_packed_once(monkeypatch: pytest.MonkeyPatch) -> None
         packed.append(1)
         return real(weight)
 
-    monkeypatch.setattr("training.packed_linear._reorder", counted)
+    monkeypatch.setattr("training.fast.packed_linear._reorder", counted)
     _, weight, bias = _weights()
     layer = PackedLinear(torch.float32, packed=True)
     for _ in range(3):
@@ -100,7 +100,7 @@ def test_frozen_weights_are_packed_once(monkeypatch: pytest.MonkeyPatch) -> None
 def test_packing_that_computes_wrongly_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """One trial product decides, so a PyTorch whose operators are gone or changed falls back."""
     packing_works.cache_clear()
-    monkeypatch.setattr("training.packed_linear._reorder", lambda weight: weight.flip(0))
+    monkeypatch.setattr("training.fast.packed_linear._reorder", lambda weight: weight.flip(0))
     try:
         assert not packing_works(torch.float32)
     finally:

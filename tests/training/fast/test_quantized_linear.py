@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.quantized_linear import QuantizedLinear, quantizing_works
+from training.fast.quantized_linear import QuantizedLinear, quantizing_works
 
 pytestmark = pytest.mark.skipif(not quantizing_works(), reason="this CPU has no fast 8-bit products")
 
@@ -107,7 +107,7 @@ def test_hardware_without_8_bit_products_is_noticed(monkeypatch: pytest.MonkeyPa
         quantizing_works.cache_clear()
         assert not quantizing_works()
     with monkeypatch.context() as patch:
-        patch.setattr("training.quantized_linear._ZERO", 127)
+        patch.setattr("training.fast.quantized_linear._ZERO", 127)
         quantizing_works.cache_clear()
         assert not quantizing_works()
     quantizing_works.cache_clear()

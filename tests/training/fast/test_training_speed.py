@@ -10,16 +10,16 @@ import torch
 import torch.nn.functional as F
 from tiny_models import tiny_gpt2
 
-from training import frozen_head
-from training.activation_store import activation_room
-from training.frozen_head import FrozenHead
-from training.frozen_layers import FrozenLinear, pack_frozen
-from training.fused_gelu import fuse_gelu
-from training.gpt2_block import gpt2_block_at
-from training.length_groups import length_groups
-from training.packed_linear import packing_works
-from training.precision import autocast, compute_dtype, full_precision
-from training.short_attention import attend
+from training.fast import frozen_head
+from training.fast.frozen_head import FrozenHead
+from training.fast.frozen_layers import FrozenLinear, pack_frozen
+from training.fast.fused_gelu import fuse_gelu
+from training.fast.gpt2_block import gpt2_block_at
+from training.fast.packed_linear import packing_works
+from training.fast.precision import autocast, compute_dtype, full_precision
+from training.fast.short_attention import attend
+from training.reward.activations import activation_room
+from training.reward.length_groups import length_groups
 
 HEAD_CASES = [(1.0, False, 6_000_000), (0.7, True, 6_000_000), (1.3, False, 3 * 70)]
 

@@ -12,17 +12,17 @@ from safetensors.torch import load_file
 from tiny_models import tiny_rotary
 from torch import Tensor
 
-from training.backbone import BlockContext
-from training.checkpoints import Checkpoints
 from training.config import PPOConfig, RewardConfig, SamplingConfig, SFTConfig
-from training.models import load_causal_lm
-from training.ppo import train_ppo
-from training.ppo_report import PPOReport
-from training.reward import train_reward
-from training.reward_model import RewardModel
-from training.sft import train_sft
-from training.text import TextCodec
-from training.types import Demonstration, Preference, PromptRecord
+from training.data.types import Demonstration, Preference, PromptRecord
+from training.models.backbone import BlockContext
+from training.models.policy import load_causal_lm
+from training.models.reward import RewardModel
+from training.models.text import TextCodec
+from training.ppo.report import PPOReport
+from training.ppo.train import train_ppo
+from training.reward.tune import train_reward
+from training.runs.checkpoints import Checkpoints
+from training.sft.train import train_sft
 
 WORDS = ["water", "leaves", "boil", "hot"]
 PPO = PPOConfig(

@@ -11,8 +11,8 @@ import torch
 from tiny_models import EOS, PAD, VOCABULARY, nudge, tiny_gpt2, tiny_rotary
 from torch import nn
 
-from training.architectures import backbone_of
 from training.errors import ModelError
+from training.models.architectures import backbone_of
 
 IDS = torch.tensor([[3, 5, 7, 11, 13, 17]])
 Make = Callable[..., Any]

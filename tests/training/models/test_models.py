@@ -12,17 +12,17 @@ import torch
 from tiny_models import nudge, tiny_gpt2, tiny_rotary
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from training.architectures import backbone_of
 from training.config import SamplingConfig
 from training.errors import ConfigError, ModelError
-from training.models import (
+from training.models.architectures import backbone_of
+from training.models.policy import (
     PolicyWithValue,
     load_causal_lm,
     pick_device,
     reward_layer_count,
     trainable_layer_count,
 )
-from training.sampling import Sampler
+from training.sampling.sampler import Sampler
 
 IDS = torch.tensor([[3, 5, 7, 11, 13, 17], [2, 4, 6, 8, 10, 12]])
 MASK = torch.ones_like(IDS, dtype=torch.bool)

@@ -11,9 +11,9 @@ import torch
 from tiny_models import EOS, PAD, nudge, tiny_gpt2, tiny_rotary
 
 from training.errors import ModelError
-from training.models import PolicyWithValue, load_causal_lm
-from training.reward_model import RewardModel, last_real_token, sequences_of, spread
-from training.text import TextCodec, pad_left, pad_right
+from training.models.policy import PolicyWithValue, load_causal_lm
+from training.models.reward import RewardModel, last_real_token, sequences_of, spread
+from training.models.text import TextCodec, pad_left, pad_right
 
 SEQUENCES = [[1, 2, 3, EOS], [4, 5, 6, 7, 8, 9, EOS], [1, EOS]]
 Make = Callable[..., Any]

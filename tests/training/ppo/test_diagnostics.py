@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.diagnostics import distinct_share, explained_variance, repetition
+from training.ppo.diagnostics import distinct_share, explained_variance, repetition
 
 
 def test_distinct_share_counts_stretches_of_real_tokens() -> None:

@@ -13,18 +13,18 @@ from safetensors.torch import load_file
 from tiny_models import nudge
 from torch import Tensor
 
-from training.backbone import BlockContext
-from training.checkpoints import Checkpoints
 from training.config import PPOConfig, SamplingConfig
+from training.data.types import PromptRecord, Split
+from training.data.votes import split_of
 from training.errors import CheckpointError, ConfigError, DataError, ModelError
-from training.models import load_causal_lm
-from training.policy_evaluation import evaluate_policy
-from training.ppo import train_ppo
-from training.ppo_report import PPOPoint, PPOReport
-from training.preferences import split_of
-from training.reward_model import RewardModel
-from training.text import TextCodec
-from training.types import PromptRecord, Split
+from training.evaluation.policy import evaluate_policy
+from training.models.backbone import BlockContext
+from training.models.policy import load_causal_lm
+from training.models.reward import RewardModel
+from training.models.text import TextCodec
+from training.ppo.report import PPOPoint, PPOReport
+from training.ppo.train import train_ppo
+from training.runs.checkpoints import Checkpoints
 
 PROMPTS = [PromptRecord(f"What is {number}?") for number in range(40)]
 CONFIG = PPOConfig(
@@ -297,7 +297,7 @@ def test_the_kl_coefficient_adapts(tiny_model_dir: Path, codec: TextCodec, tmp_p
 
 def test_an_evaluation_of_the_base_against_itself_is_even(tiny_model_dir: Path, codec: TextCodec) -> None:
     """Fresh answers of the base against fresh answers of the base: KL 0 and about as many wins as losses."""
-    from training.models import PolicyWithValue
+    from training.models.policy import PolicyWithValue
 
     base = load_causal_lm(str(tiny_model_dir), "cpu")
     prompts = [PromptRecord(f"What is {number}?") for number in range(200)]

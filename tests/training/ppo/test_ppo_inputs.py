@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.ppo_inputs import prompts_of, seed_of
+from training.ppo.inputs import prompts_of, seed_of
 
 
 def test_every_prompt_has_its_turn() -> None:

@@ -10,11 +10,11 @@ from tiny_models import EOS, PAD, nudge, tiny_gpt2
 
 from training.config import PPOConfig, SamplingConfig
 from training.errors import DivergedError
-from training.models import PolicyWithValue
-from training.ppo_update import Targets, targets_of, update
-from training.reward_model import RewardModel
-from training.rollout import Rollout, respond
-from training.sampling import Samples
+from training.models.policy import PolicyWithValue
+from training.models.reward import RewardModel
+from training.ppo.update import Targets, targets_of, update
+from training.sampling.rollouts import Rollout, respond
+from training.sampling.sampler import Samples
 
 PROMPTS = [[1, 2, 3], [4, 5, 6, 7], [1, 2, 3], [8]]
 ANSWERS = [[9, 10, EOS], [11, EOS], [12, 13, 14, 15], [16, 17, EOS]]  # the third was cut off

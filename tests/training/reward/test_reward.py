@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.checkpoints import Checkpoints
 from training.config import RewardConfig
+from training.data.types import Preference, Split
+from training.data.votes import split_of
 from training.errors import CheckpointError, DataError
-from training.models import load_causal_lm
-from training.preferences import split_of
-from training.reward import train_reward
-from training.reward_model import RewardModel
-from training.reward_report import RewardPoint, RewardReport
-from training.text import TextCodec
-from training.types import Preference, Split
+from training.models.policy import load_causal_lm
+from training.models.reward import RewardModel
+from training.models.text import TextCodec
+from training.reward.report import RewardPoint, RewardReport
+from training.reward.tune import train_reward
+from training.runs.checkpoints import Checkpoints
 
 CONFIG = RewardConfig(learning_rate=3e-3, head_learning_rate=3e-3, epochs=4, patience_epochs=4)
 

@@ -10,15 +10,15 @@ import torch
 from tiny_models import EOS, PAD, nudge, tiny_gpt2
 
 from training.config import PPOConfig, RewardConfig, SamplingConfig
+from training.data.types import Preference, PromptRecord
 from training.errors import ConfigError
-from training.models import load_causal_lm
+from training.models.policy import load_causal_lm
+from training.models.reward import RewardModel
+from training.models.text import TextCodec, pad_right
 from training.objectives import bradley_terry_loss
-from training.ppo import train_ppo
-from training.reward import train_reward
-from training.reward_model import RewardModel
-from training.reward_run import resampling_weights
-from training.text import TextCodec, pad_right
-from training.types import Preference, PromptRecord
+from training.ppo.train import train_ppo
+from training.reward.run import resampling_weights
+from training.reward.tune import train_reward
 
 SEQUENCES = [[1, 2, 3, EOS], [4, 5, 6, 7, 8, 9, EOS], [1, EOS]]
 PAIRS = [Preference(f"What is {n}?", f"hot tea {n}", f"hot egg {n}") for n in range(40)]

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from training.config import RewardConfig
-from training.models import load_causal_lm
-from training.preferences import split_of
-from training.reward import train_reward
-from training.reward_measures import accuracy_by_agreement, count_right
-from training.reward_report import RewardReport
-from training.text import TextCodec
-from training.types import Preference, Split
+from training.data.types import Preference, Split
+from training.data.votes import split_of
+from training.models.policy import load_causal_lm
+from training.models.text import TextCodec
+from training.reward.measures import accuracy_by_agreement, count_right
+from training.reward.report import RewardReport
+from training.reward.tune import train_reward
 
 
 def test_even_scores_are_wrong_and_ties_dont_count() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.checkpoints import Checkpoints, run_digest
 from training.errors import CheckpointError
+from training.runs.checkpoints import Checkpoints, run_digest
 
 
 def test_the_state_comes_back(tmp_path: Path) -> None:

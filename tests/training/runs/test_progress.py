@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from training.progress import StageProgress
+from training.runs.progress import StageProgress
 
 
 def _console(*, terminal: bool = False) -> Console:

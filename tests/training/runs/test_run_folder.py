@@ -9,7 +9,7 @@ import pytest
 
 from training.config import TextConfig
 from training.errors import CheckpointError, ConfigError
-from training.run_folder import digest_of, open_run
+from training.runs.folder import digest_of, open_run
 
 
 def _learn_something_and_fail(folder: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.precision import autocast
-from training.schedule import warmup_then_cosine, warmup_then_line
+from training.fast.precision import autocast
+from training.runs.schedule import warmup_then_cosine, warmup_then_line
 
 
 def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine() -> None:

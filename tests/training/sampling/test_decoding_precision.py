@@ -10,14 +10,14 @@ from tiny_models import EOS, PAD, nudge, tiny_gpt2
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from training.config import SamplingConfig
-from training.decoding import weights_for
-from training.gpt2_decoder import GPT2Decoder
-from training.gpt2_weights import GPT2Weights
-from training.packed_linear import PackedLinear
-from training.precision import SamplingPrecision
-from training.quantized_linear import QuantizedLinear, quantizing_works
-from training.sampling import Sampler
-from training.text import pad_left
+from training.fast.gpt2_decoder import GPT2Decoder
+from training.fast.gpt2_weights import GPT2Weights
+from training.fast.packed_linear import PackedLinear
+from training.fast.precision import SamplingPrecision
+from training.fast.quantized_linear import QuantizedLinear, quantizing_works
+from training.models.text import pad_left
+from training.sampling.decoders import weights_for
+from training.sampling.sampler import Sampler
 
 needs_int8 = pytest.mark.skipif(not quantizing_works(), reason="this CPU has no fast 8-bit products")
 PROMPTS = [[3], [5, 1, 4, 1, 5, 9, 2, 6], [7, 7, 7], [11, 2, 30, 8, 21]]
@@ -39,7 +39,7 @@ def _wide_gpt2() -> Any:
 def test_greedy_equals_generate_at_full_width(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float32 token for token what transformers.generate gives, with packed weights and without."""
     if not packed:
-        monkeypatch.setattr("training.gpt2_weights.packing_works", lambda _: False)
+        monkeypatch.setattr("training.fast.gpt2_weights.packing_works", lambda _: False)
     model = _wide_gpt2()
     ids, mask = pad_left(PROMPTS, 1)
     expected = model.generate(
@@ -95,7 +95,7 @@ def test_int8_is_for_plain_gpt2_on_hardware_that_has_it(monkeypatch: pytest.Monk
     found = weights_for(model, "int8")
     assert found is not None
     assert isinstance(found.head, QuantizedLinear)
-    monkeypatch.setattr("training.decoding.quantizing_works", lambda: False)
+    monkeypatch.setattr("training.sampling.decoders.quantizing_works", lambda: False)
     fallen_back, usual = weights_for(model, "int8"), weights_for(model, "auto")
     assert fallen_back is not None
     assert usual is not None

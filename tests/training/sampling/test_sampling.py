@@ -11,13 +11,13 @@ from tiny_models import EOS, PAD, tiny_gpt2
 from torch import Tensor
 
 from training.config import SamplingConfig
-from training.decoding import CacheDecoder
 from training.errors import ConfigError, DataError, ModelError
-from training.gpt2_decoder import GPT2Decoder
-from training.gpt2_weights import GPT2Weights
-from training.sampling import Sampler, Samples
-from training.text import pad_left
-from training.token_choice import choose_tokens, uniforms
+from training.fast.gpt2_decoder import GPT2Decoder
+from training.fast.gpt2_weights import GPT2Weights
+from training.models.text import pad_left
+from training.sampling.choose import choose_tokens, uniforms
+from training.sampling.decoders import CacheDecoder
+from training.sampling.sampler import Sampler, Samples
 
 PROMPTS = [[3], [5, 1, 4, 1, 5, 9, 2, 6], [7, 7, 7], [11, 2, 30, 8, 21]]
 GREEDY = SamplingConfig(top_k=1, max_new_tokens=12)
@@ -152,7 +152,7 @@ def test_batches_that_dont_fit_the_cache_change_nothing(sampler: Sampler, monkey
     """Many small batches give what one large batch gives, each answer in its place."""
     seeds = list(range(8))
     whole = sampler.sample(PROMPTS, WHOLE, seeds=seeds, answers_per_prompt=2)
-    monkeypatch.setattr("training.sampling._CACHE_BYTES", 1)
+    monkeypatch.setattr("training.sampling.sampler._CACHE_BYTES", 1)
     assert _same(sampler.sample(PROMPTS, WHOLE, seeds=seeds, answers_per_prompt=2), whole)
 
 

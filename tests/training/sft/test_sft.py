@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from training.config import SFTConfig
+from training.data.types import Demonstration, Split
+from training.data.votes import split_of
 from training.errors import CheckpointError, DataError, DivergedError
-from training.models import load_causal_lm
-from training.preferences import split_of
-from training.sft import AnswerLoss, train_sft
-from training.sft_data import Example, batches_of_epoch, examples_by_split, tensors_of
-from training.text import TextCodec
-from training.types import Demonstration, Split
+from training.models.policy import load_causal_lm
+from training.models.text import TextCodec
+from training.sft.examples import Example, batches_of_epoch, examples_by_split, tensors_of
+from training.sft.train import AnswerLoss, train_sft
 
 FAST = SFTConfig(
     epochs=2, batch_size=4, learning_rate=1e-3, checkpoint_every_steps=3, trainable_layers="all", precision="float32"

@@ -1,0 +1,1 @@
+"""`rankloop demo`: the whole loop, for real, with a simulated annotator."""

@@ -1,0 +1,1 @@
+"""The ML backend over HTTP, as Label Studio speaks it."""

@@ -1,0 +1,1 @@
+"""What it takes to start processes, end them, and read what they log."""

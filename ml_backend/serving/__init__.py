@@ -1,0 +1,1 @@
+"""The champion at work: loaded, swapped, asked through one queue, its answers laid out for Label Studio."""

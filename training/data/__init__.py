@@ -1,0 +1,1 @@
+"""What people said, as training reads it: judgements, preferences, prompts, demonstrations, and their files."""

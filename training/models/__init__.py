@@ -1,0 +1,1 @@
+"""Text to tokens, and models taken apart: backbone, policy with value head, reward model."""

@@ -1,0 +1,1 @@
+"""Reward-model training: preference pairs in, a model that scores answers out."""

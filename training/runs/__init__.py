@@ -1,0 +1,1 @@
+"""A training run on disk: its folder, checkpoints, progress, curves, and the learning rate over its steps."""

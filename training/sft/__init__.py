@@ -1,0 +1,1 @@
+"""Supervised training: maximum likelihood of answers that people wrote."""
