@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.errors import RegistryError
+from ml_backend.errors import RegistryError
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 RankloopError
 ├── ConfigError          a setting or an option can't be used
 ├── DataError            preferences, prompts, exports or annotations can't be used
-│   └── LabelConfigError     a labeling configuration has no answers to compare
 ├── ModelError           a model or tokenizer can't be loaded, or has an unsupported architecture
 ├── CheckpointError      a checkpoint is truncated or belongs to another run
 ├── CrashError           a training process was killed or crashed; started again it goes on from its checkpoint
@@ -55,10 +54,6 @@ class DataError(RankloopError):
     """Preferences, prompts, exports or annotations can't be used."""
 
 
-class LabelConfigError(DataError):
-    """A labeling configuration has no answers to compare."""
-
-
 class ModelError(RankloopError):
     """A model or tokenizer can't be loaded, or has an unsupported architecture."""
 
@@ -67,44 +62,8 @@ class CheckpointError(RankloopError):
     """A checkpoint is truncated or belongs to another run."""
 
 
-class CrashError(RankloopError):
-    """A training process was killed or crashed; started again it goes on from its checkpoint."""
-
-
 class DivergedError(RankloopError):
     """Training ran away; the last good state is kept."""
-
-
-class OverloadError(RankloopError):
-    """More is asked at once than can be answered in time."""
-
-
-class EdgeError(RankloopError):
-    """An outside system refused or didn't answer."""
-
-
-class LabelStudioError(EdgeError):
-    """Label Studio refused or didn't answer; `status` is its HTTP status, None when there was no answer."""
-
-    def __init__(
-        self,
-        what: str,
-        *,
-        got: object = None,
-        expected: str | None = None,
-        remedy: str | None = None,
-        status: int | None = None,
-    ) -> None:
-        super().__init__(what, got=got, expected=expected, remedy=remedy)
-        self.status = status
-
-
-class RegistryError(EdgeError):
-    """MLflow refused, didn't answer, or holds a damaged artifact."""
-
-
-class JobsError(EdgeError):
-    """The job queue can't be reached, or doesn't know a job."""
 
 
 def _shorten(text: str, limit: int = 200) -> str:

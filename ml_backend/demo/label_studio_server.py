@@ -12,11 +12,12 @@ from typing import Self
 
 import httpx
 
+from ml_backend.errors import LabelStudioError
 from ml_backend.processes.children import Children
 from ml_backend.processes.tether import free_port, log_tail
 from ml_backend.settings import load_settings
 from training.atomic import write_atomically
-from training.errors import ConfigError, LabelStudioError
+from training.errors import ConfigError
 
 START_TIMEOUT_S = 300.0
 """The first start makes the database: half a minute on a quiet machine, several on a loaded one."""

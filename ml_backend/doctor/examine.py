@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from ml_backend.doctor.backend import examine_backend
 from ml_backend.doctor.findings import Finding, guarded, look, ok, wrong
+from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio import LabelStudio, Project, Webhook
 from ml_backend.label_studio.connection import (
     HOST_NAME_REMEDY,
@@ -21,7 +22,7 @@ from ml_backend.label_studio.connection import (
 from ml_backend.label_studio.refusals import BACKEND_REMEDY
 from ml_backend.labels.config import parse_label_config
 from ml_backend.settings import Settings
-from training.errors import LabelStudioError, RankloopError
+from training.errors import RankloopError
 
 TESTED_RELEASE = "1.23"
 MIN_FREE_BYTES = 2 * 1024**3

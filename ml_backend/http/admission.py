@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from training.errors import OverloadError
+from ml_backend.errors import OverloadError
 
 RETRY_AFTER_S = 5
 """When to come back, told to whoever isn't let in and to whoever met an outside system that is away."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ml_backend.errors import OverloadError
 from ml_backend.http.admission import RETRY_AFTER_S
-from training.errors import OverloadError
 
 if TYPE_CHECKING:
     from ml_backend.serving.predictions import JobQueue

@@ -9,11 +9,12 @@ from typing import Any
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
+from ml_backend.errors import EdgeError, OverloadError
 from ml_backend.http.admission import RETRY_AFTER_S
 from ml_backend.label_studio.credentials import SECRET_HEADER, Guard
 from ml_backend.observe.metrics import Metrics
 from ml_backend.processes.logs import end_request, start_request
-from training.errors import DataError, EdgeError, ModelError, OverloadError, RankloopError
+from training.errors import DataError, ModelError, RankloopError
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """5,000 tasks, the most Label Studio sends at once, are about 6.5 MB."""

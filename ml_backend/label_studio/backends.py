@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio.records import MLBackend, Webhook
 from ml_backend.label_studio.session import Session, again, once
-from training.errors import LabelStudioError
 
 CONNECT_TIMEOUT_S = 60.0
 """Label Studio asks the backend for health and setup, twice each, before it answers."""

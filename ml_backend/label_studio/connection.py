@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
+from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio import LabelStudio, MLBackend, Project, Webhook
 from ml_backend.label_studio.credentials import SECRET_HEADER, Guard
 from ml_backend.label_studio.refusals import KEY_REMEDY
 from ml_backend.settings import Settings
-from training.errors import ConfigError, LabelStudioError
+from training.errors import ConfigError
 
 HOST_NAME_REMEDY = (
     "Give the backend a host name with a dot (in Docker Compose a network alias such as rankloop.local), "

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio.records import Prediction, Progress, Task, versions_of
 from ml_backend.label_studio.session import BULK_TIMEOUT_S, PredictionRequest, again, once
 from ml_backend.label_studio.tasks import BATCH, Tasks, iter_annotations, parse_export
-from training.errors import LabelStudioError
 
 STALE_GRACE_S = 1800.0
 """How long a superseded prediction stays: somebody may have it on the screen, and Label Studio refuses an annotation

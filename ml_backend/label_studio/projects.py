@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio.records import Project
 from ml_backend.label_studio.session import Session, again, once
-from training.errors import LabelStudioError
 
 
 class Projects(Session):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from training.errors import LabelStudioError
+from ml_backend.errors import LabelStudioError
 
 KEY_REMEDY = (
     "Copy a personal access token from Label Studio (Account & Settings, Personal Access Token) into "

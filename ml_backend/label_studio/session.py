@@ -13,8 +13,8 @@ from label_studio_sdk.core.parse_error import ParsingError
 from label_studio_sdk.core.request_options import RequestOptions
 from label_studio_sdk.types import ImportApiRequest, PredictionRequest
 
+from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio.refusals import KEY_REMEDY, refused, unreachable
-from training.errors import LabelStudioError
 
 __all__ = ["BULK_TIMEOUT_S", "ImportApiRequest", "PredictionRequest", "Session", "again", "once"]
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ml_backend.errors import LabelConfigError
 from ml_backend.label_studio import LabelStudio, MLBackend, Project, Webhook
 from ml_backend.label_studio.connection import BackendAddress, connect_backend, secure_webhook
 from ml_backend.label_studio.prompt_files import PromptSource, Row, read_rows
 from ml_backend.label_studio.records import Progress
 from ml_backend.labels.config import LabelConfig, parse_label_config
-from training.errors import ConfigError, LabelConfigError
+from training.errors import ConfigError
 
 DEFAULT_TITLE = "rankloop"
 LABEL_CONFIG_FILE = "label_config.xml"

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio.records import Progress, Task, versions_of
 from ml_backend.label_studio.session import BULK_TIMEOUT_S, ImportApiRequest, Session, again, once
-from training.errors import LabelStudioError
 
 BATCH = 500
 PAGE = 1000

@@ -18,9 +18,9 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from ml_backend.errors import LabelConfigError
 from ml_backend.labels.verdict_words import plain_word, verdict_called
 from training.data.types import Verdict
-from training.errors import LabelConfigError
 
 Kind = Literal["live", "pairwise", "ranker"]
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import quoteattr as _quoted
 
+from ml_backend.errors import LabelConfigError
 from ml_backend.labels.config import LabelConfig, parse_label_config
 from ml_backend.labels.judgements import config_for_export
-from training.errors import LabelConfigError
 
 _PROMPT_KEYS = ("prompt", "question", "instruction", "query", "text")
 _NAMED = ("type", "from_name", "to_name")

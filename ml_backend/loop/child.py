@@ -21,7 +21,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from training.errors import ConfigError, CrashError, RankloopError
+from ml_backend.errors import CrashError
+from training.errors import ConfigError, RankloopError
 
 NICENESS = 10
 POLL_S = 1.0

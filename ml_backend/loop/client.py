@@ -17,12 +17,12 @@ from dbos import error as dbos_error
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
+from ml_backend.errors import JobsError, LabelStudioError
 from ml_backend.label_studio import LabelStudio
 from ml_backend.loop import names
 from ml_backend.loop.child import read_progress
 from ml_backend.loop.gathering import Gathered
 from ml_backend.loop.standing import new_judgements, project_of, proposing, stored_by_version
-from training.errors import JobsError, LabelStudioError
 
 if TYPE_CHECKING:
     from ml_backend.settings import Settings

@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 from dbos import DBOS
 from dbos import error as dbos_error
 
+from ml_backend.errors import CrashError, EdgeError, LabelStudioError
 from ml_backend.loop import names
 from ml_backend.processes.logs import log_context
-from training.errors import CrashError, EdgeError, LabelStudioError, RankloopError
+from training.errors import RankloopError
 
 ATTEMPTS = 6
 """How often a small job's step is tried while an outside system doesn't answer: half a minute in all."""

@@ -20,6 +20,7 @@ from dbos import error as dbos_error
 from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
+from ml_backend.errors import JobsError, LabelStudioError
 from ml_backend.label_studio.connection import open_label_studio
 from ml_backend.loop import names
 from ml_backend.loop.client import make_tables
@@ -29,7 +30,7 @@ from ml_backend.loop.proposals import BulkProposals
 from ml_backend.processes.logs import configure_logging
 from ml_backend.registry import Registry
 from ml_backend.settings import Settings
-from training.errors import ConfigError, JobsError, LabelStudioError, RankloopError
+from training.errors import ConfigError, RankloopError
 
 NICENESS = 5
 QUEUE_POLL_S = 0.5

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import BaseFileLock, FileLock
 
-from training.errors import RegistryError
+from ml_backend.errors import RegistryError
 
 if TYPE_CHECKING:
     from ml_backend.settings import Settings

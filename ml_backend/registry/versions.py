@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_backend.errors import RegistryError
 from ml_backend.registry.records import Version
 from ml_backend.registry.session import Session, is_absent, safe_id
 from ml_backend.registry.version_files import damage_in, model_identity, seal, write_base
 from training.atomic import atomic_folder
-from training.errors import RegistryError
 
 CHAMPION = "champion"
 _HISTORY = "champions"  # tag of the registered model: who was champion, by number, the present one last

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from recording_backend import RecordingBackend
 
+from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio import LabelStudio, Project
 from ml_backend.label_studio.connection import BackendAddress, choose_project, connect_backend, secure_webhook
 from ml_backend.label_studio.credentials import SECRET_HEADER, Guard
@@ -20,7 +21,6 @@ from ml_backend.labels.config import parse_label_config
 from ml_backend.labels.predictions import live_prediction
 from ml_backend.loop.export import export_preferences
 from training.data.votes import read_preferences
-from training.errors import LabelStudioError
 
 if TYPE_CHECKING:
     from ml_backend.demo.label_studio_server import LabelStudioServer

@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from ml_backend.demo.label_studio_server import LabelStudioServer
-from training.errors import ConfigError, LabelStudioError
+from ml_backend.errors import LabelStudioError
+from training.errors import ConfigError
 
 ANSWERING = """
 import json, os, sys

@@ -15,11 +15,11 @@ import pytest
 from ml_backend.doctor import examine
 from ml_backend.doctor.backend import examine_backend
 from ml_backend.doctor.findings import Finding, Verdict, guarded
+from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio import MLBackend, Project, Webhook
 from ml_backend.label_studio.connection import BackendAddress
 from ml_backend.label_studio.credentials import Guard
 from ml_backend.settings import Settings, load_settings
-from training.errors import LabelStudioError
 
 LIVE = (Path(__file__).parents[3] / "label_config.xml").read_text(encoding="utf-8")
 ADDRESS = BackendAddress("http://localhost:9090", "rankloop", Guard(("u", "p"), "s"))

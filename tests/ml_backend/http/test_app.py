@@ -14,10 +14,10 @@ from edge_fakes import FakeJobs, FakeRegistry
 from flask import Flask
 from flask.testing import FlaskClient
 
+from ml_backend.errors import RegistryError
 from ml_backend.http.app import MAX_BODY_BYTES, create_app
 from ml_backend.serving.proposer import Proposer
 from ml_backend.settings import load_settings
-from training.errors import RegistryError
 
 LIVE = """<View><Text name="prompt" value="$prompt"/>
 <TextArea name="answer1" toName="prompt"/><TextArea name="answer2" toName="prompt"/>

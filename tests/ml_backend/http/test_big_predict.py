@@ -12,11 +12,11 @@ import pytest
 from edge_fakes import FakeJobs, FakeRegistry, FakeVersion
 from flask import Flask
 
+from ml_backend.errors import JobsError
 from ml_backend.http.app import WEBHOOKS_AT_ONCE, create_app
 from ml_backend.serving.proposer import Proposer
 from ml_backend.serving.version import AnswerPair
 from ml_backend.settings import load_settings
-from training.errors import JobsError
 
 LIVE = """<View><Text name="prompt" value="$prompt"/>
 <TextArea name="answer1" toName="prompt"/><TextArea name="answer2" toName="prompt"/>

@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
+from ml_backend.errors import JobsError, OverloadError
 from ml_backend.http.coalescing import Coalescer
-from training.errors import JobsError, OverloadError
 
 
 class Work:

@@ -19,13 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import create_environ, run_wsgi_app
 
+from ml_backend.errors import RegistryError
 from ml_backend.http.app import create_app
 from ml_backend.http.edge import MAX_BODY_BYTES
 from ml_backend.label_studio import credentials
 from ml_backend.label_studio.credentials import Guard
 from ml_backend.registry.session import safe_id
 from ml_backend.serving.proposer import Proposer
-from training.errors import ModelError, RegistryError
+from training.errors import ModelError
 from training.models.policy import load_causal_lm
 
 SCRIPT = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"

@@ -11,6 +11,7 @@ import jwt
 import pytest
 from fake_label_studio import FakeLabelStudio, fake_label_studio
 
+from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio import LabelStudio
 from ml_backend.label_studio.connection import BackendAddress, has_single_label_host, open_label_studio
 from ml_backend.label_studio.credentials import SECRET_HEADER, Guard
@@ -18,7 +19,7 @@ from ml_backend.label_studio.predictions import _superseded
 from ml_backend.label_studio.records import Webhook, versions_of
 from ml_backend.label_studio.refusals import ADDRESS_REMEDY, KEY_REMEDY, LEGACY_REMEDY, SSRF_REMEDY, refused
 from ml_backend.settings import load_settings
-from training.errors import ConfigError, LabelStudioError
+from training.errors import ConfigError
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 VERSION = {

@@ -13,13 +13,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from label_json import LIVE, PAIRWISE, RANKER, live, pair, ranking, task
 
+from ml_backend.errors import LabelConfigError
 from ml_backend.http.messages import PredictRequest, SetupRequest, WebhookRequest, parse_request
 from ml_backend.labels.config import parse_label_config
 from ml_backend.labels.infer import infer_label_config
 from ml_backend.labels.judgements import LabelConfig, judgements_from_export
 from ml_backend.loop.dataset import _newest
 from ml_backend.loop.export import export_preferences, read_export_file
-from training.errors import DataError, LabelConfigError, RankloopError
+from training.errors import DataError, RankloopError
 
 QUICK_S = 5.0
 CONFIGS = (LIVE, PAIRWISE, RANKER)

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from label_studio_sdk.label_interface import LabelInterface
 
+from ml_backend.errors import LabelConfigError
 from ml_backend.labels.config import Field, LabelConfig, ListedAnswer
 from ml_backend.labels.judgements import live_prediction, pairwise_prediction, parse_label_config, ranker_prediction
 from training.data.types import Verdict
-from training.errors import LabelConfigError
 
 ROOT = Path(__file__).parents[3]
 LIVE = (ROOT / "label_config.xml").read_text(encoding="utf-8")

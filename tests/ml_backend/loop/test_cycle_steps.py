@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from judged_project import JudgedProject, tiny_training
 
+from ml_backend.errors import LabelConfigError
 from ml_backend.loop.cycle import CycleSteps, Plan
 from ml_backend.loop.proposals import BulkProposals
 from ml_backend.registry import Registry
 from ml_backend.registry.version_files import damage_in
 from ml_backend.settings import Settings
 from training.data.votes import read_preferences, read_prompts
-from training.errors import DataError, LabelConfigError
+from training.errors import DataError
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from ml_backend.errors import JobsError
 from ml_backend.loop.gathering import Gathered
-from training.errors import JobsError
 
 
 def test_a_burst_is_passed_on_twice() -> None:

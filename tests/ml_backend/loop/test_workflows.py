@@ -11,10 +11,11 @@ import pytest
 from edge_fakes import FakeRegistry
 from job_fakes import FakeProjects, FakeProposals, FakeSteps
 
+from ml_backend.errors import CrashError, JobsError, LabelStudioError
 from ml_backend.loop import Jobs, Worker
 from ml_backend.loop import worker as worker_module
 from ml_backend.settings import Settings
-from training.errors import ConfigError, CrashError, JobsError, LabelStudioError, RankloopError
+from training.errors import ConfigError, RankloopError
 
 CYCLE = [
     "begin",

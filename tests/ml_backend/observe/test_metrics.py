@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ml_backend.errors import JobsError
 from ml_backend.observe.facts import LoopFacts
 from ml_backend.observe.metrics import FAULTS_KEPT, Metrics
-from training.errors import JobsError
 
 JOBS = {
     "running": [{"project_id": 7, "step": "ppo", "done": 3, "total": 12, "state": "running", "created_at": 5.0}],

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from ml_backend.errors import RegistryError
 from ml_backend.registry import Registry, Version
 from ml_backend.registry.version_files import MANIFEST, damage_in, seal
 from ml_backend.settings import Settings, load_settings
-from training.errors import ModelError, RegistryError
+from training.errors import ModelError
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from edge_fakes import FakeJobs, FakeRegistry
 
+from ml_backend.errors import LabelConfigError, RegistryError
 from ml_backend.serving.predictions import AnswerPairModel, seed_key
 from ml_backend.serving.proposer import Proposer
-from training.errors import DataError, LabelConfigError, RegistryError
+from training.errors import DataError
 
 LIVE = """<View><Text name="question" value="$prompt"/>
 <TextArea name="one" toName="question"/><TextArea name="two" toName="question"/>
