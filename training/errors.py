@@ -5,13 +5,9 @@ RankloopError
 ├── DataError            preferences, prompts, exports or annotations can't be used
 ├── ModelError           a model or tokenizer can't be loaded, or has an unsupported architecture
 ├── CheckpointError      a checkpoint is truncated or belongs to another run
-├── CrashError           a training process was killed or crashed; started again it goes on from its checkpoint
-├── DivergedError        training ran away (NaN, KL, repetition); the last good state is kept
-├── OverloadError        more is asked at once than can be answered in time
-└── EdgeError            an outside system refused or didn't answer
-    ├── LabelStudioError     Label Studio
-    ├── RegistryError        MLflow
-    └── JobsError            the job queue
+└── DivergedError        training ran away (NaN, KL, repetition); the last good state is kept
+
+What outside systems and requests do wrong is in ml_backend/errors.py.
 """
 
 from __future__ import annotations
