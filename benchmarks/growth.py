@@ -18,13 +18,10 @@ from benchmarks.curves import plot_growth
 from benchmarks.learned import MODEL, SAMPLING, _lines
 from benchmarks.turns import clock, threads
 from training.config import CycleConfig
-from training.data.types import Preference, PromptRecord
-from training.models.policy import load_causal_lm
-from training.models.reward import RewardModel
-from training.models.text import TextCodec
-from training.ppo.run import PPORun
-from training.ppo.step import PPOTrainer
-from training.reward.tune import train_reward
+from training.data import Preference, PromptRecord
+from training.models import RewardModel, TextCodec, load_causal_lm
+from training.ppo import PPOTrainer
+from training.reward import train_reward
 
 SIZES = (1250, 2500, 5000, 10_000, 20_000)
 ANSWERS = (16, 32, 64, 128)
@@ -68,7 +65,7 @@ def ppo(answers: int) -> None:
     base, codec = load_causal_lm(MODEL, "cpu"), TextCodec.load(MODEL)
     judge = RewardModel.on_base(base, 0.7)
     records = [PromptRecord(prompt) for prompt in _lines("prompts.txt")]
-    trainer = PPOTrainer(PPORun.fresh(base, None, config), codec, judge, records, config)
+    trainer = PPOTrainer(base, None, codec, judge, records, config)
     trainer.iterate()
     start = clock()
     trainer.iterate()

@@ -23,17 +23,13 @@ from benchmarks import report
 from benchmarks.contestant import ROOT
 from benchmarks.curves import plot_learned
 from benchmarks.turns import clock, threads
-from ml_backend.demo.useful import prefer_useful
+from ml_backend.demo import prefer_useful
 from training.config import CycleConfig, SamplingConfig
-from training.data.types import Preference, PromptRecord, Split
-from training.data.votes import split_of
-from training.models.policy import load_causal_lm
-from training.models.reward import RewardModel
-from training.models.text import TextCodec
-from training.ppo.run import PPORun
-from training.ppo.step import PPOTrainer
-from training.reward.tune import train_reward
-from training.sampling.sampler import Sampler
+from training.data import Preference, PromptRecord, Split, split_of
+from training.models import RewardModel, TextCodec, load_causal_lm
+from training.ppo import PPOTrainer
+from training.reward import train_reward
+from training.sampling import Sampler
 
 DATA = ROOT / "ml_backend" / "demo" / "data"
 MODEL = str(DATA / "model")
@@ -110,15 +106,15 @@ def our_ppo(material: Material, judge: RewardModel, seed: int, budget: float) ->
     config = material.config.ppo.model_copy(update={"seed": seed, "iterations": 30})
     records = [PromptRecord(prompt) for prompt in material.prompts]
     start = clock()
-    trainer = PPOTrainer(PPORun.fresh(material.base, None, config), material.codec, judge, records, config)
-    trainer.measure_scale(material.base)
+    trainer = PPOTrainer(material.base, None, material.codec, judge, records, config)
+    trainer.measure_scale()
     spent, points = clock() - start, []
-    while spent < budget and trainer.run.iteration < config.iterations:
+    while spent < budget and trainer.state.iteration < config.iterations:
         start = clock()
         trainer.iterate()
         spent += clock() - start
         if spent >= budget * (len(points) + 1) / _LOOKS:
-            answers = material.answers(trainer.run.policy.language_model, material.held_out, seed=1000 + seed)
+            answers = material.answers(trainer.policy.language_model, material.held_out, seed=1000 + seed)
             points.append((spent, material.preferred_share(answers)))
     return points
 

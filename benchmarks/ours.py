@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from benchmarks import workload
 from benchmarks.turns import Turns, clock, threads
 from training.config import PPOConfig, RewardConfig, SamplingConfig, TextConfig
-from training.data.types import Preference, PromptRecord
-from training.fast.packed_linear import PackedLinear
-from training.models.policy import load_causal_lm
-from training.models.text import TextCodec
+from training.data import Preference, PromptRecord
+from training.fast import PackedLinear
+from training.models import TextCodec, load_causal_lm
 
 
 def limits(turns: Turns, _: str) -> None:
@@ -49,8 +48,8 @@ def limits(turns: Turns, _: str) -> None:
 
 def propose(turns: Turns, folder: str) -> None:
     """16 prompts, 2 answers each, as a version in the server does it."""
-    from training.fast.precision import proposal_precision
-    from training.sampling.sampler import Sampler
+    from training.fast import proposal_precision
+    from training.sampling import Sampler
 
     model = load_causal_lm(folder, "cpu").requires_grad_(requires_grad=False)
     # No token of the vocabulary ends an answer, so that everybody makes the same number of tokens.
@@ -68,9 +67,8 @@ def propose(turns: Turns, folder: str) -> None:
 
 def reward(turns: Turns, folder: str) -> None:
     """The frozen trunk of 64 pairs once, then an epoch of 4 optimizer steps; told as seconds a step over 6 epochs."""
-    from training.data.types import Split
-    from training.reward.features import features_by_split
-    from training.reward.run import RewardRun, train_epoch
+    from training.data import Split
+    from training.reward import RewardRun, features_by_split, train_epoch
 
     base = load_causal_lm(folder, "cpu")
     codec = TextCodec.load(folder, TextConfig(separator=" "))
@@ -94,9 +92,8 @@ def reward(turns: Turns, folder: str) -> None:
 
 def ppo(turns: Turns, folder: str) -> None:
     """One iteration: 16 answers of 50 tokens to prompts of 30, 4 epochs."""
-    from training.models.reward import RewardModel
-    from training.ppo.run import PPORun
-    from training.ppo.step import PPOTrainer
+    from training.models import RewardModel
+    from training.ppo import PPOTrainer
 
     base = load_causal_lm(folder, "cpu")
     codec = TextCodec.load(folder, TextConfig(separator=" "))
@@ -110,7 +107,7 @@ def ppo(turns: Turns, folder: str) -> None:
     reward_model = RewardModel.on_base(base, 1 - workload.TRAINED_SHARE)
     torch.nn.init.normal_(reward_model.head.weight, std=0.02)
     prompts = [PromptRecord(workload.text_of(tokens)) for tokens in workload.ppo_prompts(64)]
-    trainer = PPOTrainer(PPORun.fresh(base, None, config), codec, reward_model, prompts, config)
+    trainer = PPOTrainer(base, None, codec, reward_model, prompts, config)
 
     def work() -> dict[str, Any]:
         point = trainer.iterate()
@@ -121,8 +118,7 @@ def ppo(turns: Turns, folder: str) -> None:
 
 def _training_pairs() -> list[workload.Pair]:
     """The first 64 pairs whose prompt belongs to the training part."""
-    from training.data.types import Split
-    from training.data.votes import split_of
+    from training.data import Split, split_of
 
     found = [pair for pair in workload.pairs(2 * workload.PAIRS) if split_of(pair.prompt) is Split.TRAIN]
     return found[: workload.PAIRS]

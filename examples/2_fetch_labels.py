@@ -14,8 +14,8 @@ from typing import Annotated
 import typer
 from label_studio_sdk import LabelStudio
 
-from ml_backend.labels.judgements import judgements_from_export, parse_label_config
-from training.data.votes import aggregate, agreement, split_of, write_preferences
+from ml_backend.labels import judgements_from_export, parse_label_config
+from training.data import aggregate, agreement, split_of, write_preferences
 
 
 def main(

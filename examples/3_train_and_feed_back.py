@@ -15,10 +15,8 @@ import typer
 from answers import DEMO_MODEL, answer_pairs
 from label_studio_sdk import ImportApiRequest, LabelStudio, PredictionRequest
 
-from ml_backend.labels.judgements import pairwise_prediction, parse_label_config
-from training.models.policy import load_causal_lm
-from training.models.reward import RewardModel
-from training.models.text import TextCodec
+from ml_backend.labels import pairwise_prediction, parse_label_config
+from training.models import RewardModel, TextCodec, load_causal_lm
 
 
 def train(*arguments: object) -> None:

@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 from training.errors import RankloopError
 
 if TYPE_CHECKING:
-    from training.stages.stage import Options
+    from training.stages import Options
 
 
 class _Commands(TyperGroup):
@@ -91,8 +91,8 @@ def sft(
     Without --from-scratch only the answers are learned, by the layers that PPO trains, so that the outcome can be
     PPO's --policy. Runs on several processes under `accelerate launch -m training sft ...` or `torchrun`.
     """
-    from training.data.tasks import Task
-    from training.stages.ppo import run_sft
+    from training.data import Task
+    from training.stages import run_sft
 
     options = _options(out, config, model, device, quiet)
     if from_scratch:
@@ -116,8 +116,8 @@ def reward(
 
     A seventh of the prompts each, chosen by a hash, are kept for selection and for the test accuracy in the report.
     """
-    from training.data.tasks import Task
-    from training.stages.ppo import run_reward
+    from training.data import Task
+    from training.stages import run_reward
 
     run_reward(_options(out, config, model, device, quiet), model, preferences, Task(task, limit))
 
@@ -136,8 +136,8 @@ def ppo(
     quiet: Quiet = False,
 ) -> None:
     """Reinforcement learning: make answers score higher, held near the base by a KL penalty. Leaves `out/policy`."""
-    from training.data.tasks import Task
-    from training.stages.ppo import run_ppo
+    from training.data import Task
+    from training.stages import run_ppo
 
     options = _options(out, config, model, device, quiet)
     run_ppo(options, model, policy, reward_model, prompts, Task(task, limit))
@@ -163,8 +163,8 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Compare a policy's fresh answers with the base's on held-out prompts: win rate, KL, length."""
-    from training.data.tasks import Task
-    from training.stages.ppo import run_evaluate
+    from training.data import Task
+    from training.stages import run_evaluate
 
     options = _options(out, config, model, device, quiet)
     chosen = Task(task, limit)
@@ -186,16 +186,16 @@ def cycle(
     quiet: Quiet = False,
 ) -> None:
     """A whole cycle: reward model, gate, PPO, gate. Exit status 3 where a gate didn't pass; report.json says why."""
-    from training.cycle import CycleInputs, run_cycle
+    from training.cycle_on_files import CycleInputs, run_cycle_on_files
 
     inputs = CycleInputs(model, policy, preferences, prompts, demonstrations)
-    if not run_cycle(_options(out, config, model, device, quiet), inputs):
+    if not run_cycle_on_files(_options(out, config, model, device, quiet), inputs):
         raise typer.Exit(3)
 
 
 def _options(out: Path, config: Path | None, model: str, device: str, quiet: bool) -> Options:
     from training.config import CycleConfig
-    from training.stages.stage import Options
+    from training.stages import Options
 
     return Options(out, CycleConfig.from_file(config) if config else CycleConfig.for_model(model), device, quiet)
 

@@ -1,103 +1,109 @@
-"""One whole cycle on files: preferences, reward model, gate, PPO, gate, report. Each stage resumes where it stood."""
+"""The pipeline: what follows what in a training cycle. The worker runs its steps durably, the command line in a row."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypedDict, TypeVar
 
-from training.atomic import write_atomically
-from training.data.votes import dataset_digest, read_demonstrations, read_preferences
-from training.evaluation.gates import GateResult, policy_gate, reward_gate
-from training.runs.folder import open_run
-from training.runs.progress import StageProgress
-from training.stages.ppo import run_ppo, run_reward, run_sft
-from training.stages.stage import Options
+from training.config import GateConfig
+from training.evaluation import policy_gate, reward_gate
+from training.ppo import PPOReport
+from training.reward import RewardReport
+from training.runs import read_report
+
+Work = TypeVar("Work", contravariant=True)
+Do = Callable[..., Any]
+"""Runs a step, given its name, a method and the method's arguments, and hands on what it returns."""
 
 
-@dataclass(frozen=True, slots=True)
-class CycleInputs:
-    """What a cycle works on.
+class Gate(TypedDict):
+    """A gate's decision."""
 
-    model: the base.
-    policy: the version to go on from, None for the base.
-    preferences, prompts, demonstrations: files; the last is optional.
+    passed: bool
+    reason: str
+
+
+class Outcome(TypedDict):
+    """What became of a cycle: `promoted`, `rejected` (a gate held it back) or `failed`, and why."""
+
+    status: str
+    reason: str
+
+
+class CycleSteps(Protocol[Work]):
+    """What a cycle is made of. Each step leaves its outcome on disk, may be repeated, and returns plain JSON."""
+
+    def snapshot(self, work: Work) -> Any:
+        """Copy what the cycle learns from."""
+
+    def prepare(self, work: Work) -> dict[str, Any]:
+        """Make preferences and demonstrations of it: how many `demonstrations`, and the `fault` that ends the cycle."""
+
+    def sft(self, work: Work, demonstrations: int) -> bool:
+        """Imitate answers that people wrote, where there are enough of them; whether there were."""
+
+    def reward(self, work: Work) -> None:
+        """Train the reward model."""
+
+    def reward_gate(self, work: Work) -> Gate:
+        """Whether the reward model is good enough to learn from."""
+
+    def ppo(self, work: Work, after_sft: bool) -> None:  # handed on by position
+        """Fine-tune the policy."""
+
+    def policy_gate(self, work: Work) -> Gate:
+        """Whether the policy is good enough to answer people."""
+
+    def register(self, work: Work) -> str:
+        """Keep the policy as a version; returns its name."""
+
+    def promote(self, work: Work, version: str) -> Any:
+        """Make a version the one that answers."""
+
+    def finish(self, work: Work, status: str, reason: str) -> Outcome:
+        """Write down what became of the cycle."""
+
+
+def run_cycle(steps: CycleSteps[Work], work: Work, do: Do) -> Outcome:
+    """A whole cycle.
+
+    Args:
+        steps: what is done in each step.
+        work: what the cycle works on, handed to each.
+        do: runs a step.
     """
-
-    model: str
-    policy: str | None
-    preferences: Path
-    prompts: Path
-    demonstrations: Path | None = None
-
-
-def run_cycle(options: Options, inputs: CycleInputs) -> bool:
-    """Run the stages in `out/sft`, `out/reward` and `out/ppo`, and write `out/report.json`.
-
-    Supervised training comes first where there are at least `min_demonstrations`. A gate that doesn't pass ends the
-    cycle: the report says why.
-
-    Returns:
-        Whether the new policy passed both gates.
-
-    Raises:
-        RankloopError: an input can't be used.
-    """
-    known = {**asdict(inputs), "settings": options.config}
-    with (
-        open_run(options.out, "cycle", known) as finished,
-        StageProgress(options.out, "cycle", quiet=True) as file,
-        StageProgress(None, "cycle", quiet=options.quiet, with_bar=False) as screen,
-    ):
-        if finished:
-            screen.say(f"{options.out} holds this cycle's outcome already.")
-            report = json.loads((options.out / "report.json").read_bytes())
-            return bool(report["passed"])
-        options.config.save(options.out / "config.json")
-        result, stages = _stages(options, inputs, screen, file)
-        report = {
-            "passed": result.passed,
-            "reason": result.reason,
-            "dataset_digest": dataset_digest(read_preferences(inputs.preferences)),
-            "stages": stages,
-        }
-        write_atomically(options.out / "report.json", json.dumps(report, indent=2) + "\n")
-        file.step(3, 3)
-        screen.say(f"{'Passed' if result.passed else 'Not passed'}: {result.reason}")
-        return result.passed
+    do("snapshot", steps.snapshot, work)
+    counts = do("preferences", steps.prepare, work)
+    if counts["fault"]:
+        return _finish(steps, work, do, "rejected", counts["fault"])
+    after_sft = do("sft", steps.sft, work, counts["demonstrations"])
+    do("reward", steps.reward, work)
+    gate = do("reward gate", steps.reward_gate, work)
+    if not gate["passed"]:
+        return _finish(steps, work, do, "rejected", gate["reason"])
+    do("ppo", steps.ppo, work, after_sft)
+    gate = do("policy gate", steps.policy_gate, work)
+    if not gate["passed"]:
+        return _finish(steps, work, do, "rejected", gate["reason"])
+    version = do("register", steps.register, work)
+    do("promote", steps.promote, work, version)
+    return _finish(steps, work, do, "promoted", f"{version} is champion. {gate['reason']}")
 
 
-def _stages(
-    options: Options, inputs: CycleInputs, screen: StageProgress, file: StageProgress
-) -> tuple[GateResult, dict[str, Any]]:
-    """The last gate's verdict and each stage's report."""
-    policy, stages = inputs.policy, {}
-    file.step(0, 3)
-    if _enough_demonstrations(options, inputs):
-        screen.say("Supervised training on the answers people wrote")
-        run_sft(replace(options, out=options.out / "sft"), policy or inputs.model, inputs.demonstrations or Path())
-        policy = str(options.out / "sft" / "policy")
-        stages["sft"] = json.loads((options.out / "sft" / "report.json").read_bytes())
-    file.step(1, 3)
-    screen.say("Reward model")
-    rewarded = run_reward(replace(options, out=options.out / "reward"), inputs.model, inputs.preferences)
-    stages["reward"] = rewarded.as_json()
-    result = reward_gate(rewarded, options.config.gates)
-    if not result.passed:
-        return result, stages
-    screen.say(result.reason)
-    file.step(2, 3)
-    screen.say("Reinforcement learning")
-    folder = options.out / "ppo"
-    learned = run_ppo(replace(options, out=folder), inputs.model, policy, options.out / "reward", inputs.prompts)
-    stages["ppo"] = learned.as_json()
-    shutil.copyfile(folder / "curves.png", options.out / "curves.png")
-    return policy_gate(learned, options.config.gates), stages
+def _finish(steps: CycleSteps[Work], work: Work, do: Do, status: str, reason: str) -> Outcome:
+    outcome: Outcome = do("finish", steps.finish, work, status, reason)
+    return outcome
 
 
-def _enough_demonstrations(options: Options, inputs: CycleInputs) -> bool:
-    if inputs.demonstrations is None:
-        return False
-    return len(read_demonstrations(inputs.demonstrations)) >= options.config.min_demonstrations
+def decide_on_reward_model(folder: Path, gates: GateConfig) -> Gate:
+    """The gate behind reward training, for a cycle's folder."""
+    report = RewardReport.from_json(read_report(folder / "reward"))
+    result = reward_gate(sum(report.winners.values()), *report.held_out(), gates)
+    return {"passed": result.passed, "reason": result.reason}
+
+
+def decide_on_policy(folder: Path, gates: GateConfig) -> Gate:
+    """The gate behind reinforcement learning, for a cycle's folder."""
+    result = policy_gate(PPOReport.from_json(read_report(folder / "ppo")), gates)
+    return {"passed": result.passed, "reason": result.reason}

@@ -22,8 +22,7 @@ from demo_network import POSITIONS, new_network, sharpen  # noqa: E402
 from demo_tokenizer import train_tokenizer  # noqa: E402
 
 from training.config import TRAINING_CONFIG_FILE  # noqa: E402
-from training.data.types import Split  # noqa: E402
-from training.data.votes import split_of  # noqa: E402
+from training.data import Split, split_of  # noqa: E402
 
 PACKAGED_SETTINGS = ROOT / "ml_backend" / "demo" / "data" / "model" / TRAINING_CONFIG_FILE
 VALIDATION_EXAMPLES = 1000

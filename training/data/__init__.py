@@ -1,1 +1,42 @@
 """What people said, as training reads it: judgements, preferences, prompts, demonstrations, and their files."""
+
+from training.data.files import (
+    read_demonstrations,
+    read_preferences,
+    write_demonstrations,
+    write_preferences,
+    write_prompts,
+)
+from training.data.prompt_sources import PromptSource, Row, read_rows
+from training.data.records import REFERENCE_KEYS, read_text
+from training.data.split import split_of
+from training.data.tasks import ANSWERS, Task
+from training.data.types import Demonstration, JudgedAnswer, Judgement, Preference, PromptRecord, Split, Verdict
+from training.data.votes import aggregate, agreement, dataset_digest, demonstrations_from
+
+__all__ = [
+    "ANSWERS",
+    "REFERENCE_KEYS",
+    "Demonstration",
+    "JudgedAnswer",
+    "Judgement",
+    "Preference",
+    "PromptRecord",
+    "PromptSource",
+    "Row",
+    "Split",
+    "Task",
+    "Verdict",
+    "aggregate",
+    "agreement",
+    "dataset_digest",
+    "demonstrations_from",
+    "read_demonstrations",
+    "read_preferences",
+    "read_rows",
+    "read_text",
+    "split_of",
+    "write_demonstrations",
+    "write_preferences",
+    "write_prompts",
+]

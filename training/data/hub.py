@@ -25,25 +25,30 @@ def rows_of(source: str, limit: int | None = None) -> Iterator[Record]:
         DataError: there is no such data set, or it can't be read.
     """
     number = 0
-    for split in _splits(source):
-        for row in split:
+    for table in tables_of(source):
+        for row in table:
             if limit is not None and number >= limit:
                 return
             number += 1
             yield Record(Path(source), number, row)
 
 
-def _splits(source: str) -> list[Any]:
+def tables_of(source: str, split: str | None = None) -> list[Any]:
+    """The tables of a data set, whose rows can be counted and picked by number: of all its splits, or of one.
+
+    Raises:
+        DataError: there is no such data set or split, or it can't be read.
+    """
     import datasets  # it takes seconds to load, and only this kind of data needs it
 
     path = Path(source)
     if path.exists() or path.suffix in _READERS:
         datasets.disable_progress_bars()
     try:
-        found = _load(datasets, path, source)
+        found = _load(datasets, path, source, split)
     except StopIteration:  # an empty file
         return []
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             "the data set can't be read",
             got=source,
@@ -53,14 +58,15 @@ def _splits(source: str) -> list[Any]:
     return list(found.values()) if isinstance(found, dict) else [found]
 
 
-def _load(datasets: Any, path: Path, source: str) -> Any:
+def _load(datasets: Any, path: Path, source: str, split: str | None) -> Any:
     if path.is_dir() and any((path / name).exists() for name in _SAVED_BY_DATASETS):
-        return datasets.load_from_disk(source)
+        found = datasets.load_from_disk(source)
+        return found[split] if split and isinstance(found, dict) else found
     if path.is_dir():
-        return datasets.load_dataset(source)
+        return datasets.load_dataset(source, split=split)
     if path.is_file() or path.suffix in _READERS:
         if path.suffix not in _READERS:
             raise ValueError(f"unknown kind of file: {path.suffix or path.name}")
-        return datasets.load_dataset(_READERS[path.suffix], data_files=source)
+        return datasets.load_dataset(_READERS[path.suffix], data_files=source, split=split)
     name, _, configuration = source.partition(":")
-    return datasets.load_dataset(name, configuration or None)
+    return datasets.load_dataset(name, configuration or None, split=split)

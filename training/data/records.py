@@ -12,6 +12,11 @@ from typing import TypeVar
 
 from training.errors import DataError
 
+REFERENCE_KEYS = ("reference", "label")
+"""Under which names data may bring a reference answer: what a person wrote, and rewards are measured against."""
+ENDINGS = (".csv", ".jsonl", ".txt")
+"""Of the files that `read_records` reads."""
+
 Member = TypeVar("Member")
 
 
@@ -108,6 +113,20 @@ def is_whole_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
+def read_records(path: Path, plain: str) -> Iterator[Record]:
+    """The records of a file, by its ending: .txt (lines that hold the field `plain`), .csv or .jsonl.
+
+    Raises:
+        DataError: an unknown ending, or the file can't be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in ENDINGS:
+        raise DataError(f"{path}: unknown kind of file", got=suffix, expected=" or ".join(ENDINGS))
+    if suffix == ".txt":
+        return read_plain_lines(path, plain)
+    return read_csv(path) if suffix == ".csv" else read_json_lines(path)
+
+
 def read_json_lines(path: Path) -> Iterator[Record]:
     """Each line's JSON object; blank lines are passed over.
 
@@ -145,7 +164,7 @@ def read_csv(path: Path) -> Iterator[Record]:
     Raises:
         DataError: the file can't be read, has no rows' names, or a row is longer than the first.
     """
-    reader = csv.DictReader(io.StringIO(_read(path), newline=""))
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
     try:
         for row in reader:
             if None in row:
@@ -159,17 +178,22 @@ def read_csv(path: Path) -> Iterator[Record]:
         raise DataError(f"{path}, line {reader.line_num}: no CSV ({error})") from error
 
 
-def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    # Only \n ends a line: str.splitlines would also cut at characters that may stand inside a JSON text.
-    for number, line in enumerate(_read(path).split("\n"), start=1):
-        if line.strip():
-            yield number, line
+def read_text(path: Path) -> str:
+    """A file's text, without a byte order mark.
 
-
-def _read(path: Path) -> str:
+    Raises:
+        DataError: the file can't be read, or is no UTF-8 text.
+    """
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{path} can't be read", remedy=f"{error.strerror or error}.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no UTF-8 text", got=error.object[error.start : error.end]) from error
+
+
+def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    # Only \n ends a line: str.splitlines would also cut at characters that may stand inside a JSON text.
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if line.strip():
+            yield number, line

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from training.config import TextConfig
+from training.data.files import read_demonstrations, read_preferences, read_prompts
 from training.data.tldr import read_tldr_demonstrations, read_tldr_preferences, read_tldr_prompts
 from training.data.types import Demonstration, Preference, PromptRecord
-from training.data.votes import read_demonstrations, read_preferences, read_prompts
 from training.errors import ConfigError, DataError
 
 TaskName = Literal["answers", "tldr"]
@@ -73,3 +73,7 @@ class Task:
         if self.name == "tldr":
             return read_tldr_demonstrations(str(source), self.limit)
         return read_demonstrations(source)
+
+
+ANSWERS = Task()
+"""Our own files."""

@@ -7,12 +7,12 @@ References: Völske et al. 2017, "TL;DR: Mining Reddit to Learn Automatic Summar
 from __future__ import annotations
 
 from training.data.hub import rows_of
-from training.data.records import Record
+from training.data.records import REFERENCE_KEYS, Record
 from training.data.types import Demonstration, JudgedAnswer, Judgement, Preference, PromptRecord, Verdict
 from training.data.votes import aggregate
 
 MARK = "TL;DR:"
-_SUMMARY = ("label", "summary", "completion", "reference")
+_SUMMARY = (*REFERENCE_KEYS, "summary", "completion")
 
 
 def read_tldr_prompts(source: str, limit: int | None = None) -> list[PromptRecord]:

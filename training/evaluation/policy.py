@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from training.config import SamplingConfig
-from training.data.types import PromptRecord
-from training.evaluation.gates import accuracy_with_interval
+from training.data import PromptRecord
+from training.evaluation.intervals import accuracy_with_interval
 from training.evaluation.rouge import rouge
-from training.fast.precision import Precision
-from training.models.policy import PolicyWithValue
-from training.models.reward import RewardModel
-from training.models.text import TextCodec
+from training.fast import Precision
+from training.models import PolicyWithValue, RewardModel, TextCodec
 from training.objectives import kl_k1
-from training.sampling.rollouts import respond, score_samples
-from training.sampling.sampler import Sampler
+from training.sampling import Sampler, respond, score_samples
 
 _BATCH = 32
 
@@ -24,21 +20,24 @@ OnAnswers = Callable[[int, int], None]
 """Called while a policy is measured, with how many prompts are answered, and of how many."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyEvaluation:
     """Fresh answers of policy and base, one each to every prompt.
 
-    kl_nats: mean log-ratio of the policy's answers, per sequence.
-    win_rate: share of prompts where the policy's answer scores higher, an even score counting half.
-    win_rate_interval: its 95% Wilson interval.
+    evaluated_prompts: how many prompts were answered.
+    kl_nats: KL from the base per sequence, the mean log-ratio of the policy's answers.
+    win_rate_vs_base: share of prompts whose answer by the policy the reward model scores above the base's, an even
+        score counting half. `win_rate_interval` is its 95% Wilson interval.
     answer_tokens, base_answer_tokens: mean lengths, end of text included.
     win_rate_vs_reference, base_win_rate_vs_reference: the same against the answers people wrote.
-    rouge, base_rouge: what the answers share with those people wrote.
+    rouge, base_rouge: what the answers share with those people wrote; nothing is decided by them.
+
     The numbers are None where there is no prompt, the last four where no prompt has a reference answer.
     """
 
+    evaluated_prompts: int = 0
     kl_nats: float | None = None
-    win_rate: float | None = None
+    win_rate_vs_base: float | None = None
     win_rate_interval: tuple[float, float] = (0.0, 1.0)
     answer_tokens: float | None = None
     base_answer_tokens: float | None = None
@@ -58,7 +57,6 @@ class _Answers:
 
 
 def evaluate_policy(
-    base: Any,
     policy: PolicyWithValue,
     codec: TextCodec,
     reward_model: RewardModel,
@@ -72,10 +70,9 @@ def evaluate_policy(
     """Sample both, score both, count wins; where prompts have reference answers, compare with these too.
 
     Args:
-        base: the base model (a transformers PreTrainedModel).
-        policy: what is measured, on that base.
+        policy: what is measured.
         codec: the base's tokenizer and template.
-        reward_model: on that base; decides which answer wins.
+        reward_model: on the policy's base; decides which answer wins.
         prompts: held out from training.
         sampling: how answers are sampled; the KL is that of this temperature.
         seed: the same seed gives the same answers.
@@ -85,10 +82,9 @@ def evaluate_policy(
     if not prompts:
         return PolicyEvaluation()
     ids = codec.encode_prompts([record.prompt for record in prompts])
-    special = {"eos_id": codec.eos_id, "pad_id": codec.pad_id}
     sampler, base_sampler = (
         Sampler(model, eos_id=codec.eos_id, pad_id=codec.pad_id, precision=precision)
-        for model in (policy.language_model, base)
+        for model in (policy.language_model, policy.base.model)
     )
     kls: list[float] = []
     mine, bases = _Answers(), _Answers()
@@ -99,9 +95,11 @@ def evaluate_policy(
         seeds = [(seed + 2 * (start + row)) % 2**63 for row in range(len(part))]
         ours = sampler.sample(part, sampling, seeds=seeds)
         theirs = base_sampler.sample(part, sampling, seeds=[(item + 1) % 2**63 for item in seeds])
-        rollout = respond(policy, reward_model, part, ours, **special, temperature=sampling.temperature, batch=_BATCH)
+        rollout = respond(
+            policy, reward_model, part, ours, eos_id=codec.eos_id, temperature=sampling.temperature, batch=_BATCH
+        )
         kls += kl_k1(rollout.logprobs, rollout.reference_logprobs, rollout.answer_mask).tolist()
-        base_scores = score_samples(reward_model, part, theirs, **special, batch=_BATCH)
+        base_scores = score_samples(reward_model, part, theirs, eos_id=codec.eos_id, batch=_BATCH)
         for answers, samples, scores in ((mine, ours, rollout.scores.cpu()), (bases, theirs, base_scores)):
             answers.texts.extend(codec.decode_answer(row) for row in samples.answers())
             answers.scores.extend(scores.tolist())
@@ -111,8 +109,9 @@ def evaluate_policy(
     win_rate, interval = _win_rate(mine.scores, bases.scores)
     vs_reference, base_vs_reference = _against_references(codec, reward_model, prompts, mine, bases)
     return PolicyEvaluation(
+        evaluated_prompts=len(prompts),
         kl_nats=sum(kls) / len(kls),
-        win_rate=win_rate,
+        win_rate_vs_base=win_rate,
         win_rate_interval=interval,
         answer_tokens=sum(mine.lengths) / len(mine.lengths),
         base_answer_tokens=sum(bases.lengths) / len(bases.lengths),

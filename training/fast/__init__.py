@@ -1,1 +1,37 @@
 """What makes PyTorch fast on a CPU where a measurement says it pays, and which number format to compute in."""
+
+from training.fast.frozen_head import FrozenHead
+from training.fast.frozen_layers import pack_frozen
+from training.fast.fused_gelu import fuse_gelu
+from training.fast.gpt2_block import gpt2_block_at
+from training.fast.gpt2_decoder import GPT2Decoder
+from training.fast.gpt2_weights import GPT2Weights
+from training.fast.packed_linear import PackedLinear
+from training.fast.precision import (
+    Precision,
+    SamplingPrecision,
+    autocast,
+    compute_dtype,
+    full_precision,
+    proposal_precision,
+)
+from training.fast.quantized_linear import quantizing_works
+from training.fast.short_attention import use_short_attention
+
+__all__ = [
+    "FrozenHead",
+    "GPT2Decoder",
+    "GPT2Weights",
+    "PackedLinear",
+    "Precision",
+    "SamplingPrecision",
+    "autocast",
+    "compute_dtype",
+    "full_precision",
+    "fuse_gelu",
+    "gpt2_block_at",
+    "pack_frozen",
+    "proposal_precision",
+    "quantizing_works",
+    "use_short_attention",
+]

@@ -1,1 +1,27 @@
 """Text to tokens, and models taken apart: backbone, policy with value head, reward model."""
+
+from training.models.architectures import backbone_of
+from training.models.backbone import tensor_digest
+from training.models.copies import frozen_copies
+from training.models.load import load_causal_lm
+from training.models.policy import PolicyWithValue, trainable_layer_count
+from training.models.reward import CONFIG_FILE, WEIGHTS_FILE, RewardModel, sequences_of, spread
+from training.models.text import TextCodec, pad_left, pad_right, position_ids
+
+__all__ = [
+    "CONFIG_FILE",
+    "WEIGHTS_FILE",
+    "PolicyWithValue",
+    "RewardModel",
+    "TextCodec",
+    "backbone_of",
+    "frozen_copies",
+    "load_causal_lm",
+    "pad_left",
+    "pad_right",
+    "position_ids",
+    "sequences_of",
+    "spread",
+    "tensor_digest",
+    "trainable_layer_count",
+]

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.errors import ModelError
-from training.fast.gpt2_block import gpt2_block_at
+from training.fast import gpt2_block_at
 from training.models.backbone import Backbone, BlockContext, TopLayers, attention_mask
 from training.models.text import position_ids
 
@@ -23,39 +23,11 @@ _ROTATIONS_OF_ANY_LENGTH = {"default", "linear", "llama3", "yarn"}
 
 
 class GPT2Backbone(Backbone):
-    """GPT-2 of any size."""
+    """GPT-2 of any size. Its output head is the token embedding again where weights are tied."""
 
-    @property
-    def embeddings(self) -> Mapping[str, nn.Module]:
-        """Token and position embeddings, and the head, which is the token embedding again where weights are tied."""
-        model = self.model
-        return {
-            "transformer.wte": model.transformer.wte,
-            "transformer.wpe": model.transformer.wpe,
-            "lm_head": model.lm_head,
-        }
-
-    @property
-    def blocks(self) -> nn.ModuleList:
-        """All blocks, lowest first."""
-        blocks: nn.ModuleList = self.model.transformer.h
-        return blocks
-
-    @property
-    def norm(self) -> nn.Module:
-        """The final norm."""
-        norm: nn.Module = self.model.transformer.ln_f
-        return norm
-
-    @property
-    def hidden_size(self) -> int:
-        """H."""
-        return int(self.model.config.n_embd)
-
-    @property
-    def max_positions(self) -> int:
-        """The number of learned positions."""
-        return int(self.model.config.n_positions)
+    EMBEDDINGS = ("transformer.wte", "transformer.wpe", "lm_head")
+    BLOCKS = "transformer.h"
+    NORM = "transformer.ln_f"
 
     def context(self, mask: Tensor) -> BlockContext:
         """Positions over real tokens, and an attention mask where padding makes one necessary."""
@@ -77,10 +49,6 @@ class GPT2Backbone(Backbone):
             hidden = block(hidden, **context.arguments)
         return top.norm(gpt2_block_at(top.blocks[-1], hidden, places))  # type: ignore[no-any-return]
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """The output head."""
-        return self.model.lm_head(hidden)  # type: ignore[no-any-return]
-
 
 class RotaryBackbone(Backbone):
     """Llama, Mistral, Qwen 2 and Qwen 3, which keep their parts in the same places.
@@ -90,6 +58,10 @@ class RotaryBackbone(Backbone):
     Raises:
         ModelError: its rotary embedding depends on the length of the batch.
     """
+
+    EMBEDDINGS = ("model.embed_tokens", "model.rotary_emb", "lm_head")
+    BLOCKS = "model.layers"
+    NORM = "model.norm"
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
@@ -101,40 +73,6 @@ class RotaryBackbone(Backbone):
                 expected=f"one of {', '.join(sorted(_ROTATIONS_OF_ANY_LENGTH))}",
                 remedy="Choose another base model.",
             )
-
-    @property
-    def embeddings(self) -> Mapping[str, nn.Module]:
-        """Token embeddings, rotary frequencies, and the head."""
-        model = self.model
-        return {
-            "model.embed_tokens": model.model.embed_tokens,
-            "model.rotary_emb": model.model.rotary_emb,
-            "lm_head": model.lm_head,
-        }
-
-    @property
-    def blocks(self) -> nn.ModuleList:
-        """All blocks, lowest first."""
-        blocks: nn.ModuleList = self.model.model.layers
-        return blocks
-
-    @property
-    def norm(self) -> nn.Module:
-        """The final norm."""
-        norm: nn.Module = self.model.model.norm
-        return norm
-
-    @property
-    def hidden_size(self) -> int:
-        """H."""
-        return int(self.model.config.hidden_size)
-
-    @property
-    def max_positions(self) -> int:
-        """How many positions it was made for, or its sliding window where that is shorter."""
-        config = self.model.config
-        window = getattr(config, "sliding_window", None)
-        return int(min(config.max_position_embeddings, window or config.max_position_embeddings))
 
     def context(self, mask: Tensor) -> BlockContext:
         """Positions over real tokens with their rotations, and an attention mask where padding makes one necessary."""
@@ -149,10 +87,6 @@ class RotaryBackbone(Backbone):
     def embed(self, ids: Tensor, context: BlockContext) -> Tensor:  # noqa: ARG002
         """Token embedding; positions come in within the blocks."""
         return self.model.model.embed_tokens(ids)  # type: ignore[no-any-return]
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """The output head."""
-        return self.model.lm_head(hidden)  # type: ignore[no-any-return]
 
 
 _ADAPTERS: Mapping[str, type[Backbone]] = {
@@ -177,6 +111,6 @@ def backbone_of(model: Any) -> Backbone:
             "this model architecture can be sampled from, but not trained",
             got=architecture,
             expected=f"one of {', '.join(_ADAPTERS)}",
-            remedy="Choose such a base model, or add an adapter in training/architectures.py.",
+            remedy="Choose such a base model, or add an adapter in training/models/architectures.py.",
         )
     return adapter(model)

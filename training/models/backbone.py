@@ -13,13 +13,13 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from training.errors import ModelError
-from training.fast.short_attention import use_short_attention
+from training.fast import use_short_attention
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,17 @@ class TopLayers(nn.Module):
 
 
 class Backbone(ABC):
-    """A causal language model taken apart. Subclass it for another architecture in `training/architectures.py`.
+    """A causal language model taken apart. Subclass it for another architecture in `training/models/architectures.py`.
 
     Args:
         model: the Hugging Face model; its weights are used in place, not copied.
+
+    EMBEDDINGS, BLOCKS and NORM are the attribute paths of its parts.
     """
+
+    EMBEDDINGS: ClassVar[tuple[str, ...]]
+    BLOCKS: ClassVar[str]
+    NORM: ClassVar[str]
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -67,29 +73,33 @@ class Backbone(ABC):
         use_short_attention(model)  # which reads "no mask" as causal, the fast path for right-padded batches
 
     @property
-    @abstractmethod
     def embeddings(self) -> Mapping[str, nn.Module]:
         """The modules below and beside the blocks, and the output head, by attribute path in the model."""
+        return {path: self.model.get_submodule(path) for path in self.EMBEDDINGS}
 
     @property
-    @abstractmethod
     def blocks(self) -> nn.ModuleList:
         """All blocks, lowest first."""
+        blocks: nn.ModuleList = self.model.get_submodule(self.BLOCKS)
+        return blocks
 
     @property
-    @abstractmethod
     def norm(self) -> nn.Module:
         """The final norm."""
+        norm: nn.Module = self.model.get_submodule(self.NORM)
+        return norm
 
     @property
-    @abstractmethod
     def hidden_size(self) -> int:
         """H."""
+        return int(self.model.config.hidden_size)
 
     @property
-    @abstractmethod
     def max_positions(self) -> int:
-        """The longest sequence the model can read, in tokens."""
+        """The longest sequence the model can read, in tokens: its positions, or its sliding window where that is
+        shorter."""
+        positions = self.model.config.max_position_embeddings
+        return int(min(positions, getattr(self.model.config, "sliding_window", None) or positions))
 
     @abstractmethod
     def context(self, mask: Tensor) -> BlockContext:
@@ -99,9 +109,9 @@ class Backbone(ABC):
     def embed(self, ids: Tensor, context: BlockContext) -> Tensor:
         """Token ids (B, T) long to the hidden states (B, T, H) that enter the first block."""
 
-    @abstractmethod
     def logits(self, hidden: Tensor) -> Tensor:
         """Final, normalised hidden states (..., H) to logits (..., V)."""
+        return self.model.get_output_embeddings()(hidden)  # type: ignore[no-any-return]
 
     @property
     def n_layers(self) -> int:

@@ -1,66 +1,21 @@
-"""How models are loaded, which of their layers are trained, and the policy with its value head.
+"""Which layers of a model are trained, and the policy with its value head.
 
 Legend: B batch, T tokens, H hidden size.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
 
-from training.errors import ConfigError, ModelError
-from training.fast.frozen_head import FrozenHead
-from training.fast.precision import full_precision
+from training.errors import ConfigError
+from training.fast import FrozenHead, full_precision
 from training.models.architectures import backbone_of
-from training.models.backbone import Backbone, BlockContext, without_dropout
+from training.models.backbone import Backbone, BlockContext
+from training.models.copies import frozen_copies, own_parameters
 
 _MOST_TRAINABLE_LAYERS = 8
-
-
-def pick_device(device: str) -> torch.device:
-    """`auto` is a GPU where there is one; anything else is taken as PyTorch names it.
-
-    Raises:
-        ConfigError: there is no such device here.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError("this device can't be used", got=device, remedy="Use auto, cpu or cuda.") from error
-
-
-def load_causal_lm(model: str, device: str = "auto") -> Any:
-    """Load a causal language model of any architecture in float32, ready for use and without dropout.
-
-    Args:
-        model: a folder, or a name on the Hugging Face hub.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
-
-    Returns:
-        A transformers PreTrainedModel.
-
-    Raises:
-        ModelError: it is missing, damaged, or not in safetensors.
-    """
-    target = pick_device(device)
-    try:
-        loaded = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise ModelError(
-            "the model can't be loaded",
-            got=model,
-            expected="a folder with config.json and model.safetensors, or a name on the Hugging Face hub",
-            remedy=f"Check the path, the name and the network. ({_first_line(error)})",
-        ) from error
-    without_dropout(loaded)
-    return loaded.to(target)
 
 
 def trainable_layer_count(n_layers: int, requested: int | None) -> int:
@@ -92,7 +47,7 @@ class PolicyWithValue(nn.Module):
 
     Args:
         base: the base model; it is frozen.
-        policy: the version to go on from, None to start from the base. Its bottom layers are replaced by the base's.
+        policy: the version to go on from (it stays as it is), None to start from the base.
         trainable_layers: how many top layers to train, None for the default of `trainable_layer_count`.
 
     Attributes:
@@ -107,10 +62,10 @@ class PolicyWithValue(nn.Module):
         base.requires_grad_(requires_grad=False)
         self._base = backbone_of(base)
         self.depth = self._base.n_layers - trainable_layer_count(self._base.n_layers, trainable_layers)
-        self._policy = backbone_of(copy.deepcopy(base) if policy is None or policy is base else policy)
-        self._policy.model.requires_grad_(requires_grad=False)
+        (copied,) = frozen_copies(base if policy is None else policy)
+        self._policy = backbone_of(copied)
         self._policy.share_trunk(self._base, self.depth)
-        self.top = self._policy.top(self.depth).requires_grad_()
+        self.top = own_parameters(self._policy.top(self.depth))
         self.value_head = nn.Linear(self._base.hidden_size, 1, device=self._base.device)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
@@ -126,26 +81,11 @@ class PolicyWithValue(nn.Module):
         """The policy as a transformers PreTrainedModel, for sampling and saving; it shares this module's weights."""
         return self._policy.model
 
-    def trunk(self, ids: Tensor, context: BlockContext) -> Tensor:
-        """Hidden states (B, T, H) below the trained layers, the same for base and policy. No gradient."""
-        return self._base.activations(ids, context, [self.depth])[self.depth]
-
     def forward(self, trunk: Tensor, context: BlockContext) -> Tensor:
         """Trunk activations (B, T, H) to the policy's final hidden states (B, T, H)."""
         return self.top(trunk, context)  # type: ignore[no-any-return]
-
-    def reference(self, trunk: Tensor, context: BlockContext) -> Tensor:
-        """Trunk activations (B, T, H) to the reference policy's final hidden states (B, T, H). No gradient."""
-        with torch.no_grad():
-            hidden = self._base.run(trunk, context, self.depth, self._base.n_layers)
-            return self._base.norm(hidden)  # type: ignore[no-any-return]
 
     def values(self, hidden: Tensor) -> Tensor:
         """Final hidden states (..., H) to values (...)."""
         with full_precision(hidden.device):
             return self.value_head(hidden.float()).squeeze(-1)  # type: ignore[no-any-return]
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from training.errors import CheckpointError, ModelError
-from training.fast.precision import full_precision
+from training.fast import full_precision
 from training.models.architectures import backbone_of
 from training.models.backbone import Backbone, BlockContext
 from training.models.policy import reward_layer_count
@@ -36,15 +36,13 @@ CONFIG_FILE = "reward_config.json"
 class _SavedConfig(BaseModel):
     """What stands in `reward_config.json` beside the weights."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")  # older versions wrote more
 
     n_layers: int
     own_layers: int
     heads: Annotated[int, Field(ge=1)] = 1
     hidden_size: int
     base_digest: str
-    score_mean: float
-    score_std: Annotated[float, Field(gt=0.0)]
     temperature: Annotated[float, Field(gt=0.0)]
 
 
@@ -61,8 +59,6 @@ class RewardModel(nn.Module):
 
     Attributes:
         depth: how many of the base's layers stand below its own.
-        score_mean: the mean score of the answers it was trained on.
-        score_std: their standard deviation.
         temperature: score differences divided by it are calibrated log-odds.
         uncertainty_penalty: how many standard deviations of the heads' scores are taken off the mean, 0 for none.
     """
@@ -76,8 +72,6 @@ class RewardModel(nn.Module):
         self.head = nn.Linear(4 * self._base.hidden_size, heads, device=self._base.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.score_mean = 0.0
-        self.score_std = 1.0
         self.temperature = 1.0
         self.uncertainty_penalty = 0.0
 
@@ -168,8 +162,6 @@ class RewardModel(nn.Module):
             heads=self.heads,
             hidden_size=self._base.hidden_size,
             base_digest=self._base.trunk_digest(self.depth),
-            score_mean=self.score_mean,
-            score_std=self.score_std,
             temperature=self.temperature,
         )
         (folder / CONFIG_FILE).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -205,7 +197,6 @@ class RewardModel(nn.Module):
             model.load_state_dict(weights)
         except RuntimeError as error:
             raise CheckpointError("the reward model's weights don't fit its base", got=str(folder)) from error
-        model.score_mean, model.score_std = config.score_mean, config.score_std
         model.temperature = config.temperature
         return model
 

@@ -81,24 +81,16 @@ class TextCodec:
         """How many different answers were cut so far."""
         return len(self._cut_answers)
 
-    def encode_prompt(self, prompt: str) -> list[int]:
-        """Prompt and separator, at least one token; what is too long is cut from the beginning, and counted."""
-        return self.encode_prompts([prompt])[0]
-
     def encode_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Many prompts at once, which is faster."""
+        """Prompts and separator, at least one token each; what is too long is cut from the beginning, and counted."""
         limit = self.config.max_prompt_tokens
         separator = self.config.separator.rstrip(" ")  # a word's space is its own token's, so it goes with the answer
         encoded = self._encode([prompt + separator for prompt in prompts])
         self._cut_prompts.update(hash(prompt) for prompt, ids in zip(prompts, encoded, strict=True) if len(ids) > limit)
         return [ids[-limit:] or [self.eos_id] for ids in encoded]
 
-    def encode_answer(self, answer: str) -> list[int]:
-        """Answer and end of text; what is too long is cut before the end of text, and counted."""
-        return self.encode_answers([answer])[0]
-
     def encode_answers(self, answers: Sequence[str]) -> list[list[int]]:
-        """Many answers at once, which is faster."""
+        """Answers and end of text; what is too long is cut before the end of text, and counted."""
         # After "TL;DR:" a word begins with a space, be it the separator or the prompt that ends so; after a line break
         # it doesn't.
         separator = self.config.separator

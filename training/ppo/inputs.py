@@ -10,13 +10,10 @@ from typing import Any
 import torch
 
 from training.config import PPOConfig
-from training.data.types import PromptRecord, Split
-from training.data.votes import split_of
+from training.data import PromptRecord, Split, split_of
 from training.errors import ConfigError, DataError, ModelError
-from training.models.backbone import tensor_digest
-from training.models.reward import RewardModel
-from training.models.text import TextCodec
-from training.runs.checkpoints import run_digest
+from training.models import RewardModel, TextCodec, tensor_digest
+from training.runs import run_digest
 
 
 def check_inputs(
@@ -73,6 +70,15 @@ def inputs_digest(
     models += [tensor_digest(base.named_parameters()), tensor_digest(reward_model.named_parameters())]
     texts = json.dumps([[record.prompt, record.reference] for record in prompts])
     return run_digest("ppo", *models, texts, codec.config.model_dump_json(), config.model_dump_json())
+
+
+def held_out_prompts(prompts: Sequence[PromptRecord], config: PPOConfig) -> list[PromptRecord]:
+    """The prompts outside the training part, in their order: all of them, or `evaluation_prompts` drawn by the seed."""
+    found = [record for record in prompts if split_of(record.prompt) is not Split.TRAIN]
+    if len(found) <= config.evaluation_prompts:
+        return found
+    drawn = prompts_of(0, config.evaluation_prompts, len(found), seed_of(config.seed, "evaluation prompts"))
+    return [found[index] for index in sorted(drawn)]
 
 
 def prompts_of(iteration: int, count: int, total: int, seed: int) -> list[int]:

@@ -8,7 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from training.atomic import write_atomically
-from training.runs.curves import Panel, draw_curves
+from training.evaluation import PolicyEvaluation
+from training.runs import Panel, draw_curves
+
+_PANELS = {
+    "reward": {"reward": "reward"},
+    "KL from the base, nats a sequence": {"k1": "kl_nats", "k3": "kl_k3_nats"},
+    "answer length, tokens": {"tokens": "answer_tokens"},
+    "entropy, nats a token": {"entropy": "entropy_nats"},
+    "share of clipped tokens": {"clipped": "clip_share"},
+    "explained variance": {"explained variance": "explained_variance"},
+    "ratio of new to old probability": {"largest": "ratio_max", "smallest": "ratio_min"},
+    "share of answers, of stretches": {
+        "ended": "ended_share",
+        "distinct pairs": "distinct_2",
+        "repeated": "repetition",
+    },
+    "taken off the reward": {"KL": "kl_penalty", "no end": "eos_penalty"},
+}
+"""Each panel's lines, by the field of `PPOPoint` that they show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,37 +72,20 @@ class PPOPoint:
     gradient_norm: float
 
 
-@dataclass(frozen=True, slots=True)
-class PPOReport:
-    """How far the policy came.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PPOReport(PolicyEvaluation):
+    """How far the policy came: its evaluation on held-out prompts, and its training.
 
-    kl_nats: KL from the base per sequence, on fresh answers to held-out prompts; None where there are none.
-    win_rate_vs_base: share of held-out prompts whose fresh answer the reward model scores above a fresh answer of the
-        base; None where there are none. `win_rate_interval` is its 95% Wilson interval.
-    answer_tokens, base_answer_tokens: mean lengths of those answers, end of text included.
-    win_rate_vs_reference, base_win_rate_vs_reference: the same against the answers people wrote; None where there are
-        none. `rouge` and `base_rouge` are what the answers share with these; nothing is decided by them.
     reward_mean: mean normalised reward of the last iteration's samples.
-    evaluated_prompts: how many held-out prompts were answered.
-    truncated_prompts: how many prompts were too long and lost their beginning.
     iterations: how many the kept policy has behind it.
     stopped: why training ended early, None where it didn't.
+    truncated_prompts: how many prompts were too long and lost their beginning.
     """
 
-    kl_nats: float | None
-    win_rate_vs_base: float | None
-    win_rate_interval: tuple[float, float]
-    answer_tokens: float | None
-    base_answer_tokens: float | None
     reward_mean: float | None
-    evaluated_prompts: int
     iterations: int
     stopped: str | None
     curve: tuple[PPOPoint, ...]
-    win_rate_vs_reference: float | None = None
-    base_win_rate_vs_reference: float | None = None
-    rouge: dict[str, float] | None = None
-    base_rouge: dict[str, float] | None = None
     truncated_prompts: int = 0
 
     def as_json(self) -> dict[str, Any]:
@@ -101,37 +102,11 @@ class PPOReport:
     def save(self, folder: Path) -> None:
         """Write `report.json` and `curves.png`."""
         steps = [point.iteration for point in self.curve]
-        curve = self.curve
         panels = [
-            Panel("reward", steps, {"reward": [point.reward for point in curve]}),
             Panel(
-                "KL from the base, nats a sequence",
-                steps,
-                {"k1": [point.kl_nats for point in curve], "k3": [point.kl_k3_nats for point in curve]},
-            ),
-            Panel("answer length, tokens", steps, {"tokens": [point.answer_tokens for point in curve]}),
-            Panel("entropy, nats a token", steps, {"entropy": [point.entropy_nats for point in curve]}),
-            Panel("share of clipped tokens", steps, {"clipped": [point.clip_share for point in curve]}),
-            Panel("explained variance", steps, {"explained variance": [point.explained_variance for point in curve]}),
-            Panel(
-                "ratio of new to old probability",
-                steps,
-                {"largest": [point.ratio_max for point in curve], "smallest": [point.ratio_min for point in curve]},
-            ),
-            Panel(
-                "share of answers, of stretches",
-                steps,
-                {
-                    "ended": [point.ended_share for point in curve],
-                    "distinct pairs": [point.distinct_2 for point in curve],
-                    "repeated": [point.repetition for point in curve],
-                },
-            ),
-            Panel(
-                "taken off the reward",
-                steps,
-                {"KL": [point.kl_penalty for point in curve], "no end": [point.eos_penalty for point in curve]},
-            ),
+                title, steps, {name: [getattr(point, field) for point in self.curve] for name, field in lines.items()}
+            )
+            for title, lines in _PANELS.items()
         ]
         draw_curves(folder / "curves.png", "Reinforcement learning", panels)
         write_atomically(folder / "report.json", json.dumps(self.as_json(), indent=2) + "\n")

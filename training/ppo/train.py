@@ -1,30 +1,142 @@
 """Reinforcement learning of the policy against the reward model, held near the base by a KL penalty.
 
-Iterations (`training/ppo_trainer.py`) until there are enough or something runs away, with checkpoints between them.
+Iterations (`training/ppo/step.py`) until there are enough or something runs away, with checkpoints between them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from training.atomic import atomic_folder
 from training.config import PPOConfig
-from training.data.types import PromptRecord
+from training.data import PromptRecord
 from training.errors import DivergedError
-from training.evaluation.policy import OnAnswers
-from training.models.reward import RewardModel
-from training.models.text import TextCodec
-from training.ppo.held_out import report_of
-from training.ppo.inputs import check_inputs, inputs_digest
+from training.evaluation import OnAnswers, evaluate_policy
+from training.fast import compute_dtype, fuse_gelu, pack_frozen
+from training.models import PolicyWithValue, RewardModel, TextCodec, frozen_copies
+from training.objectives import adapted_kl_coefficient
+from training.ppo.inputs import check_inputs, held_out_prompts, inputs_digest, seed_of
 from training.ppo.report import PPOPoint, PPOReport
-from training.ppo.run import PPORun
-from training.ppo.step import PPOTrainer
-from training.runs.checkpoints import Checkpoints
+from training.ppo.step import PPOStep, Scale
+from training.runs import Checkpoints, warmup_then_line
 
 OnPoint = Callable[[PPOPoint, int], None]
 """Called after every iteration with the new point of the curve and the number of iterations in all."""
+
+
+@dataclass(slots=True)
+class PPOState:
+    """What changes while training, beside policy and optimizer. There is no random state in it: every random choice
+    comes from (seed, iteration)."""
+
+    kl_coefficient: float
+    iteration: int = 0
+    scale: Scale = field(default_factory=Scale)
+    stopped: str | None = None
+    curve: list[PPOPoint] = field(default_factory=list)
+
+
+class PPOTrainer:
+    """One run: its state, and iterations with what stands around them.
+
+    The trainer works on copies that share the caller's numbers, so that it may freeze and pack them as it likes: base,
+    policy and reward model stay as they are.
+
+    Args:
+        base: the base model (a transformers PreTrainedModel), the reference.
+        policy: the version to start from (a PreTrainedModel), None to start from the base.
+        codec: the base's tokenizer and template.
+        reward_model: on the same `base`.
+        prompts: of all parts; those of the training part are answered.
+        config: hyperparameters.
+    """
+
+    def __init__(
+        self,
+        base: Any,
+        policy: Any,
+        codec: TextCodec,
+        reward_model: RewardModel,
+        prompts: Sequence[PromptRecord],
+        config: PPOConfig,
+    ) -> None:
+        base, self.reward_model = frozen_copies(base, reward_model)
+        self.reward_model.uncertainty_penalty = config.uncertainty_penalty
+        self.policy = PolicyWithValue(base, policy, config.trainable_layers)
+        self._speed_up(config)
+        rate = config.learning_rate
+        self.optimizer = torch.optim.AdamW(self.policy.parameters(), lr=rate, eps=1e-5, weight_decay=0.0, fused=True)
+        self.state = PPOState(config.kl_coefficient)
+        self.config = config
+        self._step = PPOStep(self.policy, self.optimizer, codec, self.reward_model, prompts, config)
+
+    def measure_scale(self) -> None:
+        """Take the base's own answers as the measure of rewards: once, before the first iteration."""
+        self.state.scale = self._step.scale()
+
+    def iterate(self) -> PPOPoint:
+        """One iteration, with its learning rate, its bounds, and the KL coefficient for the next.
+
+        Raises:
+            DivergedError: KL or repetition passed its bound, or a number is NaN or infinite.
+        """
+        state, config = self.state, self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * warmup_then_line(
+                state.iteration, config.iterations, config.warmup_share
+            )
+        point = self._step.take(state.iteration, state.kl_coefficient, state.scale)
+        _check(point, config)
+        if config.adaptive_kl:
+            state.kl_coefficient = adapted_kl_coefficient(
+                state.kl_coefficient,
+                point.kl_nats,
+                target_nats=config.target_kl_nats,
+                sequences=config.prompts_per_iteration * config.answers_per_prompt,
+                horizon_sequences=config.kl_horizon_sequences,
+            )
+        state.curve.append(point)
+        state.iteration += 1
+        return point
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Everything that changes."""
+        return {
+            "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "kl_coefficient": self.state.kl_coefficient,
+            "scale": [self.state.scale.mean, self.state.scale.deviation],
+            "stopped": self.state.stopped,
+            "curve": [asdict(point) for point in self.state.curve],
+        }
+
+    def restore(self, iteration: int, checkpoint: dict[str, Any]) -> None:
+        """Go back to the state after `iteration` iterations."""
+        self.policy.load_state_dict(checkpoint["policy"])
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.state = PPOState(
+            checkpoint["kl_coefficient"],
+            iteration,
+            Scale(*checkpoint["scale"]),
+            checkpoint["stopped"],
+            [PPOPoint(**point) for point in checkpoint["curve"]],
+        )
+
+    def _speed_up(self, config: PPOConfig) -> None:
+        """Where the products are in bfloat16, compute GPT-2's GELU in one kernel and lay out what is frozen once."""
+        base = self.policy.base
+        if compute_dtype(base.device, config.precision, base.hidden_size) == torch.float32:
+            return
+        for model in (base.model, self.policy, self.reward_model):
+            fuse_gelu(model)
+        for blocks in (base.blocks, self.reward_model.top.blocks):
+            pack_frozen(blocks)
 
 
 def train_ppo(
@@ -42,12 +154,12 @@ def train_ppo(
     """Train a policy and leave it in `out/policy` with `report.json`; go on from a checkpoint found in `out`.
 
     Only prompts of the training part are answered; the others serve the evaluation at the end. When the KL passes
-    `config.max_kl_nats`, answers repeat themselves beyond `config.max_repetition`, or a number is none any more,
+    `config.max_kl_nats`, answers repeat themselves beyond `config.max_repetition`, or a number is NaN or infinite,
     training stops, the last good checkpoint is taken, and the report says why.
 
     Args:
-        base: the base model (a transformers PreTrainedModel), the reference; it is frozen.
-        policy: the version to start from (a PreTrainedModel, changed in place), None to start from the base.
+        base: the base model (a transformers PreTrainedModel), the reference.
+        policy: the version to start from (a PreTrainedModel), None to start from the base.
         codec: the base's tokenizer and template.
         reward_model: on the same `base`.
         prompts: of all parts.
@@ -63,45 +175,82 @@ def train_ppo(
         CheckpointError: `out` holds another run.
     """
     check_inputs(base, codec, reward_model, prompts, config)
-    digest = inputs_digest(base, policy, reward_model, codec, prompts, config)
-    run = PPORun.fresh(base, policy, config)
-    trainer = PPOTrainer(run, codec, reward_model, prompts, config)
-    checkpoints = Checkpoints(out / "checkpoints", digest)
-    if found := checkpoints.latest():
-        run.restore(*found)
+    checkpoints = Checkpoints(out / "checkpoints", inputs_digest(base, policy, reward_model, codec, prompts, config))
+    trainer = PPOTrainer(base, policy, codec, reward_model, prompts, config)
+    if kept := checkpoints.latest():
+        trainer.restore(*kept)
     else:
-        trainer.measure_scale(base)
-        checkpoints.save(0, run.state())
+        trainer.measure_scale()
+        checkpoints.save(0, trainer.checkpoint())
     _train(trainer, checkpoints, on_point)
-    reward_model.uncertainty_penalty = 0.0  # what was reached is measured by the scores themselves
-    report = report_of(run, base, codec, reward_model, prompts, config, on_answers)
+    trainer.reward_model.uncertainty_penalty = 0.0  # what was reached is measured by the scores themselves
+    found = evaluate_policy(
+        trainer.policy,
+        codec,
+        trainer.reward_model,
+        held_out_prompts(prompts, config),
+        config.sampling,
+        seed=seed_of(config.seed, "evaluation"),
+        precision=config.precision,
+        on_answers=on_answers,
+    )
+    state = trainer.state
+    report = PPOReport(
+        **asdict(found),
+        reward_mean=state.curve[-1].reward if state.curve else None,
+        truncated_prompts=codec.truncated_prompts,
+        iterations=state.iteration,
+        stopped=state.stopped,
+        curve=tuple(state.curve),
+    )
     with atomic_folder(out / "policy") as folder:
-        run.policy.language_model.save_pretrained(folder, safe_serialization=True)
+        trainer.policy.language_model.save_pretrained(folder, safe_serialization=True)
         codec.save(folder)
     report.save(out)
     return report
 
 
 def _train(trainer: PPOTrainer, checkpoints: Checkpoints, on_point: OnPoint | None) -> None:
-    run, config = trainer.run, trainer.config
-    while run.iteration < config.iterations and run.stopped is None:
+    config = trainer.config
+    while trainer.state.iteration < config.iterations and trainer.state.stopped is None:
         try:
             point = trainer.iterate()
         except DivergedError as error:
-            _return_to_last_good(run, checkpoints, str(error))
-            checkpoints.save(run.iteration, run.state())
+            _return_to_last_good(trainer, checkpoints, str(error))
+            checkpoints.save(trainer.state.iteration, trainer.checkpoint())
             return
-        if run.iteration % config.checkpoint_every_iterations == 0 or run.iteration == config.iterations:
-            checkpoints.save(run.iteration, run.state())
+        done = trainer.state.iteration
+        if done % config.checkpoint_every_iterations == 0 or done == config.iterations:
+            checkpoints.save(done, trainer.checkpoint())
         if on_point:
             on_point(point, config.iterations)
 
 
-def _return_to_last_good(run: PPORun, checkpoints: Checkpoints, reason: str) -> None:
+def _return_to_last_good(trainer: PPOTrainer, checkpoints: Checkpoints, reason: str) -> None:
     """Take the newest checkpoint whose policy has been measured since, which the diverged one's hasn't."""
-    failed, curve = run.iteration, list(run.curve)
+    failed, curve = trainer.state.iteration, trainer.state.curve
     steps = checkpoints.steps()
     earlier = [step for step in steps if step < failed] or steps[:1]
-    run.restore(earlier[-1], checkpoints.load(earlier[-1]))
-    run.curve = curve
-    run.stopped = f"Iteration {failed + 1}: {reason} The policy after iteration {run.iteration} is kept."
+    trainer.restore(earlier[-1], checkpoints.load(earlier[-1]))
+    trainer.state.curve = curve
+    trainer.state.stopped = f"Iteration {failed + 1}: {reason} The policy after iteration {earlier[-1]} is kept."
+
+
+def _check(point: PPOPoint, config: PPOConfig) -> None:
+    """Refuse to go on from a policy that ran away."""
+    if not math.isfinite(point.kl_nats):
+        raise DivergedError("log-probs are NaN or infinite", got=point.kl_nats)
+    if point.kl_nats > config.max_kl_nats:
+        raise DivergedError(
+            "the policy moved too far from the base",
+            got=f"a KL of {point.kl_nats:.1f} nats a sequence",
+            expected=f"at most max_kl_nats = {config.max_kl_nats}",
+            remedy="Lower ppo.learning_rate, or raise ppo.kl_coefficient.",
+        )
+    if point.repetition > config.max_repetition:
+        raise DivergedError(
+            "answers repeat themselves",
+            got=f"{point.repetition:.0%} of their stretches of 4 tokens stood in the same answer before",
+            expected=f"at most max_repetition = {config.max_repetition}",
+            remedy="The reward model likes repetition: show people such answers, or raise ppo.kl_coefficient.",
+        )

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from training.config import PPOConfig
 from training.errors import DivergedError
-from training.fast.precision import autocast
-from training.models.policy import PolicyWithValue
+from training.fast import autocast
+from training.models import PolicyWithValue
 from training.objectives import (
     advantages_over_baseline,
     clipped_policy_loss,
@@ -25,7 +25,7 @@ from training.objectives import (
     rloo_advantages,
     whiten,
 )
-from training.sampling.rollouts import Rollout, answer_hidden, spread_out
+from training.sampling import Rollout, answer_hidden, spread_out
 
 
 @dataclass(frozen=True, slots=True)

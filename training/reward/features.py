@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from training.data.types import Preference, Split
-from training.data.votes import split_of
-from training.fast.precision import Precision, autocast, compute_dtype
-from training.models.reward import RewardModel, sequences_of
-from training.models.text import TextCodec, pad_right
+from training.data import Preference, Split, split_of
+from training.fast import Precision, autocast, compute_dtype
+from training.models import RewardModel, TextCodec, pad_right, sequences_of
 from training.reward.activations import activation_room
 from training.reward.length_groups import length_groups
 

@@ -10,16 +10,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from training.data.types import Preference, Split
-from training.data.votes import split_of
-from training.evaluation.calibration import correlation, expected_calibration_error, fit_temperature
-from training.evaluation.gates import accuracy_with_interval
-from training.models.reward import RewardModel, spread
-from training.models.text import TextCodec
+from training.data import Preference, Split, split_of
+from training.evaluation import accuracy_with_interval, correlation, expected_calibration_error, fit_temperature
+from training.models import RewardModel, TextCodec, spread
 from training.reward.features import PairFeatures
-from training.reward.report import GroupAccuracy, RewardPoint, RewardReport
-
-_HELD_OUT = (Split.SELECTION, Split.TEST)
+from training.reward.report import HELD_OUT, GroupAccuracy, RewardPoint, RewardReport
 
 
 def count_right(differences: Tensor, p_chosen: Tensor) -> tuple[int, int]:
@@ -63,7 +58,7 @@ def measure(
     curve: Sequence[RewardPoint],
     best_epoch: int,
 ) -> RewardReport:
-    """Accuracy on every part, calibration, length correlation; puts scale and temperature on the model.
+    """Accuracy on every part, calibration, length correlation; puts the temperature on the model.
 
     Args:
         model: with the weights that are kept.
@@ -77,11 +72,11 @@ def measure(
     scores = {split: part.mean(dim=-1) for split, part in by_head.items()}
     differences = {split: chosen - rejected for split, (chosen, rejected) in scores.items()}
     every = torch.cat([value.flatten() for value in scores.values()])
-    model.score_mean, model.score_std = spread(every.tolist())
+    score_mean, score_std = spread(every.tolist())
     fitted_on = Split.SELECTION if len(features[Split.SELECTION]) else Split.TRAIN
     model.temperature = fit_temperature(differences[fitted_on], features[fitted_on].p_chosen)
     counts = {split: count_right(differences[split], part.p_chosen) for split, part in features.items()}
-    votes = {split: [pair.votes for pair in preferences if split_of(pair.prompt) is split] for split in _HELD_OUT}
+    votes = {split: [pair.votes for pair in preferences if split_of(pair.prompt) is split] for split in HELD_OUT}
     lengths = torch.cat([part.answer_tokens.T.flatten() for part in features.values()])
     return RewardReport(
         accuracy={split.value: accuracy_with_interval(*counts[split])[0] for split in Split},
@@ -90,21 +85,21 @@ def measure(
         ties={split.value: len(features[split]) - counts[split][1] for split in Split},
         curve=tuple(curve),
         best_epoch=best_epoch,
-        score_mean=model.score_mean,
-        score_std=model.score_std,
+        score_mean=score_mean,
+        score_std=score_std,
         temperature=model.temperature,
         calibration_error=expected_calibration_error(
             differences[Split.TEST], features[Split.TEST].p_chosen, model.temperature
         ),
         length_correlation=correlation(every, lengths),
         accuracy_by_agreement=accuracy_by_agreement(
-            torch.cat([differences[split] for split in _HELD_OUT]),
-            torch.cat([features[split].p_chosen for split in _HELD_OUT]),
-            torch.tensor([count for split in _HELD_OUT for count in votes[split]], dtype=torch.long),
+            torch.cat([differences[split] for split in HELD_OUT]),
+            torch.cat([features[split].p_chosen for split in HELD_OUT]),
+            torch.tensor([count for split in HELD_OUT for count in votes[split]], dtype=torch.long),
         ),
         disagreement=_disagreement(
-            torch.cat([by_head[split] for split in _HELD_OUT], dim=1),
-            torch.cat([features[split].p_chosen for split in _HELD_OUT]),
+            torch.cat([by_head[split] for split in HELD_OUT], dim=1),
+            torch.cat([features[split].p_chosen for split in HELD_OUT]),
         ),
         truncated_prompts=codec.truncated_prompts,
         truncated_answers=codec.truncated_answers,

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from training.atomic import write_atomically
-from training.runs.curves import Panel, draw_curves
+from training.data import Split
+from training.runs import Panel, draw_curves
+
+HELD_OUT = (Split.SELECTION, Split.TEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,18 @@ class RewardReport:
     disagreement: dict[str, float] | None = None
     truncated_prompts: int = 0
     truncated_answers: int = 0
+
+    @property
+    def winners(self) -> dict[str, int]:
+        """Pairs with a winner, per part."""
+        return {part: pairs - self.ties[part] for part, pairs in self.n.items()}
+
+    def held_out(self) -> tuple[float, int]:
+        """How many held-out pairs with a winner are ranked correctly, and how many there are: selection and test
+        together, since the test part of a first small round is a handful of pairs.
+        """
+        held_out = {split.value: self.winners[split.value] for split in HELD_OUT}
+        return sum((self.accuracy[part] or 0.0) * pairs for part, pairs in held_out.items()), sum(held_out.values())
 
     def as_json(self) -> dict[str, Any]:
         """What goes into `report.json`."""

@@ -14,14 +14,12 @@ from torch import Tensor
 
 from training.config import RewardConfig
 from training.errors import DivergedError
-from training.fast.frozen_layers import pack_frozen
-from training.fast.fused_gelu import fuse_gelu
-from training.fast.precision import compute_dtype
-from training.models.reward import RewardModel
+from training.fast import compute_dtype, fuse_gelu, pack_frozen
+from training.models import RewardModel, frozen_copies
 from training.objectives import bradley_terry_loss
 from training.reward.features import PairFeatures
 from training.reward.report import RewardPoint
-from training.runs.schedule import warmup_then_cosine
+from training.runs import warmup_then_cosine
 
 
 @dataclass(slots=True)
@@ -37,7 +35,8 @@ class RewardRun:
 
     @classmethod
     def fresh(cls, base: Any, config: RewardConfig) -> Self:
-        """Before the first epoch; the base (a transformers PreTrainedModel) is frozen and made ready for speed."""
+        """Before the first epoch, on a copy of the base (a transformers PreTrainedModel) that shares its weights."""
+        (base,) = frozen_copies(base)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             model = RewardModel.on_base(base, config.frozen_share, config.heads)

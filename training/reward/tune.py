@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from training.config import RewardConfig, TextConfig
-from training.data.types import Preference, Split
-from training.data.votes import dataset_digest
+from training.data import Preference, Split, dataset_digest
 from training.errors import DataError
-from training.models.reward import RewardModel
-from training.models.text import TextCodec
+from training.models import RewardModel, TextCodec
 from training.objectives import bradley_terry_loss
 from training.reward.features import PairFeatures, features_by_split
 from training.reward.measures import count_right, measure
 from training.reward.report import RewardPoint, RewardReport
 from training.reward.run import RewardRun, steps_per_epoch, train_epoch
-from training.runs.checkpoints import Checkpoints, run_digest
+from training.runs import Checkpoints, run_digest
 
 OnPoint = Callable[[RewardPoint, int], None]
 """Called after every epoch with the new point of the curve and the number of steps the whole run may take."""
@@ -45,7 +43,7 @@ def train_reward(
     (seed, epoch), so a resumed run equals an uninterrupted one.
 
     Args:
-        base: the base model (a transformers PreTrainedModel); it is frozen.
+        base: the base model (a transformers PreTrainedModel); it stays as it is.
         codec: the base's tokenizer and template.
         preferences: all pairs; their prompts decide which part they belong to.
         config: hyperparameters.

@@ -70,6 +70,12 @@ def is_finished(out: Path) -> bool:
     return bool(_read(out).get("finished"))
 
 
+def read_report(out: Path) -> dict[str, Any]:
+    """The `report.json` that a finished run left."""
+    report: dict[str, Any] = json.loads((out / "report.json").read_bytes())
+    return report
+
+
 def _check_same(out: Path, stage: str, digests: Mapping[str, str]) -> None:
     found = _read(out)
     if not found.get("finished") and not any((out / "checkpoints").glob("*")):

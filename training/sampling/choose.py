@@ -25,7 +25,7 @@ def uniforms(seeds: Sequence[int], length: int) -> Tensor:
     return torch.stack(rows) if rows else torch.zeros(0, length, dtype=torch.float64)
 
 
-def choose_tokens(logits: Tensor, uniform: Tensor, config: SamplingConfig, never: int | None) -> tuple[Tensor, Tensor]:
+def choose_tokens(logits: Tensor, uniform: Tensor, config: SamplingConfig, never: int | None) -> Tensor:
     """Draw a token for each row: the uniform number picks it from the cumulative distribution.
 
     Top-k counts first, then top-p within what top-k left: the most likely tokens until their sum reaches `top_p`.
@@ -38,36 +38,26 @@ def choose_tokens(logits: Tensor, uniform: Tensor, config: SamplingConfig, never
         never: a token that is never drawn, None where there is none.
 
     Returns:
-        tokens (B,) long, and their log-probs (B,) float32 under the whole distribution at this temperature.
+        tokens (B,) long.
     """
-    scaled = logits if config.temperature == 1.0 else logits / config.temperature
-    logprobs = scaled.log_softmax(dim=-1)
+    if never is not None:
+        logits = logits.clone()
+        logits[:, never] = -torch.inf
     if config.top_k == 1:
-        tokens = _likeliest(logits, never)
-    else:
-        if never is not None:
-            logprobs[:, never] = -torch.inf
-        tokens = _draw(logprobs, uniform.to(logits.device), config)
-    return tokens, logprobs.gather(-1, tokens[:, None]).squeeze(-1)
-
-
-def _likeliest(logits: Tensor, never: int | None) -> Tensor:
-    if never is None:
         return logits.argmax(dim=-1)
-    allowed = logits.clone()
-    allowed[:, never] = -torch.inf
-    return allowed.argmax(dim=-1)
+    scaled = logits if config.temperature == 1.0 else logits / config.temperature
+    return _draw(scaled, uniform.to(logits.device), config)
 
 
-def _draw(logprobs: Tensor, uniform: Tensor, config: SamplingConfig) -> Tensor:
-    """Tokens (B,) from log-probs (B, V)."""
-    vocabulary = logprobs.shape[-1]
+def _draw(logits: Tensor, uniform: Tensor, config: SamplingConfig) -> Tensor:
+    """Tokens (B,) from logits (B, V) at the sampling temperature."""
+    vocabulary = logits.shape[-1]
     if 0 < config.top_k < vocabulary:
-        kept, by_rank = _top(logprobs, config.top_k)
+        kept, by_rank = _top(logits, config.top_k)
     elif config.top_p < 1.0:
-        kept, by_rank = logprobs.sort(dim=-1, descending=True)
+        kept, by_rank = logits.sort(dim=-1, descending=True)
     else:
-        return _draw_from_all(logprobs.exp(), uniform)
+        return _draw_from_all(logits.softmax(dim=-1), uniform)
     # float64, for a sum over 50,000 tokens in float32 loses the rare ones.
     probabilities = kept.double().softmax(dim=-1)
     if config.top_p < 1.0:

@@ -13,11 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.errors import ModelError
-from training.fast.gpt2_decoder import GPT2Decoder
-from training.fast.gpt2_weights import GPT2Weights
-from training.fast.precision import SamplingPrecision, compute_dtype
-from training.fast.quantized_linear import quantizing_works
-from training.models.text import position_ids
+from training.fast import GPT2Decoder, GPT2Weights, SamplingPrecision, compute_dtype, quantizing_works
+from training.models import position_ids
 
 
 class Decoder(Protocol):

@@ -6,16 +6,14 @@ V vocabulary, N real answer tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from training.models.policy import PolicyWithValue
-from training.models.reward import RewardModel
-from training.models.text import pad_right
+from training.models import PolicyWithValue, RewardModel, pad_right
 from training.sampling.sampler import Samples
 
 
@@ -50,6 +48,11 @@ class Rollout:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Batches that are padded alike, one after the other."""
+        return cls(*(torch.cat([getattr(part, item.name) for part in parts]) for item in fields(cls)))
+
     def rows(self, index: Tensor) -> Self:
         """The answers `index` (M,) long, without the padding that none of them needs."""
         width = int(self.mask[index].sum(dim=1).max())
@@ -69,6 +72,23 @@ class Rollout:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Sequences:
+    """Prompts with their answers, before anyone has read them; fields as in `Rollout`, and ids (B, S) long."""
+
+    ids: Tensor
+    mask: Tensor
+    starts: Tensor
+    tokens: Tensor
+    answer_mask: Tensor
+    ended: Tensor
+
+    def split(self, size: int) -> Iterator[Self]:
+        """Batches of `size` rows, padded as the whole is."""
+        columns = (torch.split(getattr(self, item.name), size) for item in fields(self))
+        return (type(self)(*parts) for parts in zip(*columns, strict=True))
+
+
 def respond(
     policy: PolicyWithValue,
     reward_model: RewardModel,
@@ -76,7 +96,6 @@ def respond(
     samples: Samples,
     *,
     eos_id: int,
-    pad_id: int,
     temperature: float,
     batch: int,
 ) -> Rollout:
@@ -91,46 +110,16 @@ def respond(
         reward_model: scores the answers.
         prompts: B prompts as token ids, in the order of the samples.
         samples: the sampled answers.
-        eos_id: the end-of-text token.
-        pad_id: fills batches.
+        eos_id: the end-of-text token, which also fills batches.
         temperature: what sampling divided the logits by.
         batch: answers to a forward pass.
     """
     device = policy.base.device
-    sequences = whole_sequences(prompts, samples, eos_id)
-    ids, mask = (part.to(device) for part in pad_right(sequences, pad_id))
-    starts = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
-    tokens, answer_mask = samples.tokens.to(device), samples.mask.to(device)
-    parts = []
-    for index in torch.split(torch.arange(len(sequences), device=device), batch):
-        parts.append(
-            _forward(
-                policy,
-                reward_model,
-                ids[index],
-                mask[index],
-                starts[index],
-                tokens[index],
-                answer_mask[index],
-                temperature,
-            )
-        )
-    trunk, scores, logprobs, reference_logprobs, values, entropies = (
-        torch.cat(part) for part in zip(*parts, strict=True)
-    )
-    return Rollout(
-        trunk=trunk,
-        mask=mask,
-        starts=starts,
-        tokens=tokens,
-        answer_mask=answer_mask,
-        ended=samples.ended.to(device),
-        logprobs=logprobs,
-        reference_logprobs=reference_logprobs,
-        values=values,
-        entropies=entropies,
-        scores=scores,
-    )
+    ids, mask = pad_right(whole_sequences(prompts, samples, eos_id), eos_id)
+    starts = torch.tensor([len(prompt) - 1 for prompt in prompts])
+    columns = ids, mask, starts, samples.tokens, samples.mask, samples.ended
+    sequences = _Sequences(*(column.to(device) for column in columns))
+    return Rollout.joined([_read(policy, reward_model, part, temperature) for part in sequences.split(batch)])
 
 
 def whole_sequences(prompts: Sequence[Sequence[int]], samples: Samples, eos_id: int) -> list[list[int]]:
@@ -145,7 +134,6 @@ def score_samples(
     samples: Samples,
     *,
     eos_id: int,
-    pad_id: int,
     batch: int = 32,
 ) -> Tensor:
     """Raw scores (B,) float32 of sampled answers, on the CPU; `prompts` has one for each of them."""
@@ -153,7 +141,7 @@ def score_samples(
     device = reward_model.base.device
     parts = []
     for start in range(0, len(sequences), batch):
-        ids, mask = pad_right(sequences[start : start + batch], pad_id)
+        ids, mask = pad_right(sequences[start : start + batch], eos_id)
         parts.append(reward_model.score(ids.to(device), mask.to(device)).float().cpu())
     return torch.cat(parts) if parts else torch.zeros(0)
 
@@ -171,26 +159,25 @@ def spread_out(values: Tensor, answer_mask: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _forward(
-    policy: PolicyWithValue,
-    reward_model: RewardModel,
-    ids: Tensor,
-    mask: Tensor,
-    starts: Tensor,
-    tokens: Tensor,
-    answer_mask: Tensor,
-    temperature: float,
-) -> tuple[Tensor, ...]:
-    """Trunk, scores, log-probs, reference log-probs, values and entropies of one batch."""
-    base = policy.base
-    context = base.context(mask)
-    shared = base.activations(ids, context, [policy.depth, reward_model.depth, base.n_layers])
-    trunk = shared[policy.depth]
-    scores = reward_model.score_over(shared[reward_model.depth], ids, mask, context)
-    chosen = tokens[answer_mask]
-    hidden = answer_hidden(policy(trunk, context), starts, answer_mask)
+def _read(policy: PolicyWithValue, reward_model: RewardModel, given: _Sequences, temperature: float) -> Rollout:
+    """What policy, reference and reward model say of one batch."""
+    base, mask = policy.base, given.answer_mask
+    context = base.context(given.mask)
+    shared = base.activations(given.ids, context, [policy.depth, reward_model.depth, base.n_layers])
+    trunk, chosen = shared[policy.depth], given.tokens[mask]
+    hidden = answer_hidden(policy(trunk, context), given.starts, mask)
     logprobs, entropies = policy.head.logprobs_and_entropies(hidden, chosen, temperature)
-    reference = answer_hidden(base.norm(shared[base.n_layers]), starts, answer_mask)
-    reference_logprobs = policy.head.logprobs(reference, chosen, temperature)
-    dense = (spread_out(part, answer_mask) for part in (logprobs, reference_logprobs, policy.values(hidden), entropies))
-    return trunk, scores.float(), *dense
+    reference = answer_hidden(base.norm(shared[base.n_layers]), given.starts, mask)
+    return Rollout(
+        trunk=trunk,
+        mask=given.mask,
+        starts=given.starts,
+        tokens=given.tokens,
+        answer_mask=mask,
+        ended=given.ended,
+        logprobs=spread_out(logprobs, mask),
+        reference_logprobs=spread_out(policy.head.logprobs(reference, chosen, temperature), mask),
+        values=spread_out(policy.values(hidden), mask),
+        entropies=spread_out(entropies, mask),
+        scores=reward_model.score_over(shared[reward_model.depth], given.ids, given.mask, context).float(),
+    )

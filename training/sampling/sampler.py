@@ -18,9 +18,8 @@ from torch import Tensor
 
 from training.config import SamplingConfig
 from training.errors import ConfigError, DataError
-from training.fast.gpt2_weights import GPT2Weights
-from training.fast.precision import SamplingPrecision
-from training.models.text import pad_left
+from training.fast import GPT2Weights, SamplingPrecision
+from training.models import pad_left
 from training.sampling.choose import choose_tokens, uniforms
 from training.sampling.decoders import decoder_for, weights_for
 
@@ -37,13 +36,11 @@ class Samples:
 
     tokens: (B, T) long.
     mask: (B, T) bool, real tokens, end of text included.
-    logprobs: (B, T) float32, under the whole distribution at the sampling temperature; 0 at padding.
     ended: (B,) bool, whether the answer came to its end of text.
     """
 
     tokens: Tensor
     mask: Tensor
-    logprobs: Tensor
     ended: Tensor
 
     def __len__(self) -> int:
@@ -118,11 +115,11 @@ class Sampler:
                     on_step(before + finished, rows)
 
             part = self._decode([fitted[i] for i in group], draws[places], config, answers_per_prompt, report)
-            for whole, piece in zip((found.tokens, found.mask, found.logprobs, found.ended), part, strict=True):
+            for whole, piece in zip((found.tokens, found.mask, found.ended), part, strict=True):
                 whole[places] = piece
             done += len(places)
         width = int(found.mask.sum(dim=1).max()) if rows else 0
-        return Samples(found.tokens[:, :width], found.mask[:, :width], found.logprobs[:, :width], found.ended)
+        return Samples(found.tokens[:, :width], found.mask[:, :width], found.ended)
 
     def _decode(
         self,
@@ -131,8 +128,8 @@ class Sampler:
         config: SamplingConfig,
         copies: int,
         report: Callable[[int], None],
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Tokens, mask, log-probs and ends of one batch."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens, mask and ends of one batch."""
         device = self.model.device
         ids, mask = pad_left(prompts, self.pad_id)
         decoder = decoder_for(
@@ -142,11 +139,10 @@ class Sampler:
         never = None if self.pad_id == self.eos_id else self.pad_id
         rows = torch.arange(len(draws))  # which answer each of the decoder's rows is
         for step in range(config.max_new_tokens):
-            chosen, logprobs = choose_tokens(decoder.logits, draws[rows, step], config, never)
+            chosen = choose_tokens(decoder.logits, draws[rows, step], config, never)
             tokens = chosen.cpu()
             running = ~out.ended[rows]
             out.tokens[rows, step] = torch.where(running, tokens, self.pad_id)
-            out.logprobs[rows, step] = torch.where(running, logprobs.cpu(), 0.0)
             out.mask[rows, step] = running
             out.ended[rows] |= tokens == self.eos_id
             running = ~out.ended[rows]
@@ -159,7 +155,7 @@ class Sampler:
                 rows, chosen = rows[kept], chosen[kept.to(device)]
                 decoder.keep(kept.to(device))
             decoder.advance(chosen)
-        return out.tokens, out.mask, out.logprobs, out.ended
+        return out.tokens, out.mask, out.ended
 
     def _take_weights(self) -> None:
         """Bring the decoder's weights up to date with the model's, on the device where that is now."""
@@ -213,6 +209,5 @@ def _empty(rows: int, length: int, pad_id: int) -> Samples:
     return Samples(
         tokens=torch.full((rows, length), pad_id),
         mask=torch.zeros(rows, length, dtype=torch.bool),
-        logprobs=torch.zeros(rows, length),
         ended=torch.zeros(rows, dtype=torch.bool),
     )

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.data.types import Demonstration, Split
-from training.data.votes import split_of
-from training.models.text import TextCodec, pad_right
+from training.data import Demonstration, Split, split_of
+from training.models import TextCodec, pad_right
 
 _BATCHES_SORTED_TOGETHER = 32
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from training.atomic import write_atomically
-from training.runs.curves import Panel, draw_curves
+from training.runs import Panel, draw_curves
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,15 +18,12 @@ from torch import Tensor, nn
 
 from training.atomic import atomic_folder
 from training.config import SFTConfig
-from training.data.types import Demonstration, Split
+from training.data import Demonstration, Split
 from training.errors import DataError, DivergedError
-from training.fast.precision import autocast
-from training.models.architectures import backbone_of
-from training.models.policy import trainable_layer_count
-from training.models.text import TextCodec
-from training.objectives import token_logprobs
-from training.runs.checkpoints import Checkpoints, run_digest
-from training.runs.schedule import warmup_then_cosine
+from training.fast import autocast
+from training.models import TextCodec, backbone_of, trainable_layer_count
+from training.objectives import gather_logprobs
+from training.runs import Checkpoints, run_digest, warmup_then_cosine
 from training.sft.examples import Example, batches_of_epoch, examples_by_split, tensors_of
 from training.sft.report import SFTPoint, SFTReport
 
@@ -50,7 +47,7 @@ class AnswerLoss(nn.Module):
         context = backbone.context(mask)
         hidden = backbone.norm(backbone.run(backbone.embed(ids, context), context, 0, backbone.n_layers))
         logits = backbone.logits(hidden[:, :-1][targets[:, 1:]])
-        return -token_logprobs(logits, ids[:, 1:][targets[:, 1:]]).sum()
+        return -gather_logprobs(logits, ids[:, 1:][targets[:, 1:]]).sum()
 
 
 @dataclass(slots=True)

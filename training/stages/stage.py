@@ -12,14 +12,10 @@ from accelerate import PartialState
 from transformers.utils import logging as transformers_logging
 
 from training.config import CycleConfig, TextConfig
-from training.evaluation.policy import PolicyEvaluation
-from training.models.architectures import backbone_of
-from training.models.reward import CONFIG_FILE, WEIGHTS_FILE
-from training.models.text import TextCodec
-from training.ppo.report import PPOReport
-from training.reward.report import RewardReport
-from training.runs.folder import is_finished, open_run
-from training.runs.progress import StageProgress
+from training.data import Task
+from training.evaluation import PolicyEvaluation
+from training.models import CONFIG_FILE, WEIGHTS_FILE, TextCodec, backbone_of
+from training.runs import StageProgress, is_finished, open_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +52,20 @@ def open_stage(options: Options, stage: str, inputs: Mapping[str, object]) -> It
         state.wait_for_everyone()
 
 
-def reward_model_inputs(folder: Path) -> dict[str, object]:
-    """The files of a reward model's folder that decide a run's outcome."""
-    return {"reward model": folder / WEIGHTS_FILE, "reward model's settings": folder / CONFIG_FILE}
+def policy_inputs(
+    options: Options, model: str, policy: str | None, reward_model: Path, prompts: Path, task: Task
+) -> dict[str, object]:
+    """What decides the outcome of a stage that answers prompts with a policy, for `open_stage`."""
+    return {
+        "model": model,
+        "policy": policy,
+        "reward model": reward_model / WEIGHTS_FILE,
+        "reward model's settings": reward_model / CONFIG_FILE,
+        "prompts": prompts,
+        "text settings": task.text(options.config.text),
+        "ppo settings": options.config.ppo,
+        **task.inputs(),
+    }
 
 
 def fitting_text(text: TextConfig, model: Any, new_tokens: int) -> TextConfig:
@@ -77,16 +84,16 @@ def say_truncations(progress: StageProgress, codec: TextCodec) -> None:
             progress.say(f"{count} {kind} too long (for {limit} tokens, or for the model) were cut at the {place}.")
 
 
-def say_agreement(progress: StageProgress, report: RewardReport) -> None:
-    """Tell the accuracy by annotators' agreement, where some pairs were judged by several."""
-    groups = {name: group for name, group in report.accuracy_by_agreement.items() if group.accuracy is not None}
-    if groups.keys() - {"one vote"}:
-        parts = (f"{name} {group.accuracy:.0%} of {group.pairs}" for name, group in groups.items())
-        progress.say(f"By agreement of the people who judged held-out pairs: {', '.join(parts)}.")
-
-
-def say_references(progress: StageProgress, found: PPOReport | PolicyEvaluation) -> None:
-    """Tell how answers compare with those that people wrote, where there are such."""
+def say_wins(progress: StageProgress, found: PolicyEvaluation) -> None:
+    """Tell how a policy's answers compare with the base's, and with those that people wrote, where there are such."""
+    if found.win_rate_vs_base is None:
+        progress.say("No prompt was held out, so nothing shows whether the policy became better.")
+        return
+    low, high = found.win_rate_interval
+    progress.say(
+        f"The policy's answers score higher than the base's on {found.win_rate_vs_base:.0%} of held-out prompts "
+        f"(95% interval {low:.0%} to {high:.0%}), at a KL of {found.kl_nats:.1f} nats."
+    )
     if found.win_rate_vs_reference is None or found.rouge is None or found.base_rouge is None:
         return
     progress.say(

@@ -1,0 +1,125 @@
+"""Preferences, prompts and demonstrations in files: they come back as written, and what can't be used is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.data.files import (
+    read_demonstrations,
+    read_preferences,
+    read_prompts,
+    write_demonstrations,
+    write_preferences,
+    write_prompts,
+)
+from training.data.types import Demonstration, Preference, PreferenceSource, PromptRecord
+from training.errors import DataError
+
+TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(str.strip)
+
+
+@given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS).filter(lambda t: t[1] != t[2]), max_size=5), st.floats(0.5, 1))
+def test_preferences_come_back_as_they_were_written(tmp_path_factory, rows, share: float) -> None:
+    """Any text, also with line separators inside, survives the file."""
+    path = tmp_path_factory.getbasetemp() / "round_trip.jsonl"
+    source = PreferenceSource(1, 2, (3, 4), "rankloop-v1", None)
+    preferences = [Preference(p, c, r, share, 3, ("1", "2"), source) for p, c, r in rows]
+    write_preferences(path, preferences)
+    assert read_preferences(path) == preferences
+
+
+def test_plain_trl_rows_are_read(tmp_path: Path) -> None:
+    """prompt, chosen and rejected are enough; blank lines and a byte order mark don't matter."""
+    path = tmp_path / "trl.jsonl"
+    path.write_text('\ufeff{"prompt": "p", "chosen": "a", "rejected": "b"}\n\n', encoding="utf-8")
+    assert read_preferences(path) == [Preference("p", "a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"prompt": "p", "chosen": "a"}, '"rejected"'),
+        ({"prompt": "p", "chosen": "a", "rejected": 3}, "3"),
+        ({"prompt": " ", "chosen": "a", "rejected": "b"}, "blank"),
+        ({"prompt": "p", "chosen": "a", "rejected": "a"}, "the same text"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "p_chosen": 0.2}, "from 0.5 to 1"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "p_chosen": float("nan")}, "from 0.5 to 1"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "p_chosen": True}, "from 0.5 to 1"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "votes": 0}, "from 1 up"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "annotators": [1]}, "list of str"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "source": []}, "an object"),
+        ({"prompt": "p", "chosen": "\ud800", "rejected": "b"}, "half a character"),
+        ([{"role": "user"}], "no JSON object"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, row: object, words: str) -> None:
+    """The error names the file, the line, and what was wrong with it."""
+    path = tmp_path / "preferences.jsonl"
+    path.write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n' + json.dumps(row) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"preferences\.jsonl, line 2") as raised:
+        read_preferences(path)
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("line", ['{"prompt": "p", "cho', "[" * 100_000, "1" * 5000])
+def test_a_line_that_is_no_json_object_is_named(tmp_path: Path, line: str) -> None:
+    """A cut-off line, endless nesting and an endless number are data errors, not crashes."""
+    path = tmp_path / "cut.jsonl"
+    path.write_text(line, encoding="utf-8")
+    with pytest.raises(DataError, match=r"cut\.jsonl, line 1"):
+        read_preferences(path)
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    """A missing file, bytes that are no UTF-8 and an unknown ending are data errors."""
+    (tmp_path / "latin.jsonl").write_bytes(b'{"prompt": "caf\xe9"}')
+    with pytest.raises(DataError, match=r"gone\.jsonl can't be read"):
+        read_preferences(tmp_path / "gone.jsonl")
+    with pytest.raises(DataError, match=r"no UTF-8 text; got b'\\xe9'"):
+        read_preferences(tmp_path / "latin.jsonl")
+    with pytest.raises(DataError, match=r"got '\.xlsx'; expected \.csv or \.jsonl or \.txt"):
+        read_prompts(tmp_path / "prompts.xlsx")
+
+
+def test_prompts_are_read_from_text_csv_and_json_lines(tmp_path: Path) -> None:
+    """A text file has one prompt a line; CSV and JSON lines may bring a reference, also named label."""
+    (tmp_path / "p.txt").write_text("  How?  \n\nWhy?\r\n", encoding="utf-8")
+    (tmp_path / "p.csv").write_text('id,prompt,reference\n1,"How, then?",So.\n2,"Two\nlines?",\n', encoding="utf-8")
+    (tmp_path / "p.jsonl").write_text('{"prompt": "How?", "label": "So."}\n{"prompt": "Why?"}\n', encoding="utf-8")
+    assert read_prompts(tmp_path / "p.txt") == [PromptRecord("How?"), PromptRecord("Why?")]
+    assert read_prompts(tmp_path / "p.csv") == [PromptRecord("How, then?", "So."), PromptRecord("Two\nlines?")]
+    assert read_prompts(tmp_path / "p.jsonl") == [PromptRecord("How?", "So."), PromptRecord("Why?")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("p.csv", "question\nHow?\n", 'line 2: no "prompt"'),
+        ("p.csv", "prompt\nHow, then?\n", "line 2: more cells"),
+        ("p.txt", "\n \n", "holds no prompts"),
+        ("p.jsonl", '{"prompt": "p", "label": 1}', '"label" can\'t be used; got 1'),
+    ],
+)
+def test_prompts_that_cannot_be_used_are_named(tmp_path: Path, name: str, content: str, words: str) -> None:
+    """A missing column, an unquoted comma, an empty file and a label that is no text are told apart."""
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(DataError) as raised:
+        read_prompts(tmp_path / name)
+    assert words in str(raised.value)
+
+
+def test_prompts_and_demonstrations_come_back_as_they_were_written(tmp_path: Path) -> None:
+    """Writing and reading prompts and demonstrations changes nothing; other names for an answer are understood."""
+    prompts = [PromptRecord("How?\nNow"), PromptRecord("Why?", "So.")]
+    demonstrations = [Demonstration("How?", "So.\n")]
+    write_prompts(tmp_path / "p.jsonl", prompts)
+    write_demonstrations(tmp_path / "d.jsonl", demonstrations)
+    assert read_prompts(tmp_path / "p.jsonl") == prompts
+    assert read_demonstrations(tmp_path / "d.jsonl") == demonstrations
+    (tmp_path / "e.jsonl").write_text('{"prompt": "p", "completion": "c"}\n{"prompt": "p", "label": "l"}\n')
+    assert read_demonstrations(tmp_path / "e.jsonl") == [Demonstration("p", "c"), Demonstration("p", "l")]

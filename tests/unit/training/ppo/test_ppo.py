@@ -1,0 +1,357 @@
+"""The whole loop on a tiny model: it learns under all three algorithms, resumes without a trace, and stops in time."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_models import nudge
+from torch import Tensor
+
+from training.config import PPOConfig, SamplingConfig
+from training.data.split import split_of
+from training.data.types import PromptRecord, Split
+from training.errors import CheckpointError, ConfigError, DataError, ModelError
+from training.evaluation.policy import evaluate_policy
+from training.models.backbone import BlockContext
+from training.models.load import load_causal_lm
+from training.models.reward import RewardModel
+from training.models.text import TextCodec
+from training.ppo.report import PPOPoint, PPOReport
+from training.ppo.train import train_ppo
+from training.runs.checkpoints import Checkpoints
+
+PROMPTS = [PromptRecord(f"What is {number}?") for number in range(40)]
+CONFIG = PPOConfig(
+    iterations=4,
+    prompts_per_iteration=8,
+    minibatch_size=4,
+    epochs=2,
+    learning_rate=3e-3,
+    sampling=SamplingConfig(top_k=0, top_p=1.0, max_new_tokens=8),
+    checkpoint_every_iterations=2,
+)
+
+
+class EvenTokens(RewardModel):
+    """Scores the share of even token ids in a sequence: a rule that needs no training."""
+
+    def score_over(self, trunk: Tensor, ids: Tensor, mask: Tensor, context: BlockContext) -> Tensor:  # noqa: ARG002
+        """The rule."""
+        return ((ids % 2 == 0) & mask).sum(dim=1) / mask.sum(dim=1)
+
+
+@pytest.fixture(scope="module")
+def lively_model_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with larger embeddings, so that it has opinions to change: evenly random choices teach nothing."""
+    folder = tmp_path_factory.mktemp("lively")
+    model = load_causal_lm(str(tiny_model_dir), "cpu")
+    with torch.no_grad():
+        model.transformer.wte.weight *= 10
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def codec(tiny_model_dir: Path) -> TextCodec:
+    """The tiny model's tokenizer."""
+    return TextCodec.load(str(tiny_model_dir))
+
+
+def _run(folder: Path, codec: TextCodec, config: PPOConfig, out: Path, **options: Any) -> PPOReport:
+    base = load_causal_lm(str(folder), "cpu")
+    prompts = options.pop("prompts", PROMPTS)
+    return train_ppo(base, options.pop("policy", None), codec, EvenTokens(base, 1), prompts, config, out, **options)
+
+
+@pytest.mark.parametrize(("algorithm", "answers"), [("ppo", 1), ("rloo", 2), ("reinforce", 1)])
+def test_it_learns(lively_model_dir: Path, codec: TextCodec, tmp_path: Path, algorithm: str, answers: int) -> None:
+    """Rewarded for even tokens, the policy's answers to held-out prompts come to beat the base's."""
+    changes = {
+        "algorithm": algorithm,
+        "answers_per_prompt": answers,
+        "iterations": 25,
+        "prompts_per_iteration": 32 // answers,
+        "minibatch_size": 16,
+        "epochs": 4,
+        "learning_rate": 5e-3,
+        "kl_coefficient": 0.0,
+    }
+    prompts = [PromptRecord(f"What is {number}?") for number in range(200)]
+    report = _run(lively_model_dir, codec, CONFIG.model_copy(update=changes), tmp_path, prompts=prompts)
+    assert report.stopped is None
+    assert report.win_rate_interval[0] > 0.5
+    first, last = report.curve[:5], report.curve[-5:]
+    assert sum(point.score for point in last) / 5 > sum(point.score for point in first) / 5 + 0.05
+    assert report.kl_nats is not None
+    assert report.kl_nats > 0.5
+
+
+def test_the_first_iteration_starts_at_the_base(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
+    """KL is 0 at step 0, the first minibatch's ratio is 1, and the reward's scale is the base's own."""
+    report = _run(tiny_model_dir, codec, CONFIG, tmp_path)
+    first = report.curve[0]
+    assert first.kl_nats == 0.0
+    assert first.kl_k3_nats == 0.0
+    assert all(point.first_ratio_gap < 1e-4 for point in report.curve)
+    assert report.curve[-1].kl_k3_nats > 0.0
+    assert abs(first.reward + first.eos_penalty) < 1.5
+
+
+def _interrupt_at(iteration: int) -> Any:
+    def interrupt(point: PPOPoint, _total: int) -> None:
+        if point.iteration == iteration:
+            raise KeyboardInterrupt
+
+    return interrupt
+
+
+@pytest.mark.parametrize("killed_after", [1, 2, 3, 4])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    tiny_model_dir: Path, codec: TextCodec, tmp_path: Path, killed_after: int
+) -> None:
+    """Interrupted after any iteration and started again, weights and report are the same bit for bit."""
+    whole = _run(tiny_model_dir, codec, CONFIG, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        _run(tiny_model_dir, codec, CONFIG, tmp_path / "killed", on_point=_interrupt_at(killed_after))
+    assert _run(tiny_model_dir, codec, CONFIG, tmp_path / "killed") == whole
+    left, right = (load_file(tmp_path / name / "policy" / "model.safetensors") for name in ("whole", "killed"))
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_what_it_leaves_behind(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
+    """A policy that loads with its tokenizer and goes on over the same base, a report, a picture, two checkpoints."""
+    report = _run(tiny_model_dir, codec, CONFIG, tmp_path)
+    assert TextCodec.load(str(tmp_path / "policy")).eos_id == codec.eos_id
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["kl_nats"] == report.kl_nats
+    assert len(written["curve"]) == 4
+    assert {"win_rate_vs_base", "win_rate_interval", "answer_tokens", "base_answer_tokens"} <= written.keys()
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert Checkpoints(tmp_path / "checkpoints", "").steps() == [2, 4]
+    second = _run(
+        tiny_model_dir, codec, CONFIG, tmp_path / "second", policy=load_causal_lm(str(tmp_path / "policy"), "cpu")
+    )
+    assert second.curve[0].kl_k3_nats > 0.0  # measured against the base, not against the version it started from
+
+
+def test_what_it_is_given_stays_as_it_was(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
+    """Weights, gradient flags and modules of base, starting policy and reward model are the same after training."""
+    base, policy = (load_causal_lm(str(tiny_model_dir), "cpu").requires_grad_() for _ in range(2))
+    reward_model = EvenTokens(base, 1)
+    models = base, policy, reward_model
+
+    def state() -> list[Any]:
+        values = [
+            (name, value.requires_grad, value.clone()) for model in models for name, value in model.named_parameters()
+        ]
+        return [*values, [type(module) for model in models for module in model.modules()]]
+
+    before = state()
+    config = CONFIG.model_copy(update={"iterations": 1, "precision": "bfloat16", "uncertainty_penalty": 0.0})
+    train_ppo(base, policy, codec, reward_model, PROMPTS, config, tmp_path)
+    after = state()
+    assert after[-1] == before[-1]
+    for (name, flag, value), (_, flag_after, value_after) in zip(before[:-1], after[:-1], strict=True):
+        assert flag == flag_after, name
+        assert torch.equal(value, value_after), name
+
+
+def test_only_training_prompts_are_answered(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
+    """Held-out prompts serve the evaluation alone, so without training prompts there is nothing to do."""
+    held_out = [record for record in PROMPTS if split_of(record.prompt) is not Split.TRAIN]
+    report = _run(tiny_model_dir, codec, CONFIG, tmp_path / "some")
+    assert report.evaluated_prompts == len(held_out)
+    with pytest.raises(DataError, match="no prompt to train on"):
+        _run(tiny_model_dir, codec, CONFIG, tmp_path / "none", prompts=held_out)
+
+
+def test_without_held_out_prompts_it_says_so(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
+    """Nothing is measured on training prompts in their stead."""
+    only_train = [record for record in PROMPTS if split_of(record.prompt) is Split.TRAIN]
+    report = _run(tiny_model_dir, codec, CONFIG, tmp_path, prompts=only_train)
+    assert (report.kl_nats, report.win_rate_vs_base, report.answer_tokens) == (None, None, None)
+    assert report.win_rate_interval == (0.0, 1.0)
+
+
+def test_it_stops_when_the_policy_runs_away(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
+    """Past `max_kl_nats` training ends, the report says why, and an earlier, measured policy is kept."""
+    changes = {"max_kl_nats": 0.05, "learning_rate": 1e-2, "iterations": 30, "checkpoint_every_iterations": 1}
+    report = _run(tiny_model_dir, codec, CONFIG.model_copy(update=changes), tmp_path)
+    assert report.stopped is not None
+    assert "max_kl_nats = 0.05" in report.stopped
+    assert report.iterations < len(report.curve) + 1 < 30
+    assert all(point.kl_nats <= 0.05 for point in report.curve)
+    again = _run(tiny_model_dir, codec, CONFIG.model_copy(update=changes), tmp_path)
+    assert again == report
+
+
+def test_it_stops_at_nan(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
+    """A score that is no number ends training at the last good policy."""
+
+    class BreaksLater(EvenTokens):
+        calls = itertools.count()
+
+        def score_over(self, trunk: Tensor, ids: Tensor, mask: Tensor, context: BlockContext) -> Tensor:
+            """The rule, until it isn't."""
+            scores = super().score_over(trunk, ids, mask, context)
+            return scores * (torch.nan if 6 < next(self.calls) < 9 else 1.0)
+
+    base = load_causal_lm(str(tiny_model_dir), "cpu")
+    report = train_ppo(base, None, codec, BreaksLater(base, 1), PROMPTS, CONFIG, tmp_path)
+    assert report.stopped is not None
+    assert "NaN or infinite" in report.stopped
+    weights = load_file(tmp_path / "policy" / "model.safetensors")
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_it_stops_when_answers_repeat_themselves(lively_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
+    """Rewarded for the same token again, the policy is stopped past `max_repetition`, and an earlier one is kept."""
+
+    class SameAgain(EvenTokens):
+        def score_over(self, trunk: Tensor, ids: Tensor, mask: Tensor, context: BlockContext) -> Tensor:  # noqa: ARG002
+            """How many tokens are the one before."""
+            return ((ids[:, 1:] == ids[:, :-1]) & mask[:, 1:]).sum(dim=1).float()
+
+    base = load_causal_lm(str(lively_model_dir), "cpu")
+    changes = {
+        "iterations": 40,
+        "prompts_per_iteration": 16,
+        "minibatch_size": 16,
+        "learning_rate": 5e-3,
+        "epochs": 4,
+        "kl_coefficient": 0.0,
+        "missing_eos_penalty": 0.0,
+        "max_repetition": 0.25,
+        "checkpoint_every_iterations": 1,
+    }
+    report = train_ppo(base, None, codec, SameAgain(base, 1), PROMPTS, CONFIG.model_copy(update=changes), tmp_path)
+    assert report.stopped is not None
+    assert "answers repeat themselves" in report.stopped
+    assert "max_repetition = 0.25" in report.stopped
+    assert f"after iteration {report.iterations} is kept" in report.stopped
+    assert 0 < report.iterations < len(report.curve) + 1 < 40
+    assert all(point.repetition <= 0.25 for point in report.curve)
+    assert (tmp_path / "policy" / "model.safetensors").exists()
+
+
+def test_every_diagnostic_is_measured(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
+    """Each number stands within its bounds, and the reward is its parts."""
+    report = _run(tiny_model_dir, codec, CONFIG, tmp_path)
+    for point in report.curve:
+        assert 0 < point.ratio_min <= 1 <= point.ratio_max
+        assert 0 <= point.clip_share <= 1
+        assert 0 < point.entropy_nats < 6
+        assert 0 < point.distinct_1 < point.distinct_2 <= 1
+        assert 0 <= point.repetition < 0.3
+        assert 0 <= point.ended_share <= 1
+        assert 1 <= point.answer_tokens <= 8
+        assert point.kl_penalty == pytest.approx(point.kl_coefficient * point.kl_nats)
+        assert point.explained_variance is not None
+    assert report.curve[-1].ratio_max > 1 > report.curve[-1].ratio_min
+
+
+def test_the_evaluation_is_bounded_and_tells_how_far_it_is(
+    tiny_model_dir: Path, codec: TextCodec, tmp_path: Path
+) -> None:
+    """Of 60 held-out prompts as many are answered as was asked for, in two batches, each of which is told."""
+    prompts = [PromptRecord(f"What is {number}?", "Leaves in hot water.") for number in range(300)]
+    calls: list[tuple[int, int]] = []
+    config = CONFIG.model_copy(update={"iterations": 1, "evaluation_prompts": 40})
+    report = _run(
+        tiny_model_dir, codec, config, tmp_path, prompts=prompts, on_answers=lambda done, of: calls.append((done, of))
+    )
+    assert report.evaluated_prompts == 40
+    assert calls == [(0, 40), (32, 40), (40, 40)]
+    assert report.win_rate_vs_reference is not None
+    assert report.rouge is not None
+    assert report.rouge.keys() == {"rouge1", "rouge2", "rougeL"}
+    assert PPOReport.from_json(json.loads((tmp_path / "report.json").read_text())) == report
+
+
+def test_the_reference_answer_is_what_the_reward_is_measured_against(
+    tiny_model_dir: Path, codec: TextCodec, tmp_path: Path
+) -> None:
+    """Against references that score higher, rewards are lower by the difference; raw scores are the same."""
+    base = load_causal_lm(str(tiny_model_dir), "cpu")
+    reward_model = EvenTokens(base, 1)
+    one = CONFIG.model_copy(update={"iterations": 1})
+
+    def first(name: str, reference: str | None) -> PPOPoint:
+        prompts = [PromptRecord(record.prompt, reference) for record in PROMPTS]
+        return train_ppo(base, None, codec, reward_model, prompts, one, tmp_path / name).curve[0]
+
+    low, high = first("low", "Leaves in hot water."), first("high", "Put it into boiling water for eight minutes.")
+    texts = ["Leaves in hot water.", "Put it into boiling water for eight minutes."]
+    scores = [
+        reward_model.score_texts(codec, [record.prompt for record in PROMPTS], [text] * 40).mean() for text in texts
+    ]
+    assert low.score == high.score
+    assert (low.reward > high.reward) == bool(scores[0] < scores[1])
+    assert first("none", None).reward != low.reward
+
+
+def test_answers_that_never_end_are_penalised(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
+    """The penalty is taken off the reward for the share of answers that were cut off."""
+    one = CONFIG.model_copy(update={"iterations": 1})
+    plain = _run(tiny_model_dir, codec, one.model_copy(update={"missing_eos_penalty": 0.0}), tmp_path / "plain")
+    hard = _run(tiny_model_dir, codec, one.model_copy(update={"missing_eos_penalty": 5.0}), tmp_path / "hard")
+    cut_off = 1 - plain.curve[0].ended_share
+    assert cut_off > 0.5
+    assert hard.curve[0].reward == pytest.approx(plain.curve[0].reward - 5.0 * cut_off, abs=1e-4)
+    assert hard.curve[0].eos_penalty == pytest.approx(5.0 * cut_off, abs=1e-5)
+
+
+def test_the_kl_coefficient_adapts(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
+    """At no KL it falls by 20% of 8 sequences over the horizon; fixed, it stays."""
+    changes = {"kl_horizon_sequences": 80, "iterations": 2}
+    adaptive = _run(tiny_model_dir, codec, CONFIG.model_copy(update=changes), tmp_path / "adaptive")
+    fixed = _run(tiny_model_dir, codec, CONFIG.model_copy(update={**changes, "adaptive_kl": False}), tmp_path / "fixed")
+    assert adaptive.curve[1].kl_coefficient == pytest.approx(0.05 * (1 - 0.2 * 8 / 80))
+    assert fixed.curve[1].kl_coefficient == 0.05
+
+
+def test_an_evaluation_of_the_base_against_itself_is_even(tiny_model_dir: Path, codec: TextCodec) -> None:
+    """Fresh answers of the base against fresh answers of the base: KL 0 and about as many wins as losses."""
+    from training.models.policy import PolicyWithValue
+
+    base = load_causal_lm(str(tiny_model_dir), "cpu")
+    prompts = [PromptRecord(f"What is {number}?") for number in range(200)]
+    policy = PolicyWithValue(base)
+    found = evaluate_policy(policy, codec, EvenTokens(base, 1), prompts, CONFIG.sampling, seed=0)
+    assert found.kl_nats == 0.0
+    assert found.win_rate_vs_base is not None
+    assert 0.35 < found.win_rate_vs_base < 0.65
+    assert found.win_rate_interval[0] < found.win_rate_vs_base < found.win_rate_interval[1]
+
+
+def test_unusable_settings_are_refused(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
+    """Each fault has an error that names the setting and what would be right."""
+    with pytest.raises(ConfigError, match="answers_per_prompt = 1"):
+        _run(tiny_model_dir, codec, CONFIG.model_copy(update={"algorithm": "rloo"}), tmp_path)
+    cut = CONFIG.model_copy(update={"sampling": SamplingConfig(top_k=50, top_p=1.0)})
+    with pytest.raises(ConfigError, match="top_k = 50"):
+        _run(tiny_model_dir, codec, cut, tmp_path)
+    long = CONFIG.model_copy(update={"sampling": SamplingConfig(top_k=0, top_p=1.0, max_new_tokens=128)})
+    with pytest.raises(DataError, match="longer than the model can read"):
+        _run(tiny_model_dir, codec, long, tmp_path)
+    base, other = load_causal_lm(str(tiny_model_dir), "cpu"), load_causal_lm(str(tiny_model_dir), "cpu")
+    with pytest.raises(ModelError, match="another base"):
+        train_ppo(base, None, codec, EvenTokens(other, 1), PROMPTS, CONFIG, tmp_path)
+
+
+def test_another_runs_folder_is_refused(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
+    """A folder with checkpoints of other settings, or of another starting policy, isn't gone on with."""
+    _run(tiny_model_dir, codec, CONFIG, tmp_path)
+    with pytest.raises(CheckpointError, match="another run"):
+        _run(tiny_model_dir, codec, CONFIG.model_copy(update={"seed": 1}), tmp_path)
+    policy = load_causal_lm(str(tiny_model_dir), "cpu")
+    nudge(policy.transformer.h[2].parameters())
+    with pytest.raises(CheckpointError, match="another run"):
+        _run(tiny_model_dir, codec, CONFIG, tmp_path, policy=policy)

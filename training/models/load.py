@@ -1,0 +1,58 @@
+"""How models are loaded: in float32, ready for use, on the device that was asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM
+
+from training.errors import ConfigError, ModelError
+from training.models.backbone import without_dropout
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is a GPU where there is one; anything else is taken as PyTorch names it.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError("this device can't be used", got=device, remedy="Use auto, cpu or cuda.") from error
+
+
+def load_causal_lm(model: str, device: str = "auto") -> Any:
+    """Load a causal language model of any architecture in float32, ready for use and without dropout.
+
+    Args:
+        model: a folder, or a name on the Hugging Face hub.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+
+    Returns:
+        A transformers PreTrainedModel.
+
+    Raises:
+        ModelError: it is missing, damaged, or not in safetensors.
+    """
+    target = pick_device(device)
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise ModelError(
+            "the model can't be loaded",
+            got=model,
+            expected="a folder with config.json and model.safetensors, or a name on the Hugging Face hub",
+            remedy=f"Check the path, the name and the network. ({_first_line(error)})",
+        ) from error
+    without_dropout(loaded)
+    return loaded.to(target)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
