@@ -1,4 +1,4 @@
-# rankloop. On a fresh machine `make demo` and `make test` each do all their own set-up.
+# rankloop. On a fresh machine, `make demo` and `make test` each do all of their own setup.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
 LABEL_STUDIO_VERSION := 1.23.2
@@ -9,16 +9,16 @@ PIP_FLAGS := --quiet --disable-pip-version-check
 .PHONY: help setup demo up check test faults load bench format browser postgresql clean
 
 help: ## list these commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+	@awk -F ':.*## ' '/^[a-zA-Z0-9_.-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST) | sort
 
-setup: ## make both virtual environments (rankloop's, and Label Studio's own)
+setup: ## create both virtual environments: .venv (rankloop) and .venv-label-studio
 	@$(MAKE) --no-print-directory -j2 .venv/.ready .venv-label-studio/.ready
 
-# torch goes in first and exactly so, which takes the CPU build where the index offers one; a looser
-# requirement brings gigabytes of CUDA packages.
+# torch is installed first and pinned exactly, which picks the CPU build where the index offers one; a looser
+# requirement would pull in gigabytes of CUDA packages.
 .venv/.ready: pyproject.toml constraints.txt
 	@echo "Setting up rankloop in .venv (about two minutes) ..."
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "rankloop needs Python 3.11 or newer; say which with: make PYTHON=/path/to/python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "rankloop needs Python 3.11 or newer; choose one with: make PYTHON=/path/to/python3.11")'
 	@$(PYTHON) -m venv .venv
 	@$(PY) -m pip install $(PIP_FLAGS) "$$(grep '^torch==' constraints.txt)"
 	@$(PY) -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[test]'
@@ -30,53 +30,53 @@ setup: ## make both virtual environments (rankloop's, and Label Studio's own)
 	@.venv-label-studio/bin/python -m pip install $(PIP_FLAGS) -c constraints-label-studio.txt label-studio==$(LABEL_STUDIO_VERSION)
 	@touch $@
 
-demo: setup ## the whole loop with a simulated annotator: Label Studio, rankings, reward model, PPO, and back
+demo: setup ## run the whole loop with a simulated annotator (DEMO_ARGS="--rounds 3 ...")
 	@.venv/bin/rankloop demo $(DEMO_ARGS)
 
-up: setup ## serve the ML backend and its worker on port 9090
+up: setup ## run the ML backend and its worker, on port 9090
 	@.venv/bin/rankloop up
 
-check: .venv/.ready ## lint, types, import rules and the fast tests
+check: .venv/.ready ## lint, type-check and run the fast, offline tests, architecture rules included
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@$(PY) -m pytest -q -m "not e2e and not slow"
 
-test: setup browser postgresql ## everything, against real servers
+test: setup browser postgresql ## run all checks and tests, against a real Label Studio, PostgreSQL and browser
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@$(PY) -m pytest
 
-faults: setup postgresql ## kill, starve and damage a running loop, and count what was lost: faults.json (ten minutes)
+faults: setup postgresql ## kill, starve and damage a running loop, and count what is lost: faults.json (ten minutes)
 	@PYTHONPATH=tests $(PY) -m faults --report faults.json
 
-load: setup ## fifty annotators, 100 webhooks a second and a training cycle on one server: load.json (ten minutes)
+load: setup ## put 50 annotators, 100 webhooks a second and a training cycle on one server: load.json (ten minutes)
 	@PYTHONPATH=tests $(PY) -m load --report load.json
 
-bench: .venv/.ready .venv-bench/.ready .venv-bench-trl/.ready ## our speed beside TRL's, transformers' and CTranslate2's
+bench: .venv/.ready .venv-bench/.ready .venv-bench-trl/.ready ## compare speed with TRL, transformers and CTranslate2 (BENCH_ARGS="--only ppo")
 	@$(PY) -m benchmarks $(BENCH_ARGS)
 
-# Two of them, since TRL 1.12 is the last release with PPO.
+# Two environments, because TRL 1.12 is the last release with PPO.
 .venv-bench/.ready .venv-bench-trl/.ready: constraints.txt
-	@echo "Setting up $(@D) with the peers to measure against ..."
+	@echo "Setting up $(@D) with the libraries to compare against ..."
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip install $(PIP_FLAGS) "$$(grep '^torch==' constraints.txt)"
 	@$(@D)/bin/python -m pip install $(PIP_FLAGS) $$(grep -E '^(transformers|tokenizers|accelerate|datasets)==' constraints.txt) \
 	  $(if $(findstring trl,$(@D)),trl==1.16.0,trl==1.12.0 $$(grep '^ctranslate2==' constraints.txt))
 	@touch $@
 
-format: .venv/.ready ## let ruff lay out and mend the code
+format: .venv/.ready ## format the code and apply ruff's fixes
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
 
-browser: # the browser tests drive Debian's chromium
+browser: ## install Debian's chromium, which the browser tests drive, unless it is there
 	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "Installing chromium ..."; \
 	  $$(test "$$(id -u)" = 0 || echo sudo) sh -c 'apt-get update -qq && apt-get install -y -qq chromium' >/dev/null; }
 
-postgresql: # one test, and some of the faults, need Debian's server
+postgresql: ## install Debian's PostgreSQL server, which one test and some faults need, unless it is there
 	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || { echo "Installing PostgreSQL ..."; \
 	  $$(test "$$(id -u)" = 0 || echo sudo) sh -c 'apt-get update -qq && apt-get install -y -qq postgresql' >/dev/null; }
 
-clean: ## forget both virtual environments
-	rm -rf .venv .venv-label-studio
+clean: ## delete all virtual environments, those of make bench included
+	rm -rf .venv .venv-label-studio .venv-bench .venv-bench-trl

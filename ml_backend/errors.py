@@ -15,6 +15,9 @@ from __future__ import annotations
 
 from training.errors import DataError, RankloopError
 
+RETRY_AFTER_S = 5
+"""When to come back, told to whoever isn't let in and to whoever met an outside system that is away."""
+
 
 class LabelConfigError(DataError):
     """A labeling configuration has no answers to compare."""
@@ -25,7 +28,10 @@ class CrashError(RankloopError):
 
 
 class OverloadError(RankloopError):
-    """More is asked at once than can be answered in time."""
+    """More is asked at once than can be answered in time; says when to come back."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, remedy=f"Ask again in {RETRY_AFTER_S} seconds.")
 
 
 class EdgeError(RankloopError):

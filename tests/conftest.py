@@ -32,7 +32,7 @@ def version_folders(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFacto
     import torch
     from transformers import AutoModelForCausalLM
 
-    from training.models.policy import load_causal_lm
+    from training.models.load import load_causal_lm
     from training.models.reward import RewardModel
 
     home = tmp_path_factory.mktemp("versions")
@@ -87,7 +87,7 @@ def proposer(registry: FakeRegistry, settings: Any) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file in which MLflow has made its tables, which takes it seconds, and nothing else."""
-    from ml_backend.registry import Registry
+    from ml_backend.registry.registry import Registry
     from ml_backend.settings import load_settings
 
     home = tmp_path_factory.mktemp("mlflow")

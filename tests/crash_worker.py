@@ -9,7 +9,7 @@ import sys
 
 from judged_project import JudgedProject
 
-from ml_backend.loop import Worker
+from ml_backend.loop.worker import Worker
 from ml_backend.settings import load_settings
 
 if __name__ == "__main__":

@@ -41,6 +41,10 @@ class FakeRegistry:
             raise RegistryError(self.broken)
         return self.get(self._champion) if self._champion else None
 
+    def current(self) -> FakeVersion:
+        """The champion; else the first version."""
+        return self.champion() or self.ensure_base()
+
     def versions(self) -> list[FakeVersion]:
         """All versions, oldest first."""
         return [self.get(name) for name in self.folders]

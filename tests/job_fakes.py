@@ -55,7 +55,7 @@ class FakeSteps:
         """Good enough."""
         return self._do("reward gate", {"passed": True, "reason": "It orders most pairs rightly."})
 
-    def ppo(self, _plan: Plan, *, after_sft: bool) -> None:
+    def ppo(self, _plan: Plan, after_sft: bool) -> None:
         """Trained at once."""
         self._do("ppo after sft" if after_sft else "ppo")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ml_backend.labels.judgements import live_prediction, parse_label_config
+from ml_backend.labels.config import parse_label_config
+from ml_backend.labels.predictions import live_prediction
 
 LABEL_CONFIG = (Path(__file__).parent.parent / "label_config.xml").read_text(encoding="utf-8")
 _WORDS = ["Put", "it", "into", "hot", "boiling", "water", "for", "eight", "minutes", ".", "Leaves", "in"]

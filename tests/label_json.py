@@ -5,13 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ml_backend.labels.judgements import (
-    ConversionSummary,
-    LabelConfig,
-    judgements_from_export,
-    live_prediction,
-    parse_label_config,
-)
+from ml_backend.labels.config import LabelConfig, parse_label_config
+from ml_backend.labels.judgements import ConversionSummary, judgements_from_export
+from ml_backend.labels.predictions import live_prediction
 from training.data.types import Judgement
 
 ROOT = Path(__file__).parent.parent

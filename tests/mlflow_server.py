@@ -10,7 +10,8 @@ from typing import Self
 import httpx
 
 from ml_backend.processes.children import Children
-from ml_backend.processes.tether import free_port, log_tail
+from ml_backend.processes.logs import log_tail
+from ml_backend.processes.ports import free_port
 
 START_TIMEOUT_S = 180.0
 

@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 from typing import Self
 
-from ml_backend.processes.tether import free_port, log_tail
+from ml_backend.processes.logs import log_tail
+from ml_backend.processes.ports import free_port
 
 START_TIMEOUT_S = 60.0
 USER = "rankloop"

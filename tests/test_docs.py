@@ -37,7 +37,36 @@ def test_every_command_is_documented() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    """Each relative link and picture of README and docs exists."""
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    """Each relative link and picture of every page exists."""
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def _named_places(text: str) -> set[tuple[str, str]]:
+    """Files of the two packages that a text names, each with the function or class behind a colon, or an empty text."""
+    return set(re.findall(r"`((?:training|ml_backend)/[\w/]+\.py)(?::([\w.]+))?`", text))
+
+
+def test_what_the_architecture_page_names_exists() -> None:
+    """Each file, function and class on docs/architecture.md is there, and so is each package of both tables."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    places = _named_places(page)
+    assert len(places) > 20
+    for file, name in places:
+        assert (ROOT / file).is_file(), f"docs/architecture.md names {file}"
+        for part in filter(None, name.split(".")):
+            assert re.search(rf"\b(def|class) {part}\b", (ROOT / file).read_text(encoding="utf-8")), f"{file}:{name}"
+    for top in ("training", "ml_backend"):
+        there = {
+            path.stem for path in (ROOT / top).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+        }
+        rows = page.partition(f"| `{top}`, from the top")[2].partition("\n\n")[0]
+        assert set(re.findall(r"`(\w+)`", rows)) >= there - {"__init__"}
+
+
+def test_the_walk_is_short() -> None:
+    """One annotation's way from webhook to champion leads through at most twenty files."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    walk = page.partition("## One annotation's way")[2].partition("\n## ")[0]
+    assert 10 <= len({file for file, _ in _named_places(walk)}) <= 20

@@ -11,7 +11,7 @@ import typer
 
 from ml_backend.cli import project, training
 from ml_backend.cli.options import ProjectOption, settings_from
-from ml_backend.processes.tether import SHARED_CORES
+from ml_backend.processes import SHARED_CORES
 from training.errors import RankloopError
 
 EXIT_WRONG = 1
@@ -64,8 +64,8 @@ def up(host: HostOption = None, port: PortOption = None) -> None:
 
     Example: `rankloop up --port 9091`
     """
-    from ml_backend.label_studio.credentials import refuse_open_bind
-    from ml_backend.processes.children import run_up
+    from ml_backend.label_studio import refuse_open_bind
+    from ml_backend.processes import run_up
 
     settings = settings_from(host=host, port=port)
     refuse_open_bind(settings)
@@ -79,9 +79,9 @@ def serve(host: HostOption = None, port: PortOption = None) -> None:
 
     Example: `rankloop serve --host 0.0.0.0` (with BASIC_AUTH_USER and BASIC_AUTH_PASS set)
     """
-    from ml_backend.http.serve import serve as run
+    from ml_backend.http import run_server
 
-    run(settings_from(host=host, port=port))
+    run_server(settings_from(host=host, port=port))
 
 
 @app.command()
@@ -111,9 +111,8 @@ def doctor(project: ProjectOption = None) -> None:
 
     Example: `rankloop doctor --project 7`
     """
-    from ml_backend.doctor.examine import examine
-    from ml_backend.doctor.findings import Verdict
-    from ml_backend.observe.console import show_table
+    from ml_backend.doctor import Verdict, examine
+    from ml_backend.observe import show_table
 
     findings = list(examine(settings_from(), project))
     rows = [(finding.subject, finding.verdict.value, finding.detail, finding.remedy) for finding in findings]
@@ -140,7 +139,7 @@ def demo(
 
     Examples: `rankloop demo`, `rankloop demo --rounds 3 --preference taste.py:shorter --report report.json`
     """
-    from ml_backend.demo.run import DemoOptions, run_demo
+    from ml_backend.demo import DemoOptions, run_demo
 
     raise typer.Exit(run_demo(DemoOptions(rounds, annotations, preference, report, keep_running)))
 

@@ -26,12 +26,12 @@ def settings_from(**overrides: object) -> Settings:
 
 def project_id_from(settings: Settings, given: int | None) -> int:
     """The project named on the command line, else the one that is connected to this backend."""
-    from ml_backend.label_studio.connection import choose_project, open_label_studio
+    from ml_backend.label_studio import choose_project, open_label_studio
 
     if given is not None:
         return given
     with open_label_studio(settings) as label_studio:
-        return choose_project(label_studio, settings.model_name).id
+        return choose_project(label_studio, settings.public_url()).id
 
 
 def read_text(path: Path) -> str:

@@ -37,10 +37,10 @@ def init_project(
 
     `rankloop init-project --title Summaries --prompts trl-lib/tldr --split validation --limit 500`
     """
-    from ml_backend.label_studio.connection import BackendAddress, open_label_studio
-    from ml_backend.label_studio.prompt_files import PromptSource
-    from ml_backend.label_studio.setup import init_project as make_ready
-    from ml_backend.observe.console import progress_bar
+    from ml_backend.label_studio import BackendAddress, open_label_studio
+    from ml_backend.label_studio import init_project as make_ready
+    from ml_backend.observe import progress_bar
+    from training.data import PromptSource
 
     settings = settings_from()
     xml = read_text(label_config) if label_config else None
@@ -59,7 +59,7 @@ def init_project(
         typer.echo(f"It is connected to {done.backend.url}, and its webhook brings the credentials that are set.")
     if prompts:
         typer.echo(f"Imported {done.imported} prompts; {done.already_there} were there already.")
-    typer.echo(f"Label at {settings.label_studio_url.rstrip('/')}/projects/{done.project.id}/data")
+    typer.echo(f"Label at {label_studio.url}/projects/{done.project.id}/data")
 
 
 def propose(project: ProjectOption = None) -> None:
@@ -93,17 +93,18 @@ def export(
 
     `rankloop export --from-file export.json --out preferences.jsonl`
     """
-    from ml_backend.label_studio.connection import open_label_studio
-    from ml_backend.labels.config import parse_label_config
-    from ml_backend.loop.export import export_preferences, read_export_file
+    from ml_backend.label_studio import open_label_studio
+    from ml_backend.labels import parse_label_config
+    from ml_backend.loop import export_preferences, read_export_file
 
     config = parse_label_config(read_text(label_config)) if label_config else None
     if from_file is not None:
-        summary = export_preferences(read_export_file(from_file), out, config, project)
+        tasks = read_export_file(from_file)
     else:
         settings = settings_from()
-        number = project_id_from(settings, project)
+        project = project_id_from(settings, project)
         with open_label_studio(settings) as label_studio:
-            config = config or parse_label_config(label_studio.project(number).label_config)
-            summary = export_preferences(label_studio.export_tasks(number), out, config, number)
+            config = config or parse_label_config(label_studio.project(project).label_config)
+            tasks = label_studio.export_tasks(project)
+    summary = export_preferences(tasks, out, config, project)
     typer.echo(json.dumps(summary.as_json(), indent=2))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ml_backend.observe.console import messages, output, show_table, stage_bar
+from ml_backend.observe import messages, output, show_table, stage_bar
 
 if TYPE_CHECKING:
     from ml_backend.loop import CycleJob, Jobs

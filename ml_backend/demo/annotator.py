@@ -10,8 +10,8 @@ from typing import Any
 
 from ml_backend.demo.taste import Taste
 from ml_backend.label_studio import LabelStudio, Project
-from ml_backend.labels.config import LabelConfig, parse_label_config
-from training.data.types import Verdict
+from ml_backend.labels import LabelConfig, parse_label_config
+from training.data import Verdict
 from training.errors import DataError
 
 NOISE = 0.10
@@ -33,7 +33,6 @@ class OpenedTask:
     id: int
     prompt: str
     prediction_id: int
-    version: str
     regions: tuple[Mapping[str, Any], ...]
     answer1: str
     answer2: str
@@ -46,15 +45,6 @@ class RoundOfJudging:
     judgements: int
     ties: int
     skips: int
-    turned: int
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What the annotator says of a task; no verdict is a skip. `turned`: noise has turned the verdict round."""
-
-    verdict: Verdict | None
-    turned: bool = False
 
 
 class SimulatedAnnotator:
@@ -73,17 +63,17 @@ class SimulatedAnnotator:
         """The tasks shuffled: each round sees questions of every kind, however the prompt file is sorted."""
         return random.Random(self._seed).sample(tasks, len(tasks))  # noqa: S311  # no secret
 
-    def decide(self, task: OpenedTask) -> Decision:
-        """Look at both answers and make up one's mind."""
+    def decide(self, task: OpenedTask) -> Verdict | None:
+        """Look at both answers and make up one's mind; None is a skip."""
         dice = random.Random(f"{self._seed} {task.id} {task.answer1} {task.answer2}")  # noqa: S311  # no secret
         if dice.random() < SKIPS:
-            return Decision(None)
+            return None
         verdict = _VERDICTS[self._taste(task.prompt, task.answer1, task.answer2)]
         if verdict is not Verdict.TIE and dice.random() < EXTRA_TIES:
-            return Decision(Verdict.TIE)
+            return Verdict.TIE
         if dice.random() < NOISE:
-            return Decision(_TURNED.get(verdict) or dice.choice(list(_TURNED)), turned=True)
-        return Decision(verdict)
+            return _TURNED.get(verdict) or dice.choice(list(_TURNED))
+        return verdict
 
 
 def annotate_round(
@@ -103,19 +93,19 @@ def annotate_round(
     config = parse_label_config(project.label_config)
     opened = list(opened_tasks(label_studio.open_tasks(project.id, predictions=True), config, version))
     plan = _plan(annotator.in_own_order(opened), annotator, judgements)
-    if sum(decision.verdict is not None for _, decision in plan) < judgements:
+    if sum(verdict is not None for _, verdict in plan) < judgements:
         raise DataError(
             f"{len(plan)} open tasks show answers of {version}", expected=f"enough for {judgements} judgements"
         )
 
-    def submit(item: tuple[OpenedTask, Decision]) -> bool:
-        task, decision = item
-        if decision.verdict is None:
+    def submit(item: tuple[OpenedTask, Verdict | None]) -> bool:
+        task, verdict = item
+        if verdict is None:
             label_studio.skip(task.id, lead_time=3.0, parent_prediction=task.prediction_id)
         else:
-            result = annotation_result(task, decision.verdict, config)
+            result = annotation_result(task, verdict, config)
             label_studio.annotate(task.id, result, lead_time=9.0, parent_prediction=task.prediction_id)
-        return decision.verdict is not None
+        return verdict is not None
 
     done = 0
     pool = ThreadPoolExecutor(SUBMITTERS, thread_name_prefix="annotator")
@@ -125,13 +115,8 @@ def annotate_round(
             on_progress(done, judgements)
     finally:
         pool.shutdown(cancel_futures=True)
-    verdicts = [decision.verdict for _, decision in plan]
-    return RoundOfJudging(
-        judgements=judgements,
-        ties=verdicts.count(Verdict.TIE),
-        skips=verdicts.count(None),
-        turned=sum(decision.turned for _, decision in plan),
-    )
+    verdicts = [verdict for _, verdict in plan]
+    return RoundOfJudging(judgements, verdicts.count(Verdict.TIE), verdicts.count(None))
 
 
 def opened_tasks(tasks: Iterable[Mapping[str, Any]], config: LabelConfig, version: str) -> Iterator[OpenedTask]:
@@ -144,7 +129,7 @@ def opened_tasks(tasks: Iterable[Mapping[str, Any]], config: LabelConfig, versio
             texts = {region["from_name"]: "\n".join(region["value"]["text"]) for region in regions}
             if prompt and prediction["model_version"] == version and len(texts) == len(names):
                 first, second = (texts[name] for name in names)
-                yield OpenedTask(task["id"], prompt, prediction["id"], version, tuple(regions), first, second)
+                yield OpenedTask(task["id"], prompt, prediction["id"], tuple(regions), first, second)
                 break
 
 
@@ -164,13 +149,13 @@ def annotation_result(task: OpenedTask, verdict: Verdict, config: LabelConfig) -
 
 def _plan(
     tasks: Iterable[OpenedTask], annotator: SimulatedAnnotator, judgements: int
-) -> Sequence[tuple[OpenedTask, Decision]]:
+) -> Sequence[tuple[OpenedTask, Verdict | None]]:
     """Decisions on tasks in order, up to the given number of verdicts."""
-    plan: list[tuple[OpenedTask, Decision]] = []
+    plan: list[tuple[OpenedTask, Verdict | None]] = []
     for task in tasks:
         if judgements == 0:
             break
-        decision = annotator.decide(task)
-        plan.append((task, decision))
-        judgements -= decision.verdict is not None
+        verdict = annotator.decide(task)
+        plan.append((task, verdict))
+        judgements -= verdict is not None
     return plan

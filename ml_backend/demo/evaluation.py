@@ -44,18 +44,10 @@ def fresh_answers(version: str, folder: Path, settings: Settings, prompts: Seque
     """
     from transformers.utils import logging as transformers_logging
 
-    from ml_backend.serving.version import LoadedVersion
+    from ml_backend.serving import load_version
 
     transformers_logging.disable_progress_bar()  # it would tear the demo's own lines apart
-    loaded = LoadedVersion.load(
-        version,
-        folder,
-        base=lambda: None,  # for scoring, which nobody asks for here
-        sampling=settings.sampling(),
-        text=settings.cycle_config().text,
-        device=settings.device,
-        precision=settings.proposal_precision,
-    )
+    loaded = load_version(version, folder, settings)
     ids = loaded.codec.encode_prompts(prompts)
     first = draw * _SEEDS_PER_SET
     seeds = range(first, first + len(ids) * ANSWERS_PER_PROMPT)

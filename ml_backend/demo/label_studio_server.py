@@ -7,14 +7,12 @@ import secrets
 import shutil
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import httpx
 
 from ml_backend.errors import LabelStudioError
-from ml_backend.processes.children import Children
-from ml_backend.processes.tether import free_port, log_tail
+from ml_backend.processes import Children, free_port, log_tail
 from ml_backend.settings import load_settings
 from training.atomic import write_atomically
 from training.errors import ConfigError
@@ -76,9 +74,7 @@ class LabelStudioServer:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def start(self) -> int:
@@ -99,7 +95,8 @@ class LabelStudioServer:
         }
         environment = {**ENVIRONMENT, **credentials, "LABEL_STUDIO_HOST": self.url}
         self._children = Children(environment, logs=self.data_dir)
-        return self._children.start(NAME, [str(executable), *self._arguments()])
+        options = ["--no-browser", "--internal-host=127.0.0.1", f"--port={self.port}", "--log-level=WARNING"]
+        return self._children.start(NAME, [str(executable), "start", f"--data-dir={self.data_dir}", *options])
 
     def wait_until_up(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Wait until the server answers.
@@ -131,16 +128,6 @@ class LabelStudioServer:
         if self._children is not None:
             self._children.stop()
             self._children = None
-
-    def _arguments(self) -> list[str]:
-        return [
-            "start",
-            "--no-browser",
-            f"--data-dir={self.data_dir}",
-            "--internal-host=127.0.0.1",
-            f"--port={self.port}",
-            "--log-level=WARNING",
-        ]
 
     def _answers(self, client: httpx.Client) -> bool:
         try:

@@ -13,15 +13,14 @@ from ml_backend.demo.report import DemoReport, base_figures, trained_figures
 from ml_backend.demo.screen import Phase, Screen
 from ml_backend.demo.stack import DemoStack
 from ml_backend.demo.taste import Taste
-from ml_backend.label_studio.connection import BackendAddress
-from ml_backend.label_studio.prompt_files import PromptSource
-from ml_backend.label_studio.setup import init_project
+from ml_backend.label_studio import BackendAddress, init_project
+from ml_backend.loop import CycleJob, Jobs
+from ml_backend.registry import Registry, Version
+from training.data import PromptSource
 from training.errors import RankloopError
 
 if TYPE_CHECKING:
     from ml_backend.label_studio import LabelStudio, Project
-    from ml_backend.loop import CycleJob, Jobs
-    from ml_backend.registry import Registry, Version
 
 PROPOSALS_TIMEOUT_S = 300.0
 CYCLE_TIMEOUT_S = 3600.0
@@ -57,8 +56,6 @@ class DemoLoop:
     Args:
         stack: the servers, up.
         label_studio: a client of that Label Studio.
-        registry: of the versions that the stack makes.
-        jobs: tells of the stack's training cycles; none is ever asked for.
         taste: what the annotator likes.
         judgements: how many there are in a round.
         screen: shows the phases.
@@ -68,16 +65,14 @@ class DemoLoop:
         self,
         stack: DemoStack,
         label_studio: LabelStudio,
-        registry: Registry,
-        jobs: Jobs,
         taste: Taste,
         judgements: int,
         screen: Screen,
     ) -> None:
         self._stack = stack
         self._label_studio = label_studio
-        self._registry = registry
-        self._jobs = jobs
+        self._registry = Registry(stack.settings)
+        self._jobs = Jobs(stack.settings)  # tells of training cycles; none is ever asked for
         self._taste = taste
         self._annotator = SimulatedAnnotator(taste)
         self._judgements = judgements
@@ -101,16 +96,16 @@ class DemoLoop:
             CycleFailedError: the cycle broke. (One that a gate held back is no failure: its champion stays.)
         """
         with self._screen.phase(f"annotate_{number}", f"Round {number}: annotating in Label Studio") as phase:
-            version = self._champion().name
+            version = self._registry.current().name
             phase.note(f"answers of {version}")
             done = annotate_round(self._label_studio, project, version, self._annotator, self._judgements, phase.at)
             phase.note(f"{done.judgements} judgements ({done.ties} ties) and {done.skips} skips on {version}")
         with self._screen.phase(f"train_{number}", f"Round {number}: training, started by the webhook") as phase:
             cycle = self._wait_for_cycle(project, phase)
-            came_of_it = self._champion().name if cycle.state == "promoted" else cycle.reason
+            came_of_it = self._registry.current().name if cycle.state == "promoted" else cycle.reason
             phase.note(f"{cycle.state}: {came_of_it}")
         with self._screen.phase(f"refresh_{number}", f"Round {number}: proposals of the better version") as phase:
-            phase.note(f"from {self._champion().name}")
+            phase.note(f"from {self._registry.current().name}")
             self._wait_for_proposals(project, phase)
 
     def evaluate(self, held_out: Sequence[str], project: Project) -> tuple[DemoReport, BeforeAndAfter]:
@@ -132,15 +127,9 @@ class DemoLoop:
     def _answers(self, version: Version, prompts: Sequence[str], *, draw: int) -> FreshAnswers:
         return fresh_answers(version.name, self._registry.fetch(version), self._stack.settings, prompts, draw=draw)
 
-    def _champion(self) -> Version:
-        champion = self._registry.champion()
-        if champion is None:
-            raise RankloopError("no version is champion, though the backend has loaded one")
-        return champion
-
     def _wait_for_proposals(self, project: Project, phase: Phase) -> None:
         """Until every open task shows answers of the champion."""
-        version = self._champion().name
+        version = self._registry.current().name
 
         def done() -> bool:
             total = len(self._label_studio.open_tasks(project.id))

@@ -19,9 +19,9 @@ LEGEND = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VersionFigures:
-    """One version's figures; what can't be measured (the base has no reward model) is None.
+    """One version's figures. The defaults are the base's, which has learned nothing and has no reward model.
 
     annotations: how many were there when it was trained, skips included.
     reward_accuracy, reward_accuracy_interval: on the test part; 95%.
@@ -33,13 +33,13 @@ class VersionFigures:
     """
 
     version: str
-    annotations: int
-    reward_accuracy: float | None
-    reward_accuracy_interval: tuple[float, float] | None
-    kl_nats: float
-    win_rate_vs_base: float
+    annotations: int = 0
+    reward_accuracy: float | None = None
+    reward_accuracy_interval: tuple[float, float] | None = None
+    kl_nats: float = 0.0
+    win_rate_vs_base: float = 0.5
     answer_tokens: float
-    preferred_share: float
+    preferred_share: float = 0.5
     tie_share: float
 
 
@@ -67,17 +67,7 @@ class DemoReport:
 
 def base_figures(version: Version, answers: FreshAnswers, shares: Shares) -> VersionFigures:
     """The base's row: nothing was learned yet, and against itself it wins as often as it loses."""
-    return VersionFigures(
-        version=version.name,
-        annotations=0,
-        reward_accuracy=None,
-        reward_accuracy_interval=None,
-        kl_nats=0.0,
-        win_rate_vs_base=0.5,
-        answer_tokens=answers.answer_tokens,
-        preferred_share=0.5,
-        tie_share=shares.tied,
-    )
+    return VersionFigures(version=version.name, answer_tokens=answers.answer_tokens, tie_share=shares.tied)
 
 
 def trained_figures(version: Version, answers: FreshAnswers, shares: Shares) -> VersionFigures:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from ml_backend.demo.label_studio_server import find_executable
 from ml_backend.demo.loop import BeforeAndAfter, DemoLoop
@@ -16,12 +14,10 @@ from ml_backend.demo.report import COLUMNS, LEGEND, DemoReport
 from ml_backend.demo.screen import Screen
 from ml_backend.demo.stack import DemoStack
 from ml_backend.demo.taste import Taste, load_taste
-from ml_backend.label_studio import Project
-from ml_backend.label_studio.connection import open_label_studio
-from ml_backend.label_studio.prompt_files import PromptSource, read_rows
-from ml_backend.loop import Jobs
-from ml_backend.observe.console import messages, output, show_table
-from ml_backend.registry import Registry
+from ml_backend.label_studio import Project, open_label_studio
+from ml_backend.observe import messages, output, show_table
+from ml_backend.processes import told_to_end
+from training.data import PromptSource, read_rows
 from training.errors import ConfigError, RankloopError
 
 DATA = Path(__file__).parent / "data"
@@ -112,8 +108,7 @@ def _show(options: DemoOptions, stack: DemoStack, taste: Taste, judgements: int)
                 stack.start()
                 stack.wait_until_up()
             with open_label_studio(stack.settings) as label_studio:
-                registry, jobs = Registry(stack.settings), Jobs(stack.settings)
-                loop = DemoLoop(stack, label_studio, registry, jobs, taste, judgements, screen)
+                loop = DemoLoop(stack, label_studio, taste, judgements, screen)
                 project = loop.open_project(PROMPTS)
                 for number in range(1, options.rounds + 1):
                     loop.go_round(number, project)
@@ -166,7 +161,7 @@ def _interruptible() -> Iterator[Callable[[], None]]:
     """
     over = False
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
+    def interrupt() -> None:
         nonlocal over
         if not over:
             over = True
@@ -176,9 +171,5 @@ def _interruptible() -> Iterator[Callable[[], None]]:
         nonlocal over
         over = True
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with told_to_end(interrupt):
         yield ignore
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -11,14 +11,13 @@ from typing import Any
 
 import httpx
 
-from ml_backend.demo.label_studio_server import LabelStudioServer
-from ml_backend.processes.children import Children, rankloop_command
-from ml_backend.processes.tether import free_port, log_tail
+from ml_backend.demo.label_studio_server import START_TIMEOUT_S, LabelStudioServer
+from ml_backend.label_studio import Guard
+from ml_backend.processes import Children, free_port, log_tail, rankloop_command
 from ml_backend.settings import Settings, load_settings
 from training.errors import RankloopError
 
 POLL_S = 0.5
-START_TIMEOUT_S = 300.0
 GRACE_S = 10.0
 """How long server and worker may take to end: what they leave unfinished is thrown away with their data."""
 
@@ -70,7 +69,7 @@ class DemoStack:
         Raises:
             RankloopError: one of them ended by itself, or takes too long; its log's end is shown.
         """
-        self.label_studio.wait_until_up(START_TIMEOUT_S)
+        self.label_studio.wait_until_up()
         with httpx.Client(timeout=5.0) as client:
             self.wait_until(lambda: self._backend_answers(client), "the ML backend answers")
 
@@ -137,10 +136,8 @@ class DemoStack:
         }
 
     def _backend_answers(self, client: httpx.Client) -> bool:
-        user, password = self.settings.basic_auth_user, self.settings.basic_auth_pass
         try:
-            auth = (user or "", password.get_secret_value() if password else "")
-            status = client.get(f"{self.settings.public_url()}/status", auth=auth)
+            status = client.get(f"{self.settings.public_url()}/status", auth=Guard.from_settings(self.settings).basic)
         except httpx.TransportError:
             return False
         return status.status_code == httpx.codes.OK and status.json()["loaded"] is not None

@@ -27,11 +27,9 @@ import json
 import re
 from collections import Counter, defaultdict
 from functools import cache
-from typing import Literal
 
 from ml_backend.demo.data.topics import TOPICS_FILE, Topic, load_topics
-
-Choice = Literal["1", "2", "tie"]
+from ml_backend.demo.taste import Choice
 
 TIE_MARGIN = 0.2
 EMPTY_SCORE = -5.0  # worse than anything said

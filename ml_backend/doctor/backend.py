@@ -9,9 +9,7 @@ from typing import Any
 import httpx
 
 from ml_backend.doctor.findings import Finding, look, ok, wrong
-from ml_backend.label_studio.connection import BackendAddress
-from ml_backend.label_studio.credentials import SECRET_HEADER
-from ml_backend.label_studio.refusals import BACKEND_AUTH_REMEDY
+from ml_backend.label_studio import BACKEND_AUTH_REMEDY, SECRET_HEADER, BackendAddress
 from ml_backend.settings import Settings
 
 TIMEOUT_S = 3.0

@@ -8,9 +8,6 @@ from contextlib import contextmanager
 
 from ml_backend.errors import OverloadError
 
-RETRY_AFTER_S = 5
-"""When to come back, told to whoever isn't let in and to whoever met an outside system that is away."""
-
 
 class Admission:
     """Lets a limited number of slow requests in, as long as the queue behind them isn't too long.
@@ -46,14 +43,11 @@ class Admission:
         Raises:
             OverloadError: too many are inside, or too much waits.
         """
-        remedy = f"Ask again in {RETRY_AFTER_S} seconds."
         waiting = self._waiting()
         if waiting >= self._most_waiting:
-            raise OverloadError(f"the backend is busy: {waiting} questions wait for the model", remedy=remedy)
+            raise OverloadError(f"the backend is busy: {waiting} questions wait for the model")
         if not self._free.acquire(timeout=self._patience_s):
-            raise OverloadError(
-                f"the backend is busy: it answers {self._at_once} requests of this kind already", remedy=remedy
-            )
+            raise OverloadError(f"the backend is busy: it answers {self._at_once} requests of this kind already")
         try:
             yield
         finally:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from flask import Flask, Response, jsonify
 
 from ml_backend.http.admission import Admission
-from ml_backend.http.coalescing import CoalescedJobs
 from ml_backend.http.edge import (
     MAX_BODY_BYTES,
     answer_errors,
@@ -16,17 +15,19 @@ from ml_backend.http.edge import (
     read_json,
     watch_requests,
 )
+from ml_backend.http.events import pass_on
 from ml_backend.http.messages import PredictRequest, SetupRequest, WebhookRequest, parse_request
 from ml_backend.http.openapi import describe
-from ml_backend.label_studio.credentials import Guard
-from ml_backend.observe.facts import LoopFacts
-from ml_backend.observe.metrics import CONTENT_TYPE, Metrics
-from ml_backend.serving.predictions import AnswerPairModel, JobQueue
+from ml_backend.label_studio import Guard
+from ml_backend.labels import parse_label_config
+from ml_backend.observe import CONTENT_TYPE, LoopFacts, Metrics
+from ml_backend.serving import AnswerPairModel
 from training.errors import ModelError
 
 if TYPE_CHECKING:
+    from ml_backend.loop import Jobs
     from ml_backend.registry import Registry
-    from ml_backend.serving.proposer import Proposer
+    from ml_backend.serving import Proposer
     from ml_backend.settings import Settings
 
 WEBHOOKS_AT_ONCE = 40
@@ -35,7 +36,7 @@ WEBHOOK_PATIENCE_S = 0.4
 READERS_AT_ONCE = 4
 
 
-def create_app(settings: Settings, proposer: Proposer, jobs: JobQueue, registry: Registry) -> Flask:
+def create_app(settings: Settings, proposer: Proposer, jobs: Jobs, registry: Registry) -> Flask:
     """Build the application around parts that are already there; starts nothing and blocks on nothing.
 
     Raises:
@@ -45,7 +46,6 @@ def create_app(settings: Settings, proposer: Proposer, jobs: JobQueue, registry:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # their answer would be no JSON, and nobody asks
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
-    jobs = CoalescedJobs(jobs)
     metrics = Metrics(LoopFacts(proposer, registry, jobs))
     watch_requests(app, metrics)
     guard = Guard.from_settings(settings)
@@ -65,57 +65,44 @@ def _add_health(app: Flask) -> None:
         return jsonify(status="UP", model_class=AnswerPairModel.__name__)
 
 
-def _add_label_studio_routes(
-    app: Flask, settings: Settings, proposer: Proposer, jobs: JobQueue, metrics: Metrics
-) -> None:
-    def model(label_config: str | None, project_id: int | None) -> AnswerPairModel:
-        return AnswerPairModel(
-            label_config,
-            proposer,
-            jobs,
-            model_name=settings.model_name,
-            deadline_s=settings.predict_deadline_s,
-            project_id=project_id,
-        )
-
-    admission = Admission(
+def _add_label_studio_routes(app: Flask, settings: Settings, proposer: Proposer, jobs: Jobs, metrics: Metrics) -> None:
+    model = AnswerPairModel(proposer, jobs.propose, deadline_s=settings.predict_deadline_s)
+    predicting = Admission(
         at_once=settings.predict_at_once, most_waiting=settings.predict_waiting, waiting=lambda: proposer.waiting
     )
-
     passing_on = Admission(at_once=WEBHOOKS_AT_ONCE, patience_s=WEBHOOK_PATIENCE_S)
 
     @app.post("/setup")
     def setup() -> Response:
         body = parse_request(SetupRequest, read_json())
         note(project=body.project)
-        asked = model(body.label_config, body.project)
+        if body.label_config:
+            parse_label_config(body.label_config)  # a project that can't be answered is refused when it is connected
         if proposer.version is None and proposer.fault:
             # Label Studio then shows the reason, and doesn't store empty predictions task by task.
             raise ModelError("no version can be loaded", expected="a champion that loads", remedy=proposer.fault)
-        return jsonify(model_version=asked.model_version)
+        return jsonify(model_version=proposer.expected)
 
     @app.post("/predict")
     def predict() -> Response:
-        with admission.admitted():  # before the body is read: who is turned away shall cost nothing
+        with predicting.admitted():  # before the body is read: who is turned away shall cost nothing
             body = parse_request(PredictRequest, read_json())
             note(project=body.project, tasks=len(body.tasks))
-            context = body.params.context if body.params else None
-            results = model(body.label_config, body.project).predict(body.tasks, context)
+            results = model.predict(body.tasks, body.label_config, body.project)
         metrics.predicted(results)
         return jsonify(results=results)
 
     @app.post("/webhook")
     def webhook() -> tuple[Response, int]:
-        payload = read_json()
-        body = parse_request(WebhookRequest, payload)
+        event = parse_request(WebhookRequest, read_json())
         with passing_on.admitted():
-            outcome = model(None, body.project_id).fit(body.action, payload)
-        note(project=body.project_id, outcome=outcome["status"], workflow_id=outcome.get("job"))
+            outcome = pass_on(event, jobs)
+        note(project=event.project_id, outcome=outcome["status"], workflow_id=outcome.get("job"))
         metrics.passed_on(outcome["status"])
         return jsonify(outcome), 202
 
 
-def _add_reading_routes(app: Flask, proposer: Proposer, jobs: JobQueue, registry: Registry, metrics: Metrics) -> None:
+def _add_reading_routes(app: Flask, proposer: Proposer, jobs: Jobs, registry: Registry, metrics: Metrics) -> None:
     reading = Admission(at_once=READERS_AT_ONCE, patience_s=1.0)
 
     @app.get("/versions")

@@ -9,11 +9,10 @@ from typing import Any
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
-from ml_backend.errors import EdgeError, OverloadError
-from ml_backend.http.admission import RETRY_AFTER_S
-from ml_backend.label_studio.credentials import SECRET_HEADER, Guard
-from ml_backend.observe.metrics import Metrics
-from ml_backend.processes.logs import end_request, start_request
+from ml_backend.errors import RETRY_AFTER_S, EdgeError, OverloadError
+from ml_backend.label_studio import SECRET_HEADER, Guard
+from ml_backend.observe import Metrics
+from ml_backend.processes import end_request, start_request
 from training.errors import DataError, ModelError, RankloopError
 
 MAX_BODY_BYTES = 64 * 1024 * 1024

@@ -15,15 +15,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ml_backend.serving.predictions import AnswerPairModel, JobQueue, Prediction
-from ml_backend.serving.proposer import Proposer
+from ml_backend.http.events import pass_on
+from ml_backend.http.messages import WebhookRequest, parse_request
+from ml_backend.loop import Jobs
+from ml_backend.registry import Registry
+from ml_backend.serving import AnswerPairModel, Prediction, Proposer
 from ml_backend.settings import Settings
 from training.errors import ConfigError
 
 INSTALL = "pip install --no-deps git+https://github.com/HumanSignal/label-studio-ml-backend.git colorama semver"
 
 
-def hosted_model(settings: Settings, proposer: Proposer | None = None, jobs: JobQueue | None = None) -> type[Any]:
+def hosted_model(settings: Settings, proposer: Proposer | None = None, jobs: Jobs | None = None) -> type[Any]:
     """Make a `LabelStudioMLBase` class for `label_studio_ml.api.init_app`.
 
     Args:
@@ -37,36 +40,26 @@ def hosted_model(settings: Settings, proposer: Proposer | None = None, jobs: Job
     """
     base: Any = _base_class()
     champion = proposer or _started_proposer(settings)
-    queue = jobs or _jobs(settings)
+    queue = jobs or Jobs(settings)
+    model = AnswerPairModel(champion, queue.propose, deadline_s=settings.predict_deadline_s)
 
     class RankloopModel(base):  # type: ignore[misc]  # the base comes from a package without annotations
         """One request's view of the champion, in label-studio-ml's shape."""
 
         def setup(self) -> None:
             """Report the version that answers; label-studio-ml keeps it per project, on disk."""
-            version = self._model(with_config=False).model_version
+            version = champion.expected
             if self.get("model_version") != version:
                 self.set("model_version", version)
 
-        def predict(
-            self, tasks: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None = None, **_: Any
-        ) -> list[Prediction]:
-            """One prediction per task; see `AnswerPairModel.predict`."""
-            return self._model(with_config=True).predict(tasks, context)
+        def predict(self, tasks: Sequence[Mapping[str, Any]], *_: Any, **__: Any) -> list[Prediction]:
+            """One prediction per task, whatever the context; see `AnswerPairModel.predict`."""
+            project_id = int(self.project_id) if str(self.project_id).isdigit() else None
+            return model.predict(tasks, self.label_config, project_id)
 
         def fit(self, event: str, data: Mapping[str, Any], **_: Any) -> Mapping[str, Any]:
-            """Pass on what happened; see `AnswerPairModel.fit`."""
-            return self._model(with_config=False).fit(event, data)
-
-        def _model(self, *, with_config: bool) -> AnswerPairModel:
-            return AnswerPairModel(
-                self.label_config if with_config else None,
-                champion,
-                queue,
-                model_name=settings.model_name,
-                deadline_s=settings.predict_deadline_s,
-                project_id=int(self.project_id) if str(self.project_id).isdigit() else None,
-            )
+            """Pass on what happened; see `events.pass_on`."""
+            return pass_on(parse_request(WebhookRequest, {**data, "action": event}), queue)
 
     return RankloopModel
 
@@ -85,15 +78,6 @@ def _base_class() -> type[Any]:
 
 
 def _started_proposer(settings: Settings) -> Proposer:
-    from ml_backend.registry import Registry
-
     proposer = Proposer(Registry(settings), settings)
     proposer.start()
     return proposer
-
-
-def _jobs(settings: Settings) -> JobQueue:
-    from ml_backend.loop import Jobs
-
-    jobs: JobQueue = Jobs(settings)
-    return jobs

@@ -1,9 +1,11 @@
-"""What Label Studio sends: checked where it must be right, tolerant of everything that may be added."""
+"""What goes over the wire. Requests are checked where they must be right and tolerate everything that may be added;
+tests hold the answers to their models. The OpenAPI description is made from both.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
@@ -58,6 +60,7 @@ class WebhookProject(_Request):
     """The part of a webhook's project that is needed."""
 
     id: ProjectId = None
+    min_annotations_to_start_training: JsonValue = None
 
 
 class WebhookRequest(_Request):
@@ -70,6 +73,86 @@ class WebhookRequest(_Request):
     def project_id(self) -> int | None:
         """The project it is about, where the payload says."""
         return self.project.id if self.project else None
+
+    @property
+    def sent_at_every_save(self) -> bool:
+        """Whether the project has Label Studio send START_TRAINING before each annotation that is saved. Then it can't
+        be told from the button's, and starting a cycle each time would train on next to nothing new.
+        """
+        return bool(self.project and self.project.min_annotations_to_start_training)
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HealthAnswer(_Answer):
+    """GET /health: the process lives. Says nothing of models, databases or Label Studio."""
+
+    status: Literal["UP"]
+    model_class: str
+
+
+class SetupAnswer(_Answer):
+    """POST /setup: the version that answers. Always a string: Label Studio breaks on anything else."""
+
+    model_version: str
+
+
+class Prediction(_Answer):
+    """One task's prediction. An empty result of a version that ends in `-pending` is made up for in the background."""
+
+    result: list[dict[str, Any]]
+    score: float = Field(ge=0, le=1)
+    model_version: str
+
+
+class PredictAnswer(_Answer):
+    """POST /predict: one prediction per task, in the tasks' order."""
+
+    results: list[Prediction]
+
+
+class WebhookAnswer(_Answer):
+    """POST /webhook: what the event led to."""
+
+    status: Literal["queued", "running", "refused", "ignored"]
+    message: str = Field("", description="for people, where there is something to say")
+    job: str | None = Field(None, description="the training cycle's id, where START_TRAINING made or found one")
+
+
+class VersionsAnswer(_Answer):
+    """GET /versions: all versions, oldest first."""
+
+    versions: list[str]
+
+
+class Fault(_Answer):
+    """A request that failed through no fault of its sender."""
+
+    at: float = Field(description="seconds since 1970")
+    kind: str
+    route: str
+    request_id: str = Field(description="finds the log's lines about it")
+    message: str
+
+
+class StatusAnswer(_Answer):
+    """GET /status: how the server and the loop stand."""
+
+    loaded: str | None = Field(description="the version that answers")
+    champion: str | None = Field(description="the version that should answer")
+    fault: str | None = Field(description="why the champion can't be loaded")
+    waiting: int = Field(ge=0, description="questions that wait for the model")
+    versions: list[str]
+    jobs: dict[str, Any] = Field(description="training cycles and background proposals, running, queued and ended")
+    faults: list[Fault] = Field(description="the last failed requests, the latest first")
+
+
+class ErrorAnswer(_Answer):
+    """What is wrong and how to mend it, in a sentence."""
+
+    error: str = Field(min_length=1)
 
 
 Request = TypeVar("Request", bound=_Request)

@@ -8,17 +8,19 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from ml_backend.http.answers import (
+from ml_backend.http.messages import (
     ErrorAnswer,
     HealthAnswer,
     PredictAnswer,
+    PredictRequest,
     SetupAnswer,
+    SetupRequest,
     StatusAnswer,
     VersionsAnswer,
     WebhookAnswer,
+    WebhookRequest,
 )
-from ml_backend.http.messages import PredictRequest, SetupRequest, WebhookRequest
-from ml_backend.label_studio.credentials import SECRET_HEADER, Guard
+from ml_backend.label_studio import SECRET_HEADER, Guard
 
 _REQUESTS = (SetupRequest, PredictRequest, WebhookRequest)
 _ANSWERS = (HealthAnswer, SetupAnswer, PredictAnswer, WebhookAnswer, VersionsAnswer, StatusAnswer, ErrorAnswer)

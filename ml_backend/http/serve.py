@@ -14,11 +14,11 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from ml_backend.http.app import create_app
-from ml_backend.label_studio.credentials import refuse_open_bind
+from ml_backend.label_studio import refuse_open_bind
 from ml_backend.loop import Jobs
-from ml_backend.processes.logs import configure_logging
+from ml_backend.processes import configure_logging
 from ml_backend.registry import Registry
-from ml_backend.serving.proposer import Proposer
+from ml_backend.serving import Proposer
 from ml_backend.settings import Settings
 from training.errors import RankloopError
 
@@ -52,6 +52,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._proposer: Proposer | None = None
+        self._jobs: Jobs | None = None
         super().__init__()
 
     def load_config(self) -> None:
@@ -78,8 +79,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
         sys.setswitchinterval(SWITCH_S)
         try:
             registry = Registry(self._settings)
-            self._proposer = Proposer(registry, self._settings)
-            app = create_app(self._settings, self._proposer, Jobs(self._settings), registry)
+            self._proposer, self._jobs = Proposer(registry, self._settings), Jobs(self._settings)
+            app = create_app(self._settings, self._proposer, self._jobs, registry)
         except RankloopError as error:
             logger.error("the server can't start: %s", error)  # noqa: TRY400  # a sentence for a person, no traceback
             sys.exit(_APP_LOAD_ERROR)
@@ -87,11 +88,13 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
         return app
 
     def _end(self, _arbiter: object, _worker: object) -> None:
+        if self._jobs is not None:
+            self._jobs.close()
         if self._proposer is not None:
             self._proposer.stop()
 
 
-def serve(settings: Settings) -> NoReturn:
+def run_server(settings: Settings) -> NoReturn:
     """Serve until told to end (SIGTERM, SIGINT); leaves by SystemExit, as gunicorn does.
 
     Raises:

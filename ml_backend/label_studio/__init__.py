@@ -3,23 +3,39 @@
 Everything has a time limit; what may be sent twice is retried; a refusal is a LabelStudioError that says what to do.
 """
 
-from __future__ import annotations
+from ml_backend.label_studio.client import LabelStudio, open_label_studio
+from ml_backend.label_studio.connection import (
+    HOST_NAME_REMEDY,
+    BackendAddress,
+    choose_project,
+    connected_projects,
+    has_single_label_host,
+    projects_showing,
+    same_url,
+    webhook_is_right,
+)
+from ml_backend.label_studio.credentials import SECRET_HEADER, Guard, refuse_open_bind
+from ml_backend.label_studio.records import Project, Webhook
+from ml_backend.label_studio.refusals import BACKEND_AUTH_REMEDY, BACKEND_REMEDY
+from ml_backend.label_studio.setup import init_project
 
-from ml_backend.label_studio.backends import Backends
-from ml_backend.label_studio.predictions import Predictions
-from ml_backend.label_studio.projects import Projects
-from ml_backend.label_studio.records import MLBackend, Project, Webhook
-
-__all__ = ["LabelStudio", "MLBackend", "Project", "Webhook"]
-
-
-class LabelStudio(Projects, Predictions, Backends):
-    """A Label Studio server: projects, tasks, annotations, predictions, ML backends and webhooks.
-
-    Args:
-        url: its address, for instance `http://localhost:8080`; a path prefix is kept.
-        api_key: a personal access token or a legacy token.
-        timeout_s: for everyday requests; bulk work gets ten minutes.
-
-    Every method raises LabelStudioError with a remedy when Label Studio refuses, fails or doesn't answer.
-    """
+__all__ = [
+    "BACKEND_AUTH_REMEDY",
+    "BACKEND_REMEDY",
+    "HOST_NAME_REMEDY",
+    "SECRET_HEADER",
+    "BackendAddress",
+    "Guard",
+    "LabelStudio",
+    "Project",
+    "Webhook",
+    "choose_project",
+    "connected_projects",
+    "has_single_label_host",
+    "init_project",
+    "open_label_studio",
+    "projects_showing",
+    "refuse_open_bind",
+    "same_url",
+    "webhook_is_right",
+]

@@ -9,11 +9,10 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from ml_backend.errors import LabelStudioError
-from ml_backend.label_studio import LabelStudio, MLBackend, Project, Webhook
+from ml_backend.label_studio.client import LabelStudio
 from ml_backend.label_studio.credentials import SECRET_HEADER, Guard
-from ml_backend.label_studio.refusals import KEY_REMEDY
+from ml_backend.label_studio.records import MLBackend, Project, Webhook
 from ml_backend.settings import Settings
-from training.errors import ConfigError
 
 HOST_NAME_REMEDY = (
     "Give the backend a host name with a dot (in Docker Compose a network alias such as rankloop.local), "
@@ -50,35 +49,42 @@ class BackendAddress:
         return headers
 
 
-def open_label_studio(settings: Settings) -> LabelStudio:
-    """Label Studio as the settings say.
-
-    Raises:
-        ConfigError: no key is set.
-    """
-    if settings.label_studio_api_key is None:
-        raise ConfigError("LABEL_STUDIO_API_KEY is not set", remedy=KEY_REMEDY)
-    return LabelStudio(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+def same_url(one: str, other: str) -> bool:
+    """Whether two addresses are the same, but for a slash at the end."""
+    return one.rstrip("/") == other.rstrip("/")
 
 
-def choose_project(label_studio: LabelStudio, title: str) -> Project:
-    """The one project that shows the predictions of the backend with this title.
+def connected_projects(label_studio: LabelStudio, url: str) -> list[Project]:
+    """The projects that have an ML backend at this URL: whose events count, and whose tasks are proposed for."""
+    return [
+        project
+        for project in label_studio.projects()
+        if any(same_url(backend.url, url) for backend in label_studio.backends(project.id))
+    ]
+
+
+def projects_showing(label_studio: LabelStudio, title: str) -> list[Project]:
+    """The projects that show the predictions of the backend with this title, connected or meant to be."""
+    return [project for project in label_studio.projects() if project.model_version == title]
+
+
+def choose_project(label_studio: LabelStudio, url: str) -> Project:
+    """The one project that is connected to the backend at this URL.
 
     Raises:
         LabelStudioError: there is none, or there are several.
     """
-    ours = [project for project in label_studio.projects() if project.model_version == title]
+    ours = connected_projects(label_studio, url)
     if len(ours) == 1:
         return ours[0]
     if not ours:
         raise LabelStudioError(
-            f"no project at {label_studio.url} is connected to the backend {title!r}",
+            f"no project at {label_studio.url} is connected to the backend {url}",
             remedy="Connect one with rankloop init-project, or say which with --project ID.",
         )
-    listed = ", ".join(f"{project.id} ({project.title})" for project in ours)
     raise LabelStudioError(
-        f"{len(ours)} projects are connected to the backend {title!r}",
-        got=listed,
+        f"{len(ours)} projects are connected to the backend {url}",
+        got=", ".join(f"{project.id} ({project.title})" for project in ours),
         remedy="Say which with --project ID.",
     )
 
@@ -104,7 +110,7 @@ def connect_backend(label_studio: LabelStudio, project_id: int, address: Backend
     Raises:
         LabelStudioError: Label Studio refuses the address, or the backend doesn't answer there.
     """
-    same = [backend for backend in label_studio.backends(project_id) if _same_url(backend.url, address.url)]
+    same = [backend for backend in label_studio.backends(project_id) if same_url(backend.url, address.url)]
     for duplicate in same[1:]:
         label_studio.remove_backend(duplicate.id)
     if same:
@@ -121,7 +127,7 @@ def _add(label_studio: LabelStudio, project_id: int, address: BackendAddress) ->
         return label_studio.add_backend(project_id, address.url, address.title, address.guard.basic)
     except LabelStudioError:
         for backend in label_studio.backends(project_id):
-            if _same_url(backend.url, address.url):
+            if same_url(backend.url, address.url):
                 label_studio.remove_backend(backend.id)
         raise
 
@@ -136,24 +142,11 @@ def secure_webhook(label_studio: LabelStudio, project_id: int, address: BackendA
         LabelStudioError: there is none, and Label Studio refuses to make one.
     """
     headers = address.webhook_headers()
-    same = [hook for hook in label_studio.webhooks(project_id) if _same_url(hook.url, address.webhook_url)]
+    same = [hook for hook in label_studio.webhooks(project_id) if same_url(hook.url, address.webhook_url)]
     for duplicate in same[1:]:
         label_studio.remove_webhook(duplicate.id)
-    if not same:
-        return _add_webhook(label_studio, project_id, address, headers)
-    if webhook_is_right(same[0], headers):
-        return same[0]
-    return label_studio.update_webhook(same[0], headers)
-
-
-def webhook_is_right(webhook: Webhook, headers: dict[str, str]) -> bool:
-    """Whether a webhook is switched on for everything and carries these headers."""
-    return webhook.active and webhook.all_actions and webhook.payload and dict(webhook.headers) == headers
-
-
-def _add_webhook(
-    label_studio: LabelStudio, project_id: int, address: BackendAddress, headers: dict[str, str]
-) -> Webhook:
+    if same:
+        return same[0] if webhook_is_right(same[0], headers) else label_studio.update_webhook(same[0], headers)
     if has_single_label_host(address.url):
         raise LabelStudioError(
             "Label Studio makes no webhooks to a host name without a dot, so judgements wouldn't reach the backend",
@@ -163,5 +156,6 @@ def _add_webhook(
     return label_studio.add_webhook(project_id, address.webhook_url, headers)
 
 
-def _same_url(one: str, other: str) -> bool:
-    return one.rstrip("/") == other.rstrip("/")
+def webhook_is_right(webhook: Webhook, headers: dict[str, str]) -> bool:
+    """Whether a webhook is switched on for everything and carries these headers."""
+    return webhook.active and webhook.all_actions and webhook.payload and dict(webhook.headers) == headers

@@ -11,7 +11,8 @@ from typing import Any
 from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio.records import Prediction, Progress, Task, versions_of
 from ml_backend.label_studio.session import BULK_TIMEOUT_S, PredictionRequest, again, once
-from ml_backend.label_studio.tasks import BATCH, Tasks, iter_annotations, parse_export
+from ml_backend.label_studio.tasks import BATCH, Tasks
+from ml_backend.labels import annotations_in
 
 STALE_GRACE_S = 1800.0
 """How long a superseded prediction stays: somebody may have it on the screen, and Label Studio refuses an annotation
@@ -112,8 +113,8 @@ class Predictions(Tasks):
         Label Studio lists a task's predictions by id only; here each is `{"id", "model_version", "result", "score"}`,
         so that an annotation's `parent_prediction` can be looked up.
         """
-        tasks = parse_export(self.export_bytes(project_id), f"project {project_id} of {self.url}")
-        if any(annotation.get("parent_prediction") for annotation in iter_annotations(tasks)):
+        tasks = self._exported(project_id)
+        if any(annotation.get("parent_prediction") for annotation in annotations_in(tasks)):
             by_task: defaultdict[int, list[Prediction]] = defaultdict(list)
             for row in self.predictions(project_id):
                 kept = {name: row[name] for name in ("id", "model_version", "result", "score")}

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ml_backend.errors import LabelConfigError
-from ml_backend.label_studio import LabelStudio, MLBackend, Project, Webhook
+from ml_backend.label_studio.client import LabelStudio
 from ml_backend.label_studio.connection import BackendAddress, connect_backend, secure_webhook
-from ml_backend.label_studio.prompt_files import PromptSource, Row, read_rows
-from ml_backend.label_studio.records import Progress
-from ml_backend.labels.config import LabelConfig, parse_label_config
+from ml_backend.label_studio.records import MLBackend, Progress, Project, Webhook
+from ml_backend.labels import LabelConfig, parse_label_config
+from training.data import PromptSource, Row, read_rows
 from training.errors import ConfigError
 
 DEFAULT_TITLE = "rankloop"

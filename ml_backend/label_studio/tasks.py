@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio.records import Progress, Task, versions_of
 from ml_backend.label_studio.session import BULK_TIMEOUT_S, ImportApiRequest, Session, again, once
+from ml_backend.labels import annotations_in, filter_value, parse_export, read_moment
+from training.errors import DataError
 
 BATCH = 500
 PAGE = 1000
@@ -87,9 +88,9 @@ class Tasks(Session):
             if version not in versions_of(task)
         ]
 
-    def export_bytes(self, project_id: int) -> bytes:
+    def _exported(self, project_id: int) -> list[Task]:
         """Label Studio's own JSON export of every task that was labeled or skipped."""
-        return self._call(
+        body = self._call(
             f"export project {project_id}",
             lambda: b"".join(
                 self._sdk.projects.exports.download_sync(
@@ -97,6 +98,10 @@ class Tasks(Session):
                 )
             ),
         )
+        try:
+            return parse_export(body, f"the export of project {project_id} from {self.url}")
+        except DataError as error:
+            raise LabelStudioError(error.what, got=error.got, expected=error.expected) from error
 
     def count_judgements_since(self, project_id: int, since: str | None) -> int:
         """How many annotations that are neither skipped nor empty were made or changed after `since`.
@@ -106,21 +111,17 @@ class Tasks(Session):
             since: an ISO time such as an annotation's `updated_at`; None counts all.
         """
         filters: list[Mapping[str, Any]] = [_LABELED]
-        after = _time(since) if since else None
+        after = read_moment(since)
         if after:
-            filters.append(
-                {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime", "value": _stamp(after)}
-            )
+            since_then = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime"}
+            filters.append({**since_then, "value": filter_value(after)})
         # `include` also thins out what is inside of a task, so the annotations' own fields are named here as well
         tasks = self.tasks(project_id, "id,annotations,updated_at,was_cancelled,result", *filters)
-        annotations = [annotation for task in tasks for annotation in task.get("annotations") or []]
-        return sum(
-            1
-            for annotation in annotations
-            if not annotation.get("was_cancelled")
-            and annotation.get("result")
-            and (after is None or _time(annotation["updated_at"]) > after)
-        )
+        found = [a for a in annotations_in(tasks) if a.get("result") and not a.get("was_cancelled")]
+        if after is None:
+            return len(found)
+        moments = (read_moment(annotation.get("updated_at")) for annotation in found)
+        return sum(1 for moment in moments if moment and moment > after)
 
     def annotate(
         self,
@@ -161,36 +162,5 @@ class Tasks(Session):
         return self.annotate(task_id, [], lead_time=lead_time, was_cancelled=True, parent_prediction=parent_prediction)
 
 
-def parse_export(body: bytes, source: str) -> list[Task]:
-    """Read a JSON export.
-
-    Raises:
-        LabelStudioError: it is no list of tasks; names `source`.
-    """
-    try:
-        tasks = json.loads(body)
-    except ValueError as error:
-        raise LabelStudioError(f"the export from {source} is no JSON", got=body[:100]) from error
-    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-        raise LabelStudioError(f"the export from {source} is no list of tasks", got=tasks)
-    return tasks
-
-
-def iter_annotations(tasks: Sequence[Task]) -> Iterator[Mapping[str, Any]]:
-    """Every annotation of exported tasks."""
-    for task in tasks:
-        yield from task.get("annotations") or []
-
-
 def _import_request(row: Mapping[str, Any]) -> ImportApiRequest:
     return ImportApiRequest(**row) if isinstance(row.get("data"), dict) else ImportApiRequest(data=dict(row))
-
-
-def _time(value: str | datetime) -> datetime:
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _stamp(moment: datetime) -> str:
-    """The one form of a time that Label Studio's filters take."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,1 +1,23 @@
-"""Label Studio's JSON and XML as data: label configs, annotations, predictions. Pure: no network, no files."""
+"""Label Studio's JSON and XML as data: label configs, exports, annotations, predictions. Pure: no network, no files."""
+
+from ml_backend.labels.config import LabelConfig, parse_label_config
+from ml_backend.labels.export import annotations_in, parse_export
+from ml_backend.labels.infer import infer_label_config
+from ml_backend.labels.judgements import ConversionSummary, judgements_from_export
+from ml_backend.labels.moments import filter_value, read_moment
+from ml_backend.labels.predictions import live_prediction, pairwise_prediction, ranker_prediction
+
+__all__ = [
+    "ConversionSummary",
+    "LabelConfig",
+    "annotations_in",
+    "filter_value",
+    "infer_label_config",
+    "judgements_from_export",
+    "live_prediction",
+    "pairwise_prediction",
+    "parse_export",
+    "parse_label_config",
+    "ranker_prediction",
+    "read_moment",
+]

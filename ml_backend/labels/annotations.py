@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_backend.labels.config import Field, LabelConfig
 from ml_backend.labels.predictions import version_in_region_id
-from training.data.types import JudgedAnswer, Judgement, Verdict
+from training.data import JudgedAnswer, Judgement, Verdict
 
 UNKNOWN_ANNOTATOR = "unknown"
 _SIDES = {"left": Verdict.ANSWER1, "right": Verdict.ANSWER2}

@@ -20,7 +20,7 @@ from defusedxml.ElementTree import fromstring
 
 from ml_backend.errors import LabelConfigError
 from ml_backend.labels.verdict_words import plain_word, verdict_called
-from training.data.types import Verdict
+from training.data import Verdict
 
 Kind = Literal["live", "pairwise", "ranker"]
 

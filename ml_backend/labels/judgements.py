@@ -1,37 +1,20 @@
-"""Label Studio's annotations to judgements: every annotation counted, nothing unknown ever read as a verdict.
-
-With `label_config` (which tags mean what) and `label_predictions` (what the backend proposes) this is all of
-Label Studio's JSON that the rest of the program knows. Pure: no network, no files.
-"""
+"""Label Studio's annotations to judgements: every annotation counted, nothing unknown ever read as a verdict."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from ml_backend.labels.annotations import Dropped, annotator_of, judgements_in
-from ml_backend.labels.config import Field, LabelConfig, ListedAnswer, parse_label_config
-from ml_backend.labels.predictions import live_prediction, pairwise_prediction, ranker_prediction
-from training.data.types import Judgement, Verdict
-from training.data.votes import aggregate
+from ml_backend.labels.config import LabelConfig
+from ml_backend.labels.moments import read_moment
+from training.data import Judgement, Verdict, aggregate
 from training.errors import DataError
 
-__all__ = [
-    "ConversionSummary",
-    "LabelConfig",
-    "ListedAnswer",
-    "config_for_export",
-    "judgements_from_export",
-    "live_prediction",
-    "pairwise_prediction",
-    "parse_label_config",
-    "ranker_prediction",
-]
-
-_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,40 +55,20 @@ def judgements_from_export(
         DataError: the tasks are a JSON_MIN export, which lacks what is needed.
     """
     found = [entry for position, task in enumerate(tasks) for entry in _entries(task, position)]
-    newest = _newest(found)
-    judgements: list[Judgement] = []
-    kept = ties = skipped = edited = 0
-    dropped: Counter[str] = Counter()
-    for entry in found:
-        outcome = _outcome(entry, config, project_id, newest)
-        if isinstance(outcome, Dropped):
-            dropped[outcome.value] += 1
-        elif not outcome:
-            skipped += 1
-        else:
-            judgements += outcome
-            kept += 1
-            ties += outcome[0].verdict is Verdict.TIE
-            edited += any(judgement.answer1.edited or judgement.answer2.edited for judgement in outcome)
-    reasons = dict(sorted(dropped.items()))
-    pairs = len(aggregate(judgements))
-    return judgements, ConversionSummary(len(found), kept, ties, skipped, edited, reasons, pairs)
-
-
-def config_for_export(tasks: Sequence[object]) -> LabelConfig:
-    """The config of this project's own label_config.xml, pairwise.xml or ranker.xml, whichever an export's results fit.
-
-    For exports that come without their labeling configuration; it takes the names these files use.
-    """
-    kinds = Counter(_result_types(tasks))
-    prompt = Field("prompt", "prompt")
-    if kinds["pairwise"] > kinds["textarea"]:
-        answers = (Field("answer1", "answer1"), Field("answer2", "answer2"))
-        return LabelConfig("pairwise", prompt, "comparison", answers, {})
-    if kinds["ranker"] > kinds["textarea"]:
-        return LabelConfig("ranker", prompt, "rank", (Field("answers", "items"),), {})
-    verdicts = {verdict.value: verdict for verdict in Verdict}
-    return LabelConfig("live", prompt, "verdict", (Field("answer1"), Field("answer2")), verdicts)
+    newest = {entry.who: entry for entry in sorted(found, key=lambda entry: entry.age)}
+    outcomes = [_outcome(entry, config, project_id, newest) for entry in found]
+    kept = [outcome for outcome in outcomes if outcome and not isinstance(outcome, Dropped)]
+    dropped = Counter(outcome.value for outcome in outcomes if isinstance(outcome, Dropped))
+    judgements = [judgement for outcome in kept for judgement in outcome]
+    return judgements, ConversionSummary(
+        annotations=len(found),
+        kept=len(kept),
+        ties=sum(outcome[0].verdict is Verdict.TIE for outcome in kept),
+        skipped=outcomes.count([]),
+        edited=sum(any(made.answer1.edited or made.answer2.edited for made in outcome) for outcome in kept),
+        dropped=dict(sorted(dropped.items())),
+        preferences=len(aggregate(judgements)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +84,7 @@ class _Entry:
         """Orders the annotations of one person on one task; the greatest is the newest."""
         annotation = self.annotation or {}
         number = annotation.get("id")
-        when = _time(annotation.get("updated_at")) or _time(annotation.get("created_at")) or _LONG_AGO
+        when = read_moment(annotation.get("updated_at")) or read_moment(annotation.get("created_at")) or _LONG_AGO
         return when, number if isinstance(number, int) else 0
 
 
@@ -129,14 +92,14 @@ def _entries(task: object, position: int) -> list[_Entry]:
     if not isinstance(task, Mapping):
         return [_Entry({})]
     annotations = task.get("annotations")
-    if annotations is None and "data" not in task and {"annotation_id", "annotator"} & set(task):
-        raise DataError(
-            "this is a JSON_MIN export, which leaves out the answers that were shown, the skips and the versions",
-            got=sorted(map(str, task)),
-            expected='the export format "JSON"',
-            remedy="Export again from Label Studio as JSON.",
-        )
     if annotations is None:
+        if "data" not in task and {"annotation_id", "annotator"} & set(task):
+            raise DataError(
+                "this is a JSON_MIN export, which leaves out the answers that were shown, the skips and the versions",
+                got=sorted(map(str, task)),
+                expected='the export format "JSON"',
+                remedy="Export again from Label Studio as JSON.",
+            )
         return []
     if not isinstance(annotations, list):
         return [_Entry(task)]
@@ -152,14 +115,6 @@ def _entry(task: Mapping[str, Any], annotation: object, position: int) -> _Entry
     return _Entry(task, annotation, (place, annotator) if annotator else None)
 
 
-def _newest(entries: Iterable[_Entry]) -> dict[Hashable, _Entry]:
-    newest: dict[Hashable, _Entry] = {}
-    for entry in entries:
-        if entry.who is not None and (entry.who not in newest or entry.age > newest[entry.who].age):
-            newest[entry.who] = entry
-    return newest
-
-
 def _outcome(
     entry: _Entry, config: LabelConfig, project_id: int | None, newest: Mapping[Hashable, _Entry]
 ) -> list[Judgement] | Dropped:
@@ -171,21 +126,3 @@ def _outcome(
     if entry.annotation.get("was_cancelled"):
         return []
     return judgements_in(entry.annotation, entry.task, config, project_id)
-
-
-def _time(value: object) -> datetime | None:
-    try:
-        when = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    return when.replace(tzinfo=UTC) if when and when.tzinfo is None else when
-
-
-def _result_types(tasks: Iterable[object]) -> Iterator[str]:
-    """The type of every piece of every annotation's result."""
-    for position, task in enumerate(tasks):
-        for entry in _entries(task, position):
-            result = entry.annotation.get("result") if entry.annotation else None
-            for piece in result if isinstance(result, list) else []:
-                if isinstance(piece, Mapping) and isinstance(piece.get("type"), str):
-                    yield piece["type"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -20,14 +19,9 @@ def live_prediction(config: LabelConfig, answer1: str, answer2: str, version: st
     Label Studio hands a region's id and meta back with the annotation, so the version that wrote an answer, and the
     answer as it was proposed, travel with the judgement.
     """
-    name1, name2 = (field.name for field in config.answers)
-    return {
-        "model_version": version,
-        "result": [
-            _answer_region(config, name1, answer1, version, "a"),
-            _answer_region(config, name2, answer2, version, "b"),
-        ],
-    }
+    shown = zip(config.answers, (answer1, answer2), "ab", strict=True)
+    regions = [_answer_region(config, field.name, text, version, side) for field, text, side in shown]
+    return {"model_version": version, "result": regions}
 
 
 def pairwise_prediction(config: LabelConfig, selected: Side, score: float, version: str) -> dict[str, Any]:
@@ -45,15 +39,7 @@ def pairwise_prediction(config: LabelConfig, selected: Side, score: float, versi
     """
     if selected not in ("left", "right"):
         raise ValueError(f"selected is left or right, not {selected!r}")
-    # Named after the first object only: with both names Label Studio silently shows nothing.
-    region = {
-        "id": f"{version}~preferred",
-        "type": "pairwise",
-        "from_name": config.control,
-        "to_name": config.answers[0].name,
-        "value": {"selected": selected},
-    }
-    return {"model_version": version, "score": _probability(score), "result": [region]}
+    return _opinion(config, "preferred", {"selected": selected}, score, version)
 
 
 def ranker_prediction(config: LabelConfig, order: Sequence[str], score: float, version: str) -> dict[str, Any]:
@@ -70,14 +56,7 @@ def ranker_prediction(config: LabelConfig, order: Sequence[str], score: float, v
     """
     if len(set(order)) != len(order):
         raise ValueError(f"an id stands in the order twice: {list(order)!r}")
-    region = {
-        "id": f"{version}~order",
-        "type": "ranker",
-        "from_name": config.control,
-        "to_name": config.answers[0].name,
-        "value": {"ranker": {config.control: list(order)}},
-    }
-    return {"model_version": version, "score": _probability(score), "result": [region]}
+    return _opinion(config, "order", {"ranker": {config.control: list(order)}}, score, version)
 
 
 def version_in_region_id(region_id: object) -> str | None:
@@ -98,7 +77,15 @@ def _answer_region(config: LabelConfig, name: str, text: str, version: str, side
     }
 
 
-def _probability(score: float) -> float:
-    if not math.isfinite(score) or not 0.0 <= score <= 1.0:
+def _opinion(config: LabelConfig, what: str, value: dict[str, Any], score: float, version: str) -> dict[str, Any]:
+    if not 0.0 <= score <= 1.0:
         raise ValueError(f"a score is a probability, not {score!r}")
-    return float(score)
+    region = {
+        "id": f"{version}~{what}",
+        "type": config.kind,
+        "from_name": config.control,
+        # The first object only: with both names of a pairwise config Label Studio silently shows nothing.
+        "to_name": config.answers[0].name,
+        "value": value,
+    }
+    return {"model_version": version, "score": float(score), "result": [region]}

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import re
 
-from training.data.types import Verdict
+from training.data import Verdict
 
 # What a choice may be called (lower case, letters and digits only). Anything else is never read as a verdict.
+_NOUNS = ("", "answer", "response", "option")
 _VERDICT_WORDS = {
-    Verdict.ANSWER1: {"answer1", "answera", "response1", "responsea", "option1", "optiona", "1", "a", "left", "first"},
-    Verdict.ANSWER2: {
-        "answer2",
-        "answerb",
-        "response2",
-        "responseb",
-        "option2",
-        "optionb",
-        "2",
-        "b",
-        "right",
-        "second",
-    },
+    Verdict.ANSWER1: {noun + mark for noun in _NOUNS for mark in "1a"} | {"left", "first"},
+    Verdict.ANSWER2: {noun + mark for noun in _NOUNS for mark in "2b"} | {"right", "second"},
     Verdict.TIE: {"tie", "draw", "same", "aboutthesame", "equal", "equallygood", "bothgood"},
     Verdict.BOTH_BAD: {"bothbad", "neither", "equallybad"},
 }

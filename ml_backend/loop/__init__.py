@@ -1,8 +1,8 @@
 """Jobs that survive crashes, kept in DBOS: `Jobs` asks for them from any process, `run_worker` does them."""
 
-from __future__ import annotations
-
 from ml_backend.loop.client import CycleJob, Jobs
-from ml_backend.loop.worker import Worker, run_worker
+from ml_backend.loop.dataset import export_preferences, read_export_file
+from ml_backend.loop.names import WORKER_LOCK
+from ml_backend.loop.worker import run_worker
 
-__all__ = ["CycleJob", "Jobs", "Worker", "run_worker"]
+__all__ = ["WORKER_LOCK", "CycleJob", "Jobs", "export_preferences", "read_export_file", "run_worker"]

@@ -1,17 +1,14 @@
-"""Training in a process of its own, so that it never slows the worker and ends with it.
+"""Training in a process of its own, `python -m training ...`, so that it never slows the worker and ends with it.
 
-`train` starts `python -m training ...` through this module's own `main`, which first ties the process to the worker's
-life. A run that is started again in the same folder goes on from its last checkpoint.
+A run that is started again in the same folder goes on from its last checkpoint.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import logging
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -22,6 +19,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ml_backend.errors import CrashError
+from ml_backend.processes import tethered, training_threads
 from training.errors import ConfigError, RankloopError
 
 NICENESS = 10
@@ -30,7 +28,6 @@ LOCK_WAIT_S = 60.0
 """How long an earlier process may take to let go of the folder: one whose worker was killed is just ending."""
 TAIL_LINES = 15
 _REFUSED = 2  # the exit code of `python -m training` for an error it has put into words
-_PR_SET_PDEATHSIG = 1
 
 logger = logging.getLogger(__name__)
 
@@ -70,12 +67,12 @@ def train(
     _await_free(out)
     log = out.parent / f"{stage}.log"
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "ml_backend.loop.child", str(os.getpid()), stage, *arguments]
+    command = [sys.executable, "-m", "training", stage, *arguments, "--out", str(out), "--quiet"]
     with log.open("ab") as output:
         start = output.tell()
         process = subprocess.Popen(  # noqa: S603  # our own module, with options of our own making
-            [*command, "--out", str(out), "--quiet"],
-            env={**_thread_limits(), **os.environ},
+            tethered(command, signal.SIGKILL, NICENESS),
+            env={**training_threads(), **os.environ},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -142,36 +139,3 @@ def _failure(stage: str, code: int, log: Path, start: int) -> RankloopError:
     hint = " The system may have run out of memory." if code == -signal.SIGKILL else ""
     tail = "\n".join(lines[-TAIL_LINES:])
     return CrashError(f"{stage} {how}", remedy=f"Its output is in {log}.{hint} It ends:\n{tail}")
-
-
-def _thread_limits() -> dict[str, str]:
-    """Leave a core to the server where there are more than two, and let idle threads sleep instead of spin."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = str(cores if cores <= 2 else cores - 1)
-    return {
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-
-
-def main() -> None:
-    """The child's own beginning: `python -m ml_backend.loop.child PARENT_PID STAGE OPTIONS...`."""
-    parent = int(sys.argv[1])
-    _end_with(parent)
-    os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
-    sys.argv[1:] = sys.argv[2:]
-    runpy.run_module("training", run_name="__main__", alter_sys=True)
-
-
-def _end_with(parent: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends, which waits for it, or its process."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the kernel was asked
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

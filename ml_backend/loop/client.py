@@ -28,10 +28,8 @@ if TYPE_CHECKING:
     from ml_backend.settings import Settings
 
 SHORTEST_DEBOUNCE_S = 0.1
-ARRIVALS_EVERY_S = 1.0
-"""How often the news that a project was judged is stored; it takes a transaction, and a hundred may come at once."""
-PROPOSE_DEBOUNCE_S = 1.0
-PROPOSE_DEBOUNCE_MAX_S = 10.0
+STORED_EVERY_S = 1.0
+"""How often the same is asked for a project again; it takes a transaction, and a hundred may come at once."""
 LOOK_TIMEOUT_S = 1.0
 """How long a look at Label Studio may take before a cycle is queued without one: somebody waits for the answer."""
 POLL_S = 0.5
@@ -66,28 +64,24 @@ class CycleJob:
 class Jobs:
     """Asks for training cycles and proposals. May be used from any thread; connects at first use.
 
-    Every method raises JobsError when the job queue can't be reached.
+    Every method raises JobsError when the job queue can't be reached. What is told again and again (a judgement
+    arrived, tasks want proposals) is gathered by project, and raises OverloadError while the job queue hangs.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._connecting = threading.Lock()
         self._connection: DBOSClient | None = None
-        self._arrivals = Gathered(self._judgement_arrived, ARRIVALS_EVERY_S)
+        self._judged = Gathered(self._store_judgement, STORED_EVERY_S)
+        self._unproposed = Gathered(self._store_proposal, STORED_EVERY_S)
 
     def judgement_arrived(self, project_id: int) -> None:
         """Annotations of a project changed: once it is quiet, count them, and train if there are enough."""
-        self._arrivals(project_id)
+        self._judged(project_id)
 
     def propose(self, project_id: int) -> None:
         """Have the champion answer the project's open tasks that have no answers of it."""
-        with self._asking() as client:
-            debouncer = DebouncerClient(
-                client,
-                names.options(names.PROPOSE_MISSING, names.PROPOSALS_QUEUE),  # type: ignore[arg-type]
-                debounce_timeout_sec=PROPOSE_DEBOUNCE_MAX_S,
-            )
-            debouncer.debounce(str(project_id), PROPOSE_DEBOUNCE_S, project_id)
+        self._unproposed(project_id)
 
     def champion_changed(self) -> None:
         """Have every connected project looked at, so that its open tasks get answers of the new champion."""
@@ -130,18 +124,16 @@ class Jobs:
         """What is queued and running, and how the latest cycles ended, as JSON can hold it.
 
         Returns:
-            Training cycles `running`, `queued` and `ended`; background proposals `proposing` (see `standing`) and
-            `proposing_for_projects` (their projects); `stored_by_version`; `new_judgements` by project.
+            Training cycles `running`, `queued` and `ended`; background proposals `proposing` (see `standing`);
+            `stored_by_version`; `new_judgements` by project.
         """
         cycles = self.cycles()
         with self._asking() as client:
-            jobs = proposing(client)
             return {
                 "running": [asdict(cycle) for cycle in cycles if cycle.state == "running"],
                 "queued": [asdict(cycle) for cycle in cycles if cycle.state == "queued"],
                 "ended": [asdict(cycle) for cycle in cycles if cycle.ended],
-                "proposing_for_projects": [job["project_id"] for job in jobs],
-                "proposing": jobs,
+                "proposing": proposing(client),
                 "stored_by_version": stored_by_version(client),
                 "new_judgements": new_judgements(client),
             }
@@ -184,13 +176,14 @@ class Jobs:
 
     def close(self) -> None:
         """Close the connection; the next question opens another."""
-        self._arrivals.close()
+        self._judged.close()
+        self._unproposed.close()
         with self._connecting:
             if self._connection is not None:
                 self._connection.destroy()
                 self._connection = None
 
-    def _judgement_arrived(self, project_id: int) -> None:
+    def _store_judgement(self, project_id: int) -> None:
         with self._asking() as client:
             debouncer = DebouncerClient(
                 client,
@@ -198,6 +191,11 @@ class Jobs:
                 debounce_timeout_sec=self._settings.debounce_max_s or None,
             )
             debouncer.debounce(str(project_id), max(self._settings.debounce_s, SHORTEST_DEBOUNCE_S), project_id)
+
+    def _store_proposal(self, project_id: int) -> None:
+        with self._asking() as client:
+            given: Any = names.options(names.PROPOSE_MISSING, names.PROPOSALS_QUEUE)
+            client.enqueue(given, project_id)
 
     def _current(self, project_id: int) -> CycleJob | None:
         with self._asking() as client:

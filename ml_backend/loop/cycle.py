@@ -1,5 +1,5 @@
-"""A training cycle's steps as plain functions. Each leaves its outcome on disk or in the registry, can be repeated
-after a crash at any moment, and takes and gives only what JSON can hold. Who calls them when is in `workflows`.
+"""A training cycle's steps. Each leaves its outcome on disk or in the registry, can be repeated after a crash at any
+moment, and takes and gives only what JSON can hold. What follows what is said in `training.cycle`.
 
 A cycle's folder: the files of `snapshot`, config.json (training settings), sft/, reward/, ppo/ and their logs.
 """
@@ -20,6 +20,8 @@ from ml_backend.loop.child import Progress, train
 from ml_backend.loop.dataset import convert_snapshot, take_snapshot
 from training.atomic import atomic_folder, write_atomically
 from training.config import CycleConfig
+from training.cycle import Gate, Outcome, decide_on_policy, decide_on_reward_model
+from training.runs import read_report
 
 if TYPE_CHECKING:
     from ml_backend.label_studio import LabelStudio
@@ -76,7 +78,7 @@ class CycleSteps:
         """Open the cycle's run and decide which version it goes on from. Returns the plan."""
         run_id = self._registry.start_cycle_run(project_id, workflow_id, {"trigger": trigger})
         base = self._registry.ensure_base()
-        parent = self._registry.champion() or base
+        parent = self._registry.current()
         self._registry.note(run_id, {"parent": parent.name})
         return Plan(project_id, workflow_id, run_id, base.name, parent.name).as_json()
 
@@ -122,15 +124,11 @@ class CycleSteps:
         preferences = self.folder(plan) / "preferences.jsonl"
         self._train(plan, "reward", {"model": self._policy(plan.base), "preferences": preferences})
 
-    def reward_gate(self, plan: Plan) -> dict[str, Any]:
-        """Whether the reward model is good enough to be learned from: `passed` and `reason`."""
-        from training.evaluation.gates import reward_gate
-        from training.reward.report import RewardReport
+    def reward_gate(self, plan: Plan) -> Gate:
+        """Whether the reward model is good enough to learn from."""
+        return self._decided(plan, "reward", decide_on_reward_model(self.folder(plan), self._config(plan).gates))
 
-        report = RewardReport.from_json(self._report(plan, "reward"))
-        return self._decided(plan, "reward", asdict(reward_gate(report, self._config(plan).gates)))
-
-    def ppo(self, plan: Plan, *, after_sft: bool) -> None:
+    def ppo(self, plan: Plan, after_sft: bool) -> None:  # as in `training.cycle`
         """Fine-tune the policy, from the champion or from what supervised training made of it."""
         folder = self.folder(plan)
         options: dict[str, str | Path] = {
@@ -141,13 +139,9 @@ class CycleSteps:
         }
         self._train(plan, "ppo", options)
 
-    def policy_gate(self, plan: Plan) -> dict[str, Any]:
-        """Whether the policy may become champion: `passed` and `reason`."""
-        from training.evaluation.gates import policy_gate
-        from training.ppo.report import PPOReport
-
-        report = PPOReport.from_json(self._report(plan, "ppo"))
-        return self._decided(plan, "policy", asdict(policy_gate(report, self._config(plan).gates)))
+    def policy_gate(self, plan: Plan) -> Gate:
+        """Whether the policy may become champion."""
+        return self._decided(plan, "policy", decide_on_policy(self.folder(plan), self._config(plan).gates))
 
     def register(self, plan: Plan) -> str:
         """Make the outcome a version. Returns its name; done again, the same. Its folder stays until it is promoted."""
@@ -158,7 +152,7 @@ class CycleSteps:
             for name in ("preferences.jsonl", "summary.json", "config.json", "label_config.xml"):
                 shutil.copy(folder / name, version / name)
             shutil.copy(folder / "ppo" / "curves.png", version / "curves.png")
-            reports = {stage: self._report(plan, stage) for stage in ("reward", "ppo")}
+            reports = {stage: read_report(folder / stage) for stage in ("reward", "ppo")}
             write_atomically(version / "report.json", json.dumps(reports, indent=2) + "\n")
         summary = json.loads((folder / "summary.json").read_bytes())
         metrics = _version_metrics(reports, summary)
@@ -181,7 +175,7 @@ class CycleSteps:
         shutil.rmtree(folder, ignore_errors=True)
         return promoted
 
-    def finish(self, plan: Plan, status: str, reason: str) -> dict[str, Any]:
+    def finish(self, plan: Plan, status: str, reason: str) -> Outcome:
         """Close the cycle's run. Returns what became of it."""
         self._registry.finish_run(plan.run_id, status, reason)
         logger.info("cycle %s of project %d: %s. %s", plan.workflow_id, plan.project_id, status, reason)
@@ -195,8 +189,8 @@ class CycleSteps:
             if (folder / stage / name).is_file():
                 self._registry.log_file(plan.run_id, folder / stage / name, stage)
 
-    def _decided(self, plan: Plan, gate: str, result: dict[str, Any]) -> dict[str, Any]:
-        self._registry.note(plan.run_id, {f"{gate}_gate": str(result["reason"])})
+    def _decided(self, plan: Plan, gate: str, result: Gate) -> Gate:
+        self._registry.note(plan.run_id, {f"{gate}_gate": result["reason"]})
         return result
 
     def _policy(self, version: str) -> Path:
@@ -204,10 +198,6 @@ class CycleSteps:
 
     def _config(self, plan: Plan) -> CycleConfig:
         return CycleConfig.from_file(self.folder(plan) / "config.json")
-
-    def _report(self, plan: Plan, stage: str) -> dict[str, Any]:
-        report: dict[str, Any] = json.loads((self.folder(plan) / stage / "report.json").read_bytes())
-        return report
 
 
 class _MetricsLog:

@@ -1,4 +1,4 @@
-"""What a training cycle learns from: a project's annotations as they are at one moment, and what they come to.
+"""What training learns from: people's annotations, from Label Studio or an export file, turned into preferences.
 
 A snapshot is tasks.json, label_config.xml and prompts.jsonl; what it comes to is preferences.jsonl,
 demonstrations.jsonl and summary.json.
@@ -8,18 +8,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_backend.labels.config import LabelConfig, parse_label_config
-from ml_backend.labels.judgements import judgements_from_export
+from ml_backend.labels import (
+    ConversionSummary,
+    LabelConfig,
+    annotations_in,
+    infer_label_config,
+    judgements_from_export,
+    parse_export,
+    parse_label_config,
+    read_moment,
+)
 from training.atomic import write_atomically
-from training.data.types import PromptRecord
-from training.data.votes import (
+from training.data import (
+    REFERENCE_KEYS,
+    Demonstration,
+    Preference,
+    PromptRecord,
     aggregate,
     dataset_digest,
     demonstrations_from,
+    read_text,
     write_demonstrations,
     write_preferences,
     write_prompts,
@@ -29,7 +41,59 @@ from training.errors import DataError
 if TYPE_CHECKING:
     from ml_backend.label_studio import LabelStudio
 
-_REFERENCES = ("reference", "label")  # names under which a task's data may bring an answer to measure against
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What annotated tasks come to, and what became of each annotation."""
+
+    preferences: list[Preference]
+    demonstrations: list[Demonstration]
+    summary: ConversionSummary
+
+
+def dataset_from(tasks: Sequence[object], config: LabelConfig | None = None, project_id: int | None = None) -> Dataset:
+    """What training learns from annotated tasks.
+
+    Args:
+        tasks: tasks as exported.
+        config: their labeling configuration; None infers it from the results.
+        project_id: noted in the preferences; None takes what the tasks say.
+
+    Raises:
+        DataError: the tasks are no full export.
+    """
+    if project_id is None:
+        project_id = _project_of(tasks)
+    judgements, summary = judgements_from_export(tasks, config or infer_label_config(tasks), project_id)
+    return Dataset(aggregate(judgements), demonstrations_from(judgements), summary)
+
+
+def read_export_file(path: Path) -> list[dict[str, Any]]:
+    """The tasks in a JSON export of Label Studio.
+
+    Raises:
+        DataError: the file can't be read, or holds no list of tasks.
+    """
+    return parse_export(read_text(path), str(path))
+
+
+def export_preferences(
+    tasks: Sequence[object], out: Path, config: LabelConfig | None = None, project_id: int | None = None
+) -> ConversionSummary:
+    """Write the preferences of `dataset_from` as JSON lines; the file appears whole or not at all.
+
+    Returns:
+        What became of each annotation.
+
+    Raises:
+        DataError: the tasks are no full export, or `out` can't be written.
+    """
+    made = dataset_from(tasks, config, project_id)
+    try:
+        write_preferences(out, made.preferences)
+    except OSError as error:
+        raise DataError(f"{out} can't be written", remedy=f"{error.strerror or error}.") from error
+    return made.summary
 
 
 def take_snapshot(label_studio: LabelStudio, project_id: int, folder: Path) -> dict[str, Any]:
@@ -63,13 +127,11 @@ def convert_snapshot(project_id: int, folder: Path) -> dict[str, Any]:
         The counts of `ConversionSummary`, `demonstrations` (how many), and `dataset_digest`.
     """
     config = parse_label_config((folder / "label_config.xml").read_text(encoding="utf-8"))
-    tasks = json.loads((folder / "tasks.json").read_bytes())
-    judgements, summary = judgements_from_export(tasks, config, project_id)
-    preferences = aggregate(judgements)
-    demonstrations = demonstrations_from(judgements)
-    write_preferences(folder / "preferences.jsonl", preferences)
-    write_demonstrations(folder / "demonstrations.jsonl", demonstrations)
-    counts = {**summary.as_json(), "demonstrations": len(demonstrations), "dataset_digest": dataset_digest(preferences)}
+    made = dataset_from(read_export_file(folder / "tasks.json"), config, project_id)
+    write_preferences(folder / "preferences.jsonl", made.preferences)
+    write_demonstrations(folder / "demonstrations.jsonl", made.demonstrations)
+    digest = dataset_digest(made.preferences)
+    counts = {**made.summary.as_json(), "demonstrations": len(made.demonstrations), "dataset_digest": digest}
     write_atomically(folder / "summary.json", json.dumps(counts, indent=2) + "\n")
     return counts
 
@@ -81,23 +143,21 @@ def _prompts(tasks: Iterable[Mapping[str, Any]], config: LabelConfig) -> list[Pr
         data = task.get("data")
         prompt = config.prompt_of(data)
         if prompt and isinstance(data, Mapping):
-            references = (data.get(name) for name in _REFERENCES)
+            references = (data.get(name) for name in REFERENCE_KEYS)
             reference = next((text for text in references if isinstance(text, str) and text.strip()), None)
             found.setdefault(prompt, PromptRecord(prompt, reference))
     return list(found.values())
 
 
-def _newest(tasks: Sequence[Mapping[str, Any]]) -> str | None:
+def _newest(tasks: Iterable[object]) -> str | None:
     """When the newest annotation was made or changed, as ISO 8601 in UTC."""
-    found = (_moment(annotation.get("updated_at")) for task in tasks for annotation in task.get("annotations") or [])
-    moments = [moment for moment in found if moment]
-    return max(moments).isoformat() if moments else None
+    moments = (read_moment(annotation.get("updated_at")) for annotation in annotations_in(tasks))
+    newest = max(filter(None, moments), default=None)
+    return newest.isoformat() if newest else None
 
 
-def _moment(value: object) -> datetime | None:
-    """A time in UTC; None for what can't be read as one."""
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC) if moment else None
-    except (ValueError, OverflowError):
-        return None
+def _project_of(tasks: Sequence[object]) -> int | None:
+    """The project that all tasks name; None where they name several or none."""
+    projects = [task.get("project") for task in tasks if isinstance(task, Mapping)]
+    first = projects[0] if projects else None
+    return first if type(first) is int and projects.count(first) == len(projects) else None

@@ -14,7 +14,7 @@ from dbos import error as dbos_error
 
 from ml_backend.errors import CrashError, EdgeError, LabelStudioError
 from ml_backend.loop import names
-from ml_backend.processes.logs import log_context
+from ml_backend.processes import log_context
 from training.errors import RankloopError
 
 ATTEMPTS = 6

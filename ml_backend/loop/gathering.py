@@ -1,4 +1,4 @@
-"""Many equal calls in a row made few: the first is passed on at once, those that closely follow it as one."""
+"""Many equal calls made few: the first is passed on at once, those that come meanwhile or closely after it as one."""
 
 from __future__ import annotations
 
@@ -6,64 +6,100 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from ml_backend.errors import OverloadError
 from training.errors import RankloopError
+
+PATIENCE_S = 0.9
+"""How long a call may run before others are told that it hangs: Label Studio gives its webhooks a second."""
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class _Calls:
+    """One key's calls: when the last one began, whether it still runs, and whether others wait to be covered."""
+
+    began: float = float("-inf")
+    running: bool = False
+    waiting: bool = False
+
+
 class Gathered:
-    """Passes calls on, at most one per key within `every_s`; none is left without a call after it.
+    """Passes calls on, per key one at a time and at most one within `every_s`; none is left without a call after it.
 
     Label Studio waits for its webhooks, and a burst of them says the same thing a hundred times. What the first says
-    is stored before it is answered; the others find out that it was, and one more at the end says that there were
-    others. A process that dies in between leaves them to reconciliation.
+    is stored before it is answered; the others find out that it was or is being stored, and one more at the end says
+    that there were others. A process that dies in between leaves them to reconciliation.
 
     Args:
         pass_on: what is called with the key, in the caller's thread or in one of its own.
         every_s: how closely calls may follow each other.
+        patience_s: how long a call may run before whoever comes is turned away.
     """
 
-    def __init__(self, pass_on: Callable[[int], object], every_s: float) -> None:
+    def __init__(self, pass_on: Callable[[int], object], every_s: float, patience_s: float = PATIENCE_S) -> None:
         self._pass_on = pass_on
         self._every_s = every_s
-        self._lock = threading.Lock()
-        self._last: dict[int, float] = {}
-        self._waiting: dict[int, threading.Timer] = {}
+        self._patience_s = patience_s
+        self._keys: dict[int, _Calls] = {}
+        self._changed = threading.Condition()
 
     def __call__(self, key: int) -> None:
         """Pass a call on now, or with others later.
 
         Raises:
+            OverloadError: the call that runs hangs. Once it is over, one more is made all the same.
             Exception: what `pass_on` raises, where it is called at once.
         """
-        with self._lock:
-            if key in self._waiting:
+        with self._changed:
+            calls = self._keys.setdefault(key, _Calls())
+            since_s = time.monotonic() - calls.began
+            if calls.running or since_s < self._every_s:
+                if not calls.running and not calls.waiting:
+                    self._cover_later(key, calls)
+                calls.waiting = True
+                if calls.running and since_s > self._patience_s:
+                    raise OverloadError("the job queue is busy")
                 return
-            now = time.monotonic()
-            left_s = self._last.get(key, float("-inf")) + self._every_s - now
-            if left_s > 0:
-                timer = self._waiting[key] = threading.Timer(left_s, self._late, (key,))
-                timer.daemon = True
-                timer.start()
-                return
-            self._last[key] = now
-        self._pass_on(key)
+            self._begin(calls)
+        self._run(key, calls)
 
     def close(self) -> None:
-        """Pass on now what waits."""
-        with self._lock:
-            waiting = dict(self._waiting)
-        for key, timer in waiting.items():
-            timer.cancel()
-            self._late(key)
+        """Pass on now what waits; a call that runs is waited for, though not if it hangs."""
+        with self._changed:
+            self._changed.wait_for(lambda: not any(calls.running for calls in self._keys.values()), self._patience_s)
+            keys = list(self._keys)
+        for key in keys:
+            self._cover(key)
 
-    def _late(self, key: int) -> None:
-        with self._lock:
-            if self._waiting.pop(key, None) is None:
-                return
-            self._last[key] = time.monotonic()
+    def _begin(self, calls: _Calls) -> None:
+        calls.began, calls.running, calls.waiting = time.monotonic(), True, False
+
+    def _run(self, key: int, calls: _Calls) -> None:
         try:
             self._pass_on(key)
+        finally:
+            with self._changed:
+                calls.running = False
+                if calls.waiting:
+                    self._cover_later(key, calls)
+                self._changed.notify_all()
+
+    def _cover_later(self, key: int, calls: _Calls) -> None:
+        """Have a thread make the call that covers whoever waits."""
+        timer = threading.Timer(calls.began + self._every_s - time.monotonic(), self._cover, (key,))
+        timer.daemon = True
+        timer.start()
+
+    def _cover(self, key: int) -> None:
+        calls = self._keys[key]
+        with self._changed:
+            if calls.running or not calls.waiting:
+                return
+            self._begin(calls)
+        try:
+            self._run(key, calls)
         except RankloopError as error:
             logger.warning("project %d is left to reconciliation: %s", key, error)

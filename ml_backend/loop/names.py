@@ -24,6 +24,9 @@ QUEUES = (TRAINING_QUEUE, PROPOSALS_QUEUE, DECISIONS_QUEUE)
 STEP_EVENT = "step"
 """The event under which a training cycle tells which step it is in."""
 
+WORKER_LOCK = "worker.lock"
+"""In the data folder; a worker holds it while it runs."""
+
 WAITING = ("DELAYED", "ENQUEUED")
 UNFINISHED = (*WAITING, "PENDING")
 

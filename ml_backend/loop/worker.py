@@ -21,15 +21,16 @@ from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
 from ml_backend.errors import JobsError, LabelStudioError
-from ml_backend.label_studio.connection import open_label_studio
+from ml_backend.label_studio import connected_projects, open_label_studio
 from ml_backend.loop import names
 from ml_backend.loop.client import make_tables
 from ml_backend.loop.cycle import CycleSteps, OpenLabelStudio, Plan
 from ml_backend.loop.durable import enqueue, enqueue_cycle, forget_ended, in_words, patient_step, step
 from ml_backend.loop.proposals import BulkProposals
-from ml_backend.processes.logs import configure_logging
+from ml_backend.processes import configure_logging
 from ml_backend.registry import Registry
 from ml_backend.settings import Settings
+from training.cycle import Outcome, run_cycle
 from training.errors import ConfigError, RankloopError
 
 NICENESS = 5
@@ -67,7 +68,7 @@ class Worker:
         self._open = open_connection or partial(open_label_studio, settings)
         self._steps = steps or CycleSteps(settings, self._registry, self._open)
         self._proposals = proposals or BulkProposals(settings, self._registry, self._open)
-        self._lock = FileLock(settings.home() / "worker.lock", timeout=0)
+        self._lock = FileLock(settings.home() / names.WORKER_LOCK, timeout=0)
 
     def start(self) -> None:
         """Take up unfinished work and wait for more, in threads.
@@ -133,7 +134,7 @@ class Worker:
     def _register(self) -> None:
         """Give DBOS the functions under the names by which they are asked for."""
 
-        def training_cycle(project_id: int, trigger: str) -> dict[str, Any]:
+        def training_cycle(project_id: int, trigger: str) -> Outcome:
             return self._training_cycle(project_id, trigger)
 
         def consider_training(project_id: int) -> dict[str, Any]:
@@ -168,12 +169,12 @@ class Worker:
                 "RANKLOOP_RECONCILE_CRON can't be used", got=cron, expected="five cron fields such as */5 * * * *"
             ) from error
 
-    def _training_cycle(self, project_id: int, trigger: str) -> dict[str, Any]:
+    def _training_cycle(self, project_id: int, trigger: str) -> Outcome:
         """Learn from a project's judgements, and promote what is better; then see what came in meanwhile."""
         workflow_id = str(DBOS.workflow_id)
         plan = Plan(**patient_step("begin", self._steps.begin, project_id, workflow_id, trigger))
         try:
-            outcome = self._learn(plan)
+            outcome = run_cycle(self._steps, plan, patient_step)
         except RankloopError as error:
             outcome = patient_step("finish", self._steps.finish, plan, "failed", str(error))
         except Exception as error:
@@ -185,25 +186,6 @@ class Worker:
             for project in patient_step("connected projects", self._projects_or, project_id):
                 enqueue(names.PROPOSE_MISSING, names.PROPOSALS_QUEUE, project)
         return outcome
-
-    def _learn(self, plan: Plan) -> dict[str, Any]:
-        steps = self._steps
-        patient_step("snapshot", steps.snapshot, plan)
-        counts = patient_step("preferences", steps.prepare, plan)
-        if counts["fault"]:
-            return patient_step("finish", steps.finish, plan, "rejected", counts["fault"])
-        after_sft = patient_step("sft", steps.sft, plan, counts["demonstrations"])
-        patient_step("reward", steps.reward, plan)
-        gate = patient_step("reward gate", steps.reward_gate, plan)
-        if not gate["passed"]:
-            return patient_step("finish", steps.finish, plan, "rejected", gate["reason"])
-        patient_step("ppo", partial(steps.ppo, plan, after_sft=after_sft))
-        gate = patient_step("policy gate", steps.policy_gate, plan)
-        if not gate["passed"]:
-            return patient_step("finish", steps.finish, plan, "rejected", gate["reason"])
-        version = patient_step("register", steps.register, plan)
-        patient_step("promote", steps.promote, plan, version)
-        return patient_step("finish", steps.finish, plan, "promoted", f"{version} is champion. {gate['reason']}")
 
     def _consider_training(self, project_id: int) -> dict[str, Any]:
         """Train if enough judgements are new. While a cycle runs it stays at that one, which asks again at its end."""
@@ -249,13 +231,8 @@ class Worker:
 
     def _projects(self) -> list[int]:
         """The projects that this backend is connected to."""
-        ours = self._settings.public_url()
         with self._open() as label_studio:
-            return [
-                project.id
-                for project in label_studio.projects()
-                if any(backend.url.rstrip("/") == ours for backend in label_studio.backends(project.id))
-            ]
+            return [project.id for project in connected_projects(label_studio, self._settings.public_url())]
 
     def _projects_or(self, project_id: int) -> list[int]:
         """The same, with this one among them in any case."""
@@ -269,7 +246,7 @@ class Worker:
         """What waits in a project; one that can't be asked doesn't keep the others waiting."""
         try:
             new = self._steps.count_new(project_id)
-            champion = self._registry.champion() or self._registry.ensure_base()
+            champion = self._registry.current()
             with self._open() as label_studio:
                 unproposed = bool(label_studio.tasks_to_propose(project_id, champion.name))
         except LabelStudioError as error:

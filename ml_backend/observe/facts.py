@@ -19,9 +19,9 @@ from prometheus_client.registry import Collector
 from training.errors import RankloopError
 
 if TYPE_CHECKING:
+    from ml_backend.loop import Jobs
     from ml_backend.registry import Registry
-    from ml_backend.serving.predictions import JobQueue
-    from ml_backend.serving.proposer import Proposer
+    from ml_backend.serving import Proposer
 
 FRESH_S = 5.0
 """How long what was learned counts as fresh."""
@@ -50,7 +50,7 @@ class LoopFacts(Collector):
         jobs: training cycles and background proposals.
     """
 
-    def __init__(self, proposer: Proposer, registry: Registry, jobs: JobQueue) -> None:
+    def __init__(self, proposer: Proposer, registry: Registry, jobs: Jobs) -> None:
         self._proposer = proposer
         self._registry = registry
         self._jobs = jobs

@@ -15,9 +15,9 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.registry import Collector
 
+from ml_backend.serving import PENDING_SUFFIX
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-PENDING_SUFFIX = "-pending"
-"""Ends the version of a prediction that is still to come."""
 FAULTS_KEPT = 20
 _QUICK_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 3.0, 10.0, 30.0, 60.0, 100.0)
 """Bounds that matter to Label Studio are among them: webhook and health 1 s, setup 3 s, predict 100 s."""

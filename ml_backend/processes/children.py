@@ -10,11 +10,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
-from ml_backend.processes.tether import SHARED_CORES, tethered
+from ml_backend.processes.tether import tethered
+from ml_backend.processes.threads import SHARED_CORES
 
 GRACE_S = 20.0
 """How long a child may take to end before it is killed. A worker lets its training process write nothing more."""
@@ -114,7 +114,7 @@ def run_up(environment: Mapping[str, str] | None = None) -> int:
     Returns:
         0 after Ctrl-C or SIGTERM, 1 when a child ended by itself.
     """
-    with Children(environment) as children, _interrupted_by_signals(children):
+    with Children(environment) as children, told_to_end(children.interrupt):
         for name in ("serve", "worker"):
             children.start(name, rankloop_command(name))
         ended = children.wait()
@@ -125,11 +125,9 @@ def run_up(environment: Mapping[str, str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _interrupted_by_signals(children: Children) -> Iterator[None]:
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        children.interrupt()
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+def told_to_end(then: Callable[[], None]) -> Iterator[None]:
+    """Within, SIGINT (Ctrl-C) and SIGTERM call `then` in the main thread, and nothing else."""
+    before = {number: signal.signal(number, lambda *_: then()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

@@ -10,6 +10,7 @@ import logging
 import re
 import uuid
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TextIO
 
 import structlog
@@ -75,3 +76,12 @@ def start_request(given: str | None) -> str:
 def end_request() -> None:
     """The request is over: what this thread logs next has nothing to do with it."""
     structlog.contextvars.clear_contextvars()
+
+
+def log_tail(path: Path, lines: int = 15) -> str:
+    """The last lines of a log file; empty where there is none."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])

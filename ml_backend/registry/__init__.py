@@ -1,18 +1,6 @@
 """Versions, training cycles and their metrics, kept in MLflow. Nothing else in the house calls MLflow."""
 
-from __future__ import annotations
+from ml_backend.registry.records import Version
+from ml_backend.registry.registry import Registry
 
-from ml_backend.registry.records import Attempt, Version
-from ml_backend.registry.runs import Runs
-from ml_backend.registry.versions import Versions
-
-__all__ = ["Attempt", "Registry", "Version"]
-
-
-class Registry(Versions, Runs):
-    """The registry of one model name: its versions, who is champion, and the cycles that made them.
-
-    Connects at first use, from any thread; the first use ever takes seconds, because MLflow makes its tables.
-
-    Every method raises RegistryError when MLflow refuses or doesn't answer.
-    """
+__all__ = ["Registry", "Version"]

@@ -17,7 +17,6 @@ class Version:
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     created_at: float
-    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +27,8 @@ class Attempt:
     before. `status` is `running`, `promoted`, `rejected` or `failed`, and `reason` says why.
     """
 
-    run_id: str
-    project_id: int
     workflow_id: str
     status: str
     reason: str
     snapshot_at: str | None
-    started_at: float
     tags: Mapping[str, str]

@@ -12,6 +12,7 @@ from ml_backend.registry.session import Session, metric, run_tag, safe_id
 
 _METRIC_BATCH = 1000  # the most MLflow takes at once
 _TAG_LIMIT = 5000
+_ATTEMPTS = 50
 _LATEST_FIRST = ["attributes.start_time DESC"]
 
 Point = tuple[str, float, int]
@@ -56,11 +57,11 @@ class Runs(Session):
         with self._asking("finish a run") as client:
             client.set_terminated(run_id, "FAILED" if status == "failed" else "FINISHED")
 
-    def attempts(self, project_id: int | None = None, *, limit: int = 50) -> list[Attempt]:
-        """Training cycles of one project or of all, the latest first."""
+    def attempts(self, project_id: int | None = None) -> list[Attempt]:
+        """The latest training cycles of one project or of all, the last first."""
         where = "tags.kind = 'cycle'" + (f" and tags.project_id = '{project_id:d}'" if project_id is not None else "")
         with self._asking("list cycles") as client:
-            found = client.search_runs([self._connected()[1]], where, max_results=limit, order_by=_LATEST_FIRST)
+            found = client.search_runs([self._connected()[1]], where, max_results=_ATTEMPTS, order_by=_LATEST_FIRST)
         return [_attempt(run) for run in found]
 
     def last_attempt(self, project_id: int) -> Attempt | None:
@@ -71,12 +72,9 @@ class Runs(Session):
 def _attempt(run: Any) -> Attempt:
     tags: dict[str, str] = {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")}
     return Attempt(
-        run_id=run.info.run_id,
-        project_id=int(tags["project_id"]),
         workflow_id=tags["workflow_id"],
         status=tags["status"],
         reason=tags.get("reason", ""),
         snapshot_at=tags.get("snapshot_at") or None,
-        started_at=run.info.start_time / 1000,
         tags=tags,
     )

@@ -45,8 +45,10 @@ def write_base(model: str, config: CycleConfig, folder: Path) -> None:
     Raises:
         ModelError: the model or its tokenizer can't be loaded.
     """
-    from training.models.policy import load_causal_lm  # these bring PyTorch, which is needed once in a registry's life
-    from training.models.text import TextCodec
+    from training.models import (
+        TextCodec,
+        load_causal_lm,  # these bring PyTorch, which is needed once in a registry's life
+    )
 
     codec = TextCodec.load(model, config.text)
     load_causal_lm(model, "cpu").save_pretrained(folder / "policy", safe_serialization=True)

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ml_backend.registry.session import Session, is_absent, safe_id
 from ml_backend.registry.version_files import damage_in, model_identity, seal, write_base
 from training.atomic import atomic_folder
 
-CHAMPION = "champion"
+_CHAMPION = "champion"  # alias of the version that answers
 _HISTORY = "champions"  # tag of the registered model: who was champion, by number, the present one last
 _HISTORY_LIMIT = 200
 _ARTIFACTS = "version"  # where in a run's artifacts the version's folder lies
@@ -51,24 +51,22 @@ class Versions(Session):
 
     def champion(self) -> Version | None:
         """The version that answers, None when there is none. Takes milliseconds."""
-        with self._asking("tell the champion") as client:
-            try:
-                return self._version(client.get_model_version_by_alias(self._name, CHAMPION))
-            except Exception as error:
-                if is_absent(error):
-                    return None
-                raise
+        return self._found("tell the champion", lambda client: client.get_model_version_by_alias(self._name, _CHAMPION))
+
+    def current(self) -> Version:
+        """The champion; else the base's version, which is registered where it isn't there.
+
+        Raises:
+            ModelError: the base model can't be loaded.
+            RegistryError: the versions that are there descend from another base model.
+        """
+        return self.champion() or self.ensure_base()
 
     def versions(self) -> list[Version]:
         """All versions, oldest first."""
         with self._asking("list versions") as client:
             found = client.search_model_versions(f"name = '{self._name}'")
-            owners = client.get_registered_model(self._name).aliases if found else {}
-        aliases: dict[int, list[str]] = {}
-        for alias, number in owners.items():
-            aliases.setdefault(int(number), []).append(alias)
-        versions = [self._version(item, aliases.get(int(item.version), ())) for item in found]
-        return sorted(versions, key=lambda version: version.number)
+        return sorted(map(self._version, found), key=lambda version: version.number)
 
     def get(self, name: str) -> Version:
         """A version by its name, for instance `rankloop-v3`.
@@ -77,13 +75,11 @@ class Versions(Session):
             RegistryError: there is no such version.
         """
         match = re.fullmatch(rf"{re.escape(self._name)}-v([1-9][0-9]{{0,8}})", name)
-        with self._asking(f"tell about {name}") as client:
-            try:
-                if match:
-                    return self._version(client.get_model_version(self._name, match.group(1)))
-            except Exception as error:
-                if not is_absent(error):
-                    raise
+        if match:
+            number = match.group(1)
+            found = self._found(f"tell about {name}", lambda client: client.get_model_version(self._name, number))
+            if found:
+                return found
         known = ", ".join(version.name for version in self.versions())
         expected = f"one of: {known}" if known else "nothing, for there are none yet"
         raise RegistryError("there is no such version", got=name, expected=expected)
@@ -170,7 +166,7 @@ class Versions(Session):
             champions = self._champions()
             if not champions or champions[-1] != version.number:
                 self._crown([*champions, version.number])
-        return self.get(name)
+        return version
 
     def rollback(self) -> Version:
         """Make the version that was champion before the present one champion again.
@@ -187,7 +183,7 @@ class Versions(Session):
             before = self.get(self._named(champions[-2]))
             self.fetch(before)
             self._crown(champions[:-1])
-        return self.get(before.name)
+        return before
 
     def _register_base(self, identity: str) -> Version:
         model = self._settings.model
@@ -232,12 +228,22 @@ class Versions(Session):
     def _crown(self, champions: Sequence[int]) -> None:
         with self._asking(f"make {self._named(champions[-1])} champion") as client:
             client.set_registered_model_tag(self._name, _HISTORY, json.dumps(champions[-_HISTORY_LIMIT:]))
-            client.set_registered_model_alias(self._name, CHAMPION, str(champions[-1]))
+            client.set_registered_model_alias(self._name, _CHAMPION, str(champions[-1]))
 
     def _named(self, number: int) -> str:
         return f"{self._name}-v{number}"
 
-    def _version(self, item: Any, aliases: Sequence[str] | None = None) -> Version:
+    def _found(self, doing: str, ask: Callable[[Any], Any]) -> Version | None:
+        """The version that `ask` gets from MLflow's client; None where MLflow says that there is none."""
+        with self._asking(doing) as client:
+            try:
+                return self._version(ask(client))
+            except Exception as error:
+                if is_absent(error):
+                    return None
+                raise
+
+    def _version(self, item: Any) -> Version:
         tags = dict(item.tags)
         return Version(
             number=int(item.version),
@@ -247,5 +253,4 @@ class Versions(Session):
             metrics=json.loads(tags.pop("metrics", "{}")),
             tags=tags,
             created_at=item.creation_timestamp / 1000,
-            aliases=tuple(item.aliases if aliases is None else aliases),
         )

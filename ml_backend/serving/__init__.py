@@ -1,1 +1,15 @@
 """The champion at work: loaded, swapped, asked through one queue, its answers laid out for Label Studio."""
+
+from ml_backend.serving.predictions import PENDING_SUFFIX, AnswerPairModel, Prediction, predictions_of
+from ml_backend.serving.proposer import Proposer
+from ml_backend.serving.version import LoadedVersion, load_version
+
+__all__ = [
+    "PENDING_SUFFIX",
+    "AnswerPairModel",
+    "LoadedVersion",
+    "Prediction",
+    "Proposer",
+    "load_version",
+    "predictions_of",
+]

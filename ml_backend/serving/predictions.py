@@ -1,7 +1,4 @@
-"""What the backend does for Label Studio: answer tasks, and pass on what happened in a project.
-
-`predict(tasks, context)` and `fit(event, data)` follow label-studio-ml 2.x, so the same model can be hosted there.
-"""
+"""Predictions of tasks: pairs of answers to a prompt, or a verdict on the answers that a task brings."""
 
 from __future__ import annotations
 
@@ -9,101 +6,70 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ml_backend.labels.judgements import (
-    LabelConfig,
-    live_prediction,
-    pairwise_prediction,
-    parse_label_config,
-    ranker_prediction,
-)
-from ml_backend.observe.metrics import PENDING_SUFFIX
+from ml_backend.labels import LabelConfig, live_prediction, pairwise_prediction, parse_label_config, ranker_prediction
 from training.errors import DataError, RankloopError
 
 if TYPE_CHECKING:
     from ml_backend.serving.proposer import Proposer
-    from ml_backend.serving.version import AnswerPair
+    from ml_backend.serving.version import Answer, AnswerPair, Question
 
 FIRST_LOAD_WAIT_S = 20.0
 """How long a request waits for the very first version to be loaded."""
-JUDGEMENT_ACTIONS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED", "ANNOTATIONS_DELETED"}
+PENDING_SUFFIX = "-pending"
+"""Ends the version of a prediction that is still to come."""
+UNDECIDED = 0.5
+"""The score of a pair of which nobody has said which answer is better."""
 
 logger = logging.getLogger(__name__)
 
 Task = Mapping[str, Any]
 Prediction = dict[str, Any]
-Answer = tuple[str, str]
-ChoicesOf = Callable[[LabelConfig, Task], list[Answer]]
-VerdictOn = Callable[[LabelConfig, Task, Sequence[float], str], Prediction]
-COUNTED = (
-    "Label Studio is set to start training on every submission, so this counts as one judgement more: a cycle starts "
-    "by itself once enough are new. `rankloop status` says how many are missing, `rankloop train --project {}` starts "
-    "one now."
-)
-UNDECIDED = 0.5
-"""The score of a pair of which nobody has said which answer is better."""
 
 
-class JobQueue(Protocol):
-    """Where work is put that takes longer than a request may. Every call returns within milliseconds."""
+class Answering(Protocol):
+    """Who answers: a loaded version, or one that is asked in turn with others and answers None to what is too late."""
 
-    def judgement_arrived(self, project_id: int) -> object:
-        """Annotations of the project changed: count them, and train if there are enough."""
+    @property
+    def name(self) -> str:
+        """The version's."""
 
-    def start_training(self, project_id: int) -> Mapping[str, Any]:
-        """Train now; says what became of it (`job`, `status`, `message`)."""
+    @property
+    def judges(self) -> bool:
+        """Whether it has a reward model."""
 
-    def propose(self, project_id: int) -> object:
-        """Propose answers for the project's tasks that have none."""
+    def propose(self, questions: Sequence[Question]) -> Sequence[AnswerPair | None]:
+        """Sample a pair of answers to each prompt."""
 
-    def status(self) -> Mapping[str, Any]:
-        """What is queued, running, done and failed."""
+    def log_odds(self, answers: Sequence[Answer]) -> Sequence[float | None]:
+        """Score answers to prompts with the reward model."""
 
 
 class AnswerPairModel:
-    """The champion as Label Studio sees it: one object per request, sharing one proposer.
+    """The champion as Label Studio sees it.
 
     Args:
-        label_config: the project's labeling configuration; None where only `fit` is wanted.
         proposer: the loaded champion.
-        jobs: takes what can't be done within a request.
-        model_name: names the version while none is known yet.
+        propose_later: has the tasks of a project proposed for in the background.
         deadline_s: how long `predict` may take.
-        project_id: the project asked for, where known.
-
-    Raises:
-        LabelConfigError: the labeling configuration has no answers to compare.
     """
 
-    def __init__(
-        self,
-        label_config: str | None,
-        proposer: Proposer,
-        jobs: JobQueue,
-        *,
-        model_name: str,
-        deadline_s: float,
-        project_id: int | None = None,
-    ) -> None:
-        self._config = _parsed(label_config) if label_config else None
+    def __init__(self, proposer: Proposer, propose_later: Callable[[int], object], *, deadline_s: float) -> None:
         self._proposer = proposer
-        self._jobs = jobs
-        self._model_name = model_name
+        self._propose_later = propose_later
         self._deadline_s = deadline_s
-        self._project_id = project_id
 
-    @property
-    def model_version(self) -> str:
-        """The version that answers. While the champion is being loaded that is its name already: Label Studio then
-        shows what it has stored of that version, and asks for the rest, which waits for the model.
-        """
-        return self._proposer.expected or f"{self._model_name}-loading"
+    def predict(
+        self, tasks: Sequence[Task], label_config: str | None, project_id: int | None = None
+    ) -> list[Prediction]:
+        """Answer tasks, as far as the time allows; see `predictions_of`.
 
-    def predict(self, tasks: Sequence[Task], context: Mapping[str, Any] | None = None) -> list[Prediction]:
-        """Answer tasks: pairs of answers for a live config, a preference or an order where the tasks bring answers.
+        Args:
+            tasks: as Label Studio sends them.
+            label_config: the project's labeling configuration.
+            project_id: the project, where known; the tasks may tell it as well.
 
         Returns:
             One prediction per task, in order. A task that can't be answered gets an empty result; where that is for
@@ -111,124 +77,67 @@ class AnswerPairModel:
 
         Raises:
             DataError: there are tasks, but no labeling configuration came with them.
+            LabelConfigError: the labeling configuration has no answers to compare.
             ModelError: the champion's reward model is needed and can't be loaded.
         """
+        config = parse_label_config(label_config) if label_config else None
         if not tasks:
             return []
-        if self._config is None:
+        if config is None:
             raise DataError(
                 "the tasks came without a labeling configuration", expected="label_config, the project's XML"
             )
-        if context:
-            logger.debug("interactive labeling asks; its context is not needed to answer")
         until = time.monotonic() + self._deadline_s
         self._proposer.wait_until_loaded(min(FIRST_LOAD_WAIT_S, self._deadline_s))
-        answer = {"live": self._propose_pairs, "pairwise": self._prefer, "ranker": self._order}[self._config.kind]
-        predictions = answer(tasks, self._config, until)
-        late = [task for task, prediction in zip(tasks, predictions, strict=True) if prediction is None]
-        if late:
-            self._propose_later(late)
-        pending = _empty(f"{self.model_version}{PENDING_SUFFIX}")
-        return [dict(pending) if prediction is None else prediction for prediction in predictions]
-
-    def fit(self, event: str, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Pass on what happened in Label Studio; the work itself is done elsewhere, later.
-
-        Args:
-            event: the webhook's action.
-            data: the webhook's payload.
-
-        Raises:
-            DataError: training is wanted, but the payload doesn't say for which project.
-            EdgeError: the job queue can't be reached.
-        """
-        project_id = self._project_of(data)
-        if event == "START_TRAINING":
-            if project_id is None:
-                raise DataError("START_TRAINING came without a project", expected="project.id in the payload")
-            if _sent_at_every_save(data):
-                self._jobs.judgement_arrived(project_id)
-                return {"job": None, "status": "queued", "message": COUNTED.format(project_id)}
-            return {"job": None, "status": "queued", "message": "", **self._jobs.start_training(project_id)}
-        if event not in JUDGEMENT_ACTIONS and event != "TASKS_CREATED":
-            return {"status": "ignored", "message": f"{event} changes nothing here"}
-        if project_id is None:
-            message = (
-                "the webhook sends no payload, so its project is unknown; the scheduled reconciliation will find it"
-            )
-            return {"status": "ignored", "message": message}
-        if event == "TASKS_CREATED":
-            self._jobs.propose(project_id)
-        # Tasks imported with annotations send TASKS_CREATED alone.
-        self._jobs.judgement_arrived(project_id)
-        return {"status": "queued"}
-
-    def _propose_pairs(self, tasks: Sequence[Task], config: LabelConfig, until: float) -> list[Prediction | None]:
-        """Fill the answer cards with what the policy samples."""
-        prompts = {index: prompt for index, task in enumerate(tasks) if (prompt := config.prompt_of(task.get("data")))}
-        questions = [(seed_key(tasks[index], prompt), prompt) for index, prompt in prompts.items()]
-        pairs = dict(zip(prompts, self._proposer.propose(questions, deadline_s=_left(until)), strict=True))
-        version = next((pair.version for pair in pairs.values() if pair), self.model_version)
-        return [
-            (_live(config, pair) if (pair := pairs[index]) else None) if index in prompts else _empty(version)
-            for index in range(len(tasks))
-        ]
-
-    def _prefer(self, tasks: Sequence[Task], config: LabelConfig, until: float) -> list[Prediction | None]:
-        """Preselect the answer that the reward model prefers."""
-        return self._judge(tasks, config, until, _two_answers, _preference)
-
-    def _order(self, tasks: Sequence[Task], config: LabelConfig, until: float) -> list[Prediction | None]:
-        """Put the answers into the order that the reward model prefers."""
-        return self._judge(tasks, config, until, _listed_answers, _ranking)
-
-    def _judge(
-        self, tasks: Sequence[Task], config: LabelConfig, until: float, choices_of: ChoicesOf, verdict_on: VerdictOn
-    ) -> list[Prediction | None]:
-        """Score what each task brings; without a reward model (the base has none) nothing is said."""
-        choices = [choices_of(config, task) for task in tasks]
-        answers = [answer for choice in choices for answer in choice]
-        judged = self._proposer.log_odds(answers, deadline_s=_left(until))
-        if judged is None:
-            loaded = self._proposer.version
-            return [_empty(loaded, UNDECIDED if choice else 0.0) if loaded else None for choice in choices]
-        version, scores = judged
-        rest = iter(scores)
-        predictions: list[Prediction | None] = []
-        for task, choice in zip(tasks, choices, strict=True):
-            own = [next(rest) for _ in choice]
-            known = [score for score in own if score is not None]
-            if not choice:
-                predictions.append(_empty(version))
-            elif len(known) < len(own):
-                predictions.append(None)
-            else:
-                predictions.append(verdict_on(config, task, known, version))
-        return predictions
-
-    def _project_of(self, data: Mapping[str, Any]) -> int | None:
-        if self._project_id is not None:
-            return self._project_id
-        project = data.get("project")
-        found = project.get("id") if isinstance(project, Mapping) else project
-        return found if isinstance(found, int) else None
-
-    def _propose_later(self, tasks: Sequence[Task]) -> None:
-        project_id = self._project_of(tasks[0])
-        if project_id is None:
-            return
-        try:
-            self._jobs.propose(project_id)
-        except RankloopError as error:  # the answers that are there count more; reconciliation proposes as well
-            logger.warning("%d tasks of project %d stay without proposals for now: %s", len(tasks), project_id, error)
+        version = self._proposer.asked(until=until)
+        predictions = predictions_of(tasks, config, version)
+        late = sum(prediction is None for prediction in predictions)
+        project = tasks[0].get("project") if project_id is None else project_id
+        if late and isinstance(project, int):
+            try:
+                self._propose_later(project)
+            except RankloopError as error:  # the answers that are there count more; reconciliation proposes as well
+                logger.warning("%d tasks of project %d stay without proposals for now: %s", late, project, error)
+        return [prediction or _empty(f"{version.name}{PENDING_SUFFIX}") for prediction in predictions]
 
 
-def _sent_at_every_save(data: Mapping[str, Any]) -> bool:
-    """Whether the project has Label Studio send START_TRAINING before each annotation that is saved. Then it can't be
-    told from the button's, and starting a cycle each time would train on next to nothing new.
+def predictions_of(tasks: Sequence[Task], config: LabelConfig, version: Answering) -> list[Prediction | None]:
+    """Answer tasks: pairs of answers for a live config, a preference or an order where the tasks bring answers.
+
+    Returns:
+        One prediction per task, in order; its result is empty where there is nothing to say. None for what the version
+        left out.
+
+    Raises:
+        ModelError: the version's reward model is needed and can't be loaded.
     """
-    project = data.get("project")
-    return isinstance(project, Mapping) and bool(project.get("min_annotations_to_start_training"))
+    return _pairs(tasks, config, version) if config.kind == "live" else _verdicts(tasks, config, version)
+
+
+def _pairs(tasks: Sequence[Task], config: LabelConfig, version: Answering) -> list[Prediction | None]:
+    """Fill the answer cards with what the policy samples."""
+    prompts = {index: prompt for index, task in enumerate(tasks) if (prompt := config.prompt_of(task.get("data")))}
+    questions = [(seed_key(tasks[index], prompt), prompt) for index, prompt in prompts.items()]
+    pairs = dict(zip(prompts, version.propose(questions) if questions else [], strict=True))
+    return [_live(config, pairs[index]) if index in pairs else _empty(version.name) for index in range(len(tasks))]
+
+
+def _verdicts(tasks: Sequence[Task], config: LabelConfig, version: Answering) -> list[Prediction | None]:
+    """Preselect or order what each task brings as the reward model prefers it; without one nothing is said."""
+    choices = [_answers_in(task, config) for task in tasks]
+    if not version.judges:
+        return [_empty(version.name, UNDECIDED if choice else 0.0) for choice in choices]
+    answers = [answer for choice in choices for answer in choice]
+    scores = iter(version.log_odds(answers) if answers else [])
+    verdict_on = _preference if config.kind == "pairwise" else _ranking
+    predictions: list[Prediction | None] = []
+    for task, choice in zip(tasks, choices, strict=True):
+        known = [score for score in islice(scores, len(choice)) if score is not None]
+        if not choice:
+            predictions.append(_empty(version.name))
+        else:
+            predictions.append(verdict_on(config, task, known, version.name) if len(known) == len(choice) else None)
+    return predictions
 
 
 def seed_key(task: Task, prompt: str) -> str:
@@ -236,24 +145,23 @@ def seed_key(task: Task, prompt: str) -> str:
     return f"task {task['id']}" if isinstance(task.get("id"), int) else f"prompt {prompt}"
 
 
-def _live(config: LabelConfig, pair: AnswerPair) -> Prediction:
+def _live(config: LabelConfig, pair: AnswerPair | None) -> Prediction | None:
+    if pair is None:
+        return None
     return {"score": UNDECIDED, **live_prediction(config, pair.answer1, pair.answer2, pair.version)}
 
 
-def _two_answers(config: LabelConfig, task: Task) -> list[Answer]:
-    data = task.get("data")
-    prompt, answers = config.prompt_of(data), config.answers_of(data)
-    return [(prompt, answer) for answer in answers] if prompt and answers else []
-
-
-def _listed_answers(config: LabelConfig, task: Task) -> list[Answer]:
+def _answers_in(task: Task, config: LabelConfig) -> list[Answer]:
+    """The answers that a task brings, each with its prompt; none where they can't be told apart."""
     data = task.get("data")
     prompt, items = config.prompt_of(data), config.items_of(data)
-    distinct = len({item.id for item in items}) == len(items)
-    return [(prompt, item.text) for item in items] if prompt and distinct else []
+    if not prompt or len({item.id for item in items}) < len(items):
+        return []
+    return [(prompt, text) for text in config.answers_of(data) or [item.text for item in items]]
 
 
 def _preference(config: LabelConfig, _task: Task, log_odds: Sequence[float], version: str) -> Prediction:
+    """The answer that the reward model prefers."""
     left, right = log_odds
     if left == right:
         return _empty(version, UNDECIDED)
@@ -274,12 +182,3 @@ def _empty(version: str, score: float = 0.0) -> Prediction:
 
 def _sigmoid(log_odds: float) -> float:
     return 1.0 / (1.0 + math.exp(-log_odds))
-
-
-def _left(until: float) -> float:
-    return max(0.0, until - time.monotonic())
-
-
-@lru_cache(maxsize=64)
-def _parsed(label_config: str) -> LabelConfig:
-    return parse_label_config(label_config)

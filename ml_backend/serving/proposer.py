@@ -6,13 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ml_backend.serving.batching import FairBatcher
-from ml_backend.serving.version import AnswerPair, LoadedVersion
+from ml_backend.serving.version import Answer, AnswerPair, LoadedVersion, Question, load_version
 from training.errors import RankloopError
-from training.models.policy import load_causal_lm
+from training.models import load_causal_lm
 
 if TYPE_CHECKING:
     from ml_backend.registry import Registry, Version
@@ -23,10 +24,42 @@ MAX_WAIT_S = 60.0
 
 logger = logging.getLogger(__name__)
 
-Question = tuple[str, str]
-"""(key, prompt): the key seeds the sampling."""
-Answer = tuple[str, str]
-"""(prompt, answer)."""
+Result = TypeVar("Result")
+Pairs = FairBatcher[LoadedVersion, Question, AnswerPair]
+Scores = FairBatcher[LoadedVersion, Answer, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one request asks: the version that was loaded when it came, in turn with other requests, until its time is
+    up. What is answered too late is None, and so is everything while no version is loaded.
+    """
+
+    name: str
+    until: float
+    version: LoadedVersion | None
+    pairs: Pairs
+    scores: Scores
+
+    @property
+    def judges(self) -> bool:
+        """Whether there is a reward model, as far as is known."""
+        return self.version is None or self.version.judges
+
+    def propose(self, questions: Sequence[Question]) -> list[AnswerPair | None]:
+        """Sample a pair of answers to each prompt; see `LoadedVersion.propose`."""
+        return self._in_time(self.pairs, questions)
+
+    def log_odds(self, answers: Sequence[Answer]) -> list[float | None]:
+        """Score answers with the reward model; see `LoadedVersion.log_odds`."""
+        return self._in_time(self.scores, answers)
+
+    def _in_time(
+        self, batches: FairBatcher[LoadedVersion, tuple[str, str], Result], items: Sequence[tuple[str, str]]
+    ) -> list[Result | None]:
+        if self.version is None:
+            return [None] * len(items)
+        return batches.submit(self.version, items, deadline_s=max(0.0, self.until - time.monotonic()))
 
 
 class Proposer:
@@ -41,15 +74,15 @@ class Proposer:
         self._registry = registry
         self._settings = settings
         self._current: LoadedVersion | None = None
-        self._expected: str | None = None
+        self._expected = f"{settings.model_name}-loading"
         self._fault: str | None = None
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None
         self._computing = threading.Lock()
         size = settings.propose_batch
-        self._pairs: FairBatcher[LoadedVersion, Question, AnswerPair] = FairBatcher(self._propose, batch_size=size)
-        self._scores: FairBatcher[LoadedVersion, Answer, float] = FairBatcher(self._score, batch_size=2 * size)
+        self._pairs: Pairs = FairBatcher(self._propose, batch_size=size)
+        self._scores: Scores = FairBatcher(self._score, batch_size=2 * size)
 
     def start(self) -> None:
         """Start loading and answering. Doing it twice does no harm."""
@@ -76,8 +109,10 @@ class Proposer:
         return current.name if current else None
 
     @property
-    def expected(self) -> str | None:
-        """The version that answers now, or once it is loaded; None until the registry has said which."""
+    def expected(self) -> str:
+        """The version that answers now, or once it is loaded: Label Studio then shows what it has stored of that
+        version, and asks for the rest, which waits for the model. Ends in `-loading` until the registry has said which.
+        """
         return self.version or self._expected
 
     @property
@@ -96,32 +131,14 @@ class Proposer:
             self._changed.wait_for(lambda: self._current or self._fault or self._stop.is_set(), timeout_s)
             return self._current is not None
 
-    def propose(self, questions: Sequence[Question], *, deadline_s: float) -> list[AnswerPair | None]:
-        """Sample a pair of answers to each prompt, all from one version.
+    def asked(self, *, until: float) -> Asked:
+        """The version that is loaded now, as one request asks it.
 
         Args:
-            questions: (key, prompt) pairs; the same key, prompt and version give the same pair.
-            deadline_s: how long the caller can wait.
-
-        Returns:
-            One pair per question, in order; None where the time didn't suffice or no version is loaded.
+            until: when the caller has to have its answers, in `time.monotonic`'s seconds.
         """
         current = self._current
-        if current is None:
-            return [None] * len(questions)
-        return self._pairs.submit(current, questions, deadline_s=deadline_s)
-
-    def log_odds(self, answers: Sequence[Answer], *, deadline_s: float) -> tuple[str, list[float | None]] | None:
-        """Score (prompt, answer) pairs with the champion's reward model; see `LoadedVersion.log_odds`.
-
-        Returns:
-            The version and one score per pair, None where the time didn't suffice; or None when no version is loaded,
-            or the one that is has no reward model.
-        """
-        current = self._current
-        if current is None or current.scorer is None:
-            return None
-        return current.name, self._scores.submit(current, answers, deadline_s=deadline_s)
+        return Asked(current.name if current else self.expected, until, current, self._pairs, self._scores)
 
     def _propose(self, version: LoadedVersion, questions: Sequence[Question]) -> list[AnswerPair]:
         with self._computing:
@@ -155,7 +172,7 @@ class Proposer:
         """Load the champion if it is another than the one that is loaded."""
         if self._current is None:
             self._registry.ensure_base()
-        champion = self._registry.champion() or self._registry.ensure_base()
+        champion = self._registry.current()
         if champion.name == self.version:
             return
         self._expected = champion.name
@@ -167,15 +184,7 @@ class Proposer:
         logger.info("%s answers now (before: %s); loaded in %.1f s", loaded.name, before, time.monotonic() - started)
 
     def _load(self, version: Version) -> LoadedVersion:
-        return LoadedVersion.load(
-            version.name,
-            self._registry.fetch(version),
-            base=lambda: self._base,
-            sampling=self._settings.sampling(),
-            text=self._settings.cycle_config().text,
-            device=self._settings.device,
-            precision=self._settings.proposal_precision,
-        )
+        return load_version(version.name, self._registry.fetch(version), self._settings, lambda: self._base)
 
     def _note(self, fault: str | None, error: Exception | None = None) -> None:
         """Remember why the champion isn't loaded; a fault that stays is logged once."""

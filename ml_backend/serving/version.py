@@ -6,21 +6,27 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
-from training.config import SamplingConfig, TextConfig
-from training.fast.precision import SamplingPrecision, proposal_precision
-from training.models.policy import load_causal_lm
-from training.models.reward import RewardModel
-from training.models.text import TextCodec
-from training.sampling.sampler import Sampler
+from training.config import SamplingConfig
+from training.fast import proposal_precision
+from training.models import RewardModel, TextCodec, load_causal_lm
+from training.sampling import Sampler
+
+if TYPE_CHECKING:
+    from ml_backend.settings import Settings
 
 ATTEMPTS = 4
 """How often a pair is sampled before an empty answer or two equal ones are taken as what the policy has to say."""
 
 logger = logging.getLogger(__name__)
+
+Question = tuple[str, str]
+"""(key, prompt): the key seeds the sampling."""
+Answer = tuple[str, str]
+"""(prompt, answer)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,36 +69,12 @@ class LoadedVersion:
     sampling: SamplingConfig
     scorer: Scorer | None = None
 
-    @classmethod
-    def load(
-        cls,
-        name: str,
-        folder: Path,
-        *,
-        base: Callable[[], Any],
-        sampling: SamplingConfig,
-        text: TextConfig,
-        device: str = "auto",
-        precision: SamplingPrecision = "auto",
-    ) -> Self:
-        """Load the version whose artifacts lie in `folder` (`policy/`, and `reward/` where it has one).
+    @property
+    def judges(self) -> bool:
+        """Whether it has a reward model; the base has none."""
+        return self.scorer is not None
 
-        Args:
-            base: gives the base model, which the reward model is built on; called once a score is asked for.
-            precision: what answers are computed in; see `proposal_precision`.
-
-        Raises:
-            ModelError: the policy can't be loaded.
-        """
-        policy = str(folder / "policy")
-        codec = TextCodec.load(policy, text)
-        model = load_causal_lm(policy, device)
-        chosen = proposal_precision(precision, model.config.hidden_size)
-        sampler = Sampler(model, eos_id=codec.eos_id, pad_id=codec.pad_id, precision=chosen)
-        reward = folder / "reward"
-        return cls(name, codec, sampler, sampling, Scorer(reward, base) if reward.is_dir() else None)
-
-    def propose(self, questions: Sequence[tuple[str, str]]) -> list[AnswerPair]:
+    def propose(self, questions: Sequence[Question]) -> list[AnswerPair]:
         """Sample two answers to each prompt. The same key and prompt always get the same pair.
 
         Args:
@@ -113,12 +95,12 @@ class LoadedVersion:
             )
         return pairs
 
-    def log_odds(self, answers: Sequence[tuple[str, str]]) -> list[float]:
+    def log_odds(self, answers: Sequence[Answer]) -> list[float]:
         """Score (prompt, answer) pairs with the reward model: the sigmoid of the difference of two answers to one
         prompt is the calibrated probability that people prefer the first.
 
         Raises:
-            ValueError: this version has no reward model; look at `scorer` first.
+            ValueError: this version has no reward model; ask `judges` first.
             ModelError: it has one that can't be loaded.
         """
         if self.scorer is None:
@@ -127,7 +109,7 @@ class LoadedVersion:
         prompts, texts = zip(*[(_readable(prompt), _readable(answer)) for prompt, answer in answers], strict=True)
         return [score / model.temperature for score in model.score_texts(self.codec, prompts, texts).tolist()]
 
-    def _sample(self, questions: Sequence[tuple[str, str]], *, attempt: int) -> list[AnswerPair]:
+    def _sample(self, questions: Sequence[Question], *, attempt: int) -> list[AnswerPair]:
         prompts = self.codec.encode_prompts([_readable(prompt) for _, prompt in questions])
         seeds = [self._seed(key, f"answer {which} try {attempt}") for key, _ in questions for which in (0, 1)]
         samples = self.sampler.sample(prompts, self.sampling, seeds=seeds, answers_per_prompt=2)
@@ -147,6 +129,29 @@ class LoadedVersion:
     def _seed(self, key: str, purpose: str) -> int:
         digest = hashlib.blake2b(f"{key}\n{self.name}\n{purpose}".encode("utf-8", "replace"), digest_size=8).digest()
         return int.from_bytes(digest) >> 1  # torch's generators take 63 bits
+
+
+def load_version(name: str, folder: Path, settings: Settings, base: Callable[[], Any] | None = None) -> LoadedVersion:
+    """Load a version as the settings want it.
+
+    Args:
+        name: the version's.
+        folder: its artifacts (`policy/`, and `reward/` where it has one), as the registry hands them out.
+        settings: how answers are sampled, and on what.
+        base: gives the base model, which the reward model is built on, once a score is asked for; it is loaded from
+            the settings' model where nobody has it yet.
+
+    Raises:
+        ModelError: the policy can't be loaded.
+    """
+    policy = str(folder / "policy")
+    codec = TextCodec.load(policy, settings.cycle_config().text)
+    model = load_causal_lm(policy, settings.device)
+    precision = proposal_precision(settings.proposal_precision, model.config.hidden_size)
+    sampler = Sampler(model, eos_id=codec.eos_id, pad_id=codec.pad_id, precision=precision)
+    reward = folder / "reward"
+    base = base or partial(load_causal_lm, settings.model, settings.device)
+    return LoadedVersion(name, codec, sampler, settings.sampling(), Scorer(reward, base) if reward.is_dir() else None)
 
 
 def _readable(text: str) -> str:

@@ -12,15 +12,18 @@ import pytest
 from labeling_page import LabelingPage, chromium_page
 from playwright.sync_api import expect
 
-from ml_backend.label_studio import LabelStudio
+from ml_backend.label_studio.client import LabelStudio
 from ml_backend.label_studio.connection import BackendAddress
 from ml_backend.label_studio.setup import init_project
-from ml_backend.labels.judgements import ConversionSummary, judgements_from_export, parse_label_config
+from ml_backend.labels.config import parse_label_config
+from ml_backend.labels.judgements import ConversionSummary, judgements_from_export
 from ml_backend.processes.children import Children, rankloop_command
-from ml_backend.processes.tether import free_port, log_tail
+from ml_backend.processes.logs import log_tail
+from ml_backend.processes.ports import free_port
 from ml_backend.settings import load_settings
+from training.data.files import read_preferences, write_preferences
 from training.data.types import Demonstration, Judgement, Preference, Verdict
-from training.data.votes import aggregate, demonstrations_from, read_preferences, write_preferences
+from training.data.votes import aggregate, demonstrations_from
 
 if TYPE_CHECKING:
     from ml_backend.demo.label_studio_server import LabelStudioServer

@@ -11,12 +11,13 @@ import httpx
 import pytest
 from recording_backend import RecordingBackend
 
-from ml_backend.doctor.examine import examine_project
+from ml_backend.doctor.examination import examine_project
 from ml_backend.doctor.findings import Finding, Verdict
 from ml_backend.errors import LabelStudioError
-from ml_backend.label_studio import LabelStudio, Project
+from ml_backend.label_studio.client import LabelStudio
 from ml_backend.label_studio.connection import BackendAddress, connect_backend, secure_webhook
 from ml_backend.label_studio.credentials import Guard
+from ml_backend.label_studio.records import Project
 from ml_backend.label_studio.refusals import LEGACY_REMEDY
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ml_backend.label_studio import LabelStudio
-from training.data.votes import read_preferences
+from ml_backend.label_studio.client import LabelStudio
+from training.data.files import read_preferences
 
 if TYPE_CHECKING:
     from ml_backend.demo.label_studio_server import LabelStudioServer

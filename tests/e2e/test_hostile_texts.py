@@ -11,7 +11,7 @@ import pytest
 from labeling_page import PATIENCE_MS, LabelingPage, chromium_page
 from playwright.sync_api import expect
 
-from ml_backend.label_studio import LabelStudio
+from ml_backend.label_studio.client import LabelStudio
 from ml_backend.labels.config import parse_label_config
 from ml_backend.labels.predictions import live_prediction, pairwise_prediction, ranker_prediction
 

@@ -15,16 +15,16 @@ from judged_project import tiny_training
 
 from ml_backend.demo.annotator import SimulatedAnnotator, annotate_round
 from ml_backend.demo.stack import environment_of
-from ml_backend.label_studio import LabelStudio
+from ml_backend.label_studio.client import LabelStudio
 from ml_backend.label_studio.connection import BackendAddress
-from ml_backend.label_studio.prompt_files import PromptSource
 from ml_backend.label_studio.setup import init_project
-from ml_backend.loop import Jobs
 from ml_backend.loop.child import read_progress
+from ml_backend.loop.client import Jobs
 from ml_backend.processes.children import Children, rankloop_command
-from ml_backend.processes.tether import free_port
-from ml_backend.registry import Registry
+from ml_backend.processes.ports import free_port
+from ml_backend.registry.registry import Registry
 from ml_backend.settings import load_settings
+from training.data.prompt_sources import PromptSource
 
 if TYPE_CHECKING:
     from ml_backend.demo.label_studio_server import LabelStudioServer

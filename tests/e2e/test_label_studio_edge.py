@@ -12,15 +12,16 @@ import pytest
 from recording_backend import RecordingBackend
 
 from ml_backend.errors import LabelStudioError
-from ml_backend.label_studio import LabelStudio, Project
+from ml_backend.label_studio.client import LabelStudio
 from ml_backend.label_studio.connection import BackendAddress, choose_project, connect_backend, secure_webhook
 from ml_backend.label_studio.credentials import SECRET_HEADER, Guard
-from ml_backend.label_studio.prompt_files import PromptSource
+from ml_backend.label_studio.records import Project
 from ml_backend.label_studio.setup import init_project
 from ml_backend.labels.config import parse_label_config
 from ml_backend.labels.predictions import live_prediction
-from ml_backend.loop.export import export_preferences
-from training.data.votes import read_preferences
+from ml_backend.loop.dataset import export_preferences
+from training.data.files import read_preferences
+from training.data.prompt_sources import PromptSource
 
 if TYPE_CHECKING:
     from ml_backend.demo.label_studio_server import LabelStudioServer
@@ -159,7 +160,7 @@ def test_connecting_twice_leaves_one_backend_and_one_secured_webhook(
         secure_webhook(label_studio, project.id, address)
     assert [row.title for row in label_studio.backends(project.id)] == ["m"]
     assert len(label_studio.webhooks(project.id)) == 1
-    assert choose_project(label_studio, "m").id == project.id
+    assert choose_project(label_studio, f"{backend.url}/").id == project.id
 
     task_id = label_studio.import_tasks(project.id, [{"prompt": "tea?"}])[0]
     label_studio.annotate(task_id, [_verdict("tie")])

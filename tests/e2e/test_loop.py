@@ -19,10 +19,10 @@ import pytest
 from ml_backend.demo.annotator import SimulatedAnnotator, annotate_round
 from ml_backend.demo.loop import DemoLoop
 from ml_backend.demo.screen import Screen
-from ml_backend.label_studio import LabelStudio
-from ml_backend.loop import Jobs
-from ml_backend.registry import Registry
-from training.data.votes import read_preferences
+from ml_backend.label_studio.client import LabelStudio
+from ml_backend.loop.client import Jobs
+from ml_backend.registry.registry import Registry
+from training.data.files import read_preferences
 
 if TYPE_CHECKING:
     from ml_backend.demo.stack import DemoStack
@@ -58,7 +58,7 @@ def test_judgements_become_a_version_whose_answers_reach_the_labeling_page(stack
     prompts.write_text("\n".join(chosen), encoding="utf-8")
     registry, jobs = Registry(stack.settings), Jobs(stack.settings)
     with LabelStudio(stack.label_studio.url, stack.label_studio.token) as label_studio, Screen() as screen:
-        loop = DemoLoop(stack, label_studio, registry, jobs, _longer, JUDGEMENTS, screen)
+        loop = DemoLoop(stack, label_studio, _longer, JUDGEMENTS, screen)
         project = loop.open_project(prompts)
         assert label_studio.predictions_by_version(project.id) == {"rankloop-v1": len(chosen)}
         assert [cycle.job for cycle in jobs.cycles()] == []
@@ -155,7 +155,7 @@ def _annotating(_folder: Path, log: Path) -> bool:
 
 
 def _training(folder: Path, _log: Path) -> bool:
-    return any("ml_backend.loop.child" in command for command in _processes_of(folder).values())
+    return any("-m training" in command for command in _processes_of(folder).values())
 
 
 _MOMENTS: dict[str, Callable[[Path, Path], bool]] = {

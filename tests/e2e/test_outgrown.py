@@ -16,9 +16,9 @@ from mlflow_server import MlflowServer
 from postgres_server import PostgresServer, find_binaries
 
 from ml_backend.demo.stack import environment_of
-from ml_backend.loop import Jobs
+from ml_backend.loop.client import Jobs
 from ml_backend.processes.children import Children
-from ml_backend.registry import Registry
+from ml_backend.registry.registry import Registry
 from ml_backend.registry.version_files import damage_in
 from ml_backend.settings import load_settings
 

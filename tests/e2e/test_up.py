@@ -15,8 +15,8 @@ import httpx
 import psutil
 import pytest
 
-from ml_backend.label_studio import LabelStudio
-from ml_backend.processes.tether import free_port
+from ml_backend.label_studio.client import LabelStudio
+from ml_backend.processes.ports import free_port
 
 if TYPE_CHECKING:
     from ml_backend.demo.label_studio_server import LabelStudioServer

@@ -12,9 +12,10 @@ from typing import Any
 import httpx
 
 from faults.ledger import Ledger
-from ml_backend.labels.judgements import live_prediction, parse_label_config
+from ml_backend.labels.config import parse_label_config
+from ml_backend.labels.predictions import live_prediction
+from training.data.split import split_of
 from training.data.types import Split
-from training.data.votes import split_of
 
 LABEL_CONFIG = (Path(__file__).parents[2] / "label_config.xml").read_text(encoding="utf-8")
 _CONFIG = parse_label_config(LABEL_CONFIG)

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ml_backend import loop
-from ml_backend.label_studio.connection import open_label_studio
+from ml_backend.label_studio.client import open_label_studio
 from ml_backend.loop.cycle import CycleSteps
-from ml_backend.registry import Registry
+from ml_backend.loop.worker import Worker
+from ml_backend.registry.registry import Registry
 from ml_backend.settings import load_settings
 from training.atomic import write_atomically
 
@@ -65,7 +65,7 @@ def main() -> None:
     steps: Any = CycleSteps(settings, registry, partial(open_label_studio, settings))
     for name, method in STEPS.items():
         setattr(steps, method, _mortal(settings.home() / PLAN, name, getattr(steps, method)))
-    loop.Worker(settings, registry, steps).start()
+    Worker(settings, registry, steps).start()
     logging.info(READY)
     signal.pause()
 

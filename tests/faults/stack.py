@@ -20,16 +20,17 @@ from faults.faulty_proxy import FaultyProxy
 from faults.ledger import Ledger, Outcome
 from ml_backend.demo.label_studio_server import LabelStudioServer
 from ml_backend.demo.stack import environment_of
-from ml_backend.label_studio import LabelStudio
+from ml_backend.label_studio.client import LabelStudio
 from ml_backend.label_studio.connection import BackendAddress
 from ml_backend.label_studio.setup import init_project
-from ml_backend.loop import CycleJob, Jobs
+from ml_backend.loop.client import CycleJob, Jobs
 from ml_backend.processes.children import Children, rankloop_command
-from ml_backend.processes.tether import free_port, log_tail
-from ml_backend.registry import Registry
+from ml_backend.processes.logs import log_tail
+from ml_backend.processes.ports import free_port
+from ml_backend.registry.registry import Registry
 from ml_backend.settings import load_settings
 from training.atomic import write_atomically
-from training.data.votes import read_preferences
+from training.data.files import read_preferences
 from training.errors import RankloopError
 
 JUDGED_BEFORE = 18

@@ -16,8 +16,8 @@ import psutil
 from faults.annotators import Judged
 from faults.dying_worker import STEPS
 from faults.stack import JUDGED_NOW, Stack
-from ml_backend.loop import CycleJob
 from ml_backend.loop.child import read_progress
+from ml_backend.loop.client import CycleJob
 
 LONG_PPO = 30
 """Iterations, so that there is a middle to be killed in."""
@@ -154,7 +154,7 @@ def _training(stack: Stack, stage: str) -> psutil.Process:
                 command = process.cmdline()
             except psutil.NoSuchProcess:
                 continue
-            if "ml_backend.loop.child" in command and stage in command:
+            if "training" in command and stage in command:
                 return process
         return None
 

@@ -20,11 +20,11 @@ from faults.ledger import Ledger
 from load.client import basic
 from load.figures import as_table, missed, summary
 from ml_backend.demo.stack import DemoStack
-from ml_backend.label_studio import LabelStudio
+from ml_backend.label_studio.client import LabelStudio
 from ml_backend.label_studio.connection import BackendAddress
 from ml_backend.label_studio.setup import init_project
-from ml_backend.loop import Jobs
 from ml_backend.loop.child import read_progress
+from ml_backend.loop.client import Jobs
 from ml_backend.processes.tether import tethered
 from training.config import CycleConfig
 

@@ -1,0 +1,203 @@
+"""`rankloop doctor`: looks at every part of the loop and says what is wrong and what to do about it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+from filelock import FileLock, Timeout
+
+from ml_backend.doctor.backend import examine_backend
+from ml_backend.doctor.findings import Finding, guarded, look, ok, wrong
+from ml_backend.errors import LabelStudioError
+from ml_backend.label_studio import (
+    BACKEND_REMEDY,
+    HOST_NAME_REMEDY,
+    BackendAddress,
+    LabelStudio,
+    Project,
+    Webhook,
+    has_single_label_host,
+    open_label_studio,
+    projects_showing,
+    same_url,
+    webhook_is_right,
+)
+from ml_backend.labels import parse_label_config
+from ml_backend.loop import WORKER_LOCK
+from ml_backend.settings import Settings
+from training.errors import RankloopError
+
+TESTED_RELEASE = "1.23"
+MIN_FREE_BYTES = 2 * 1024**3
+
+
+def examine(settings: Settings, project_id: int | None = None) -> Iterator[Finding]:
+    """Look at everything, one finding after the other as they come in.
+
+    Args:
+        settings: where everything should be.
+        project_id: the project to look at; None looks at every project that shows this backend's predictions.
+    """
+    yield from guarded("model", lambda: _model(settings))
+    yield from guarded("disk", lambda: _disk(settings))
+    yield from guarded("versions", lambda: _registry(settings))
+    yield from guarded("jobs", lambda: _jobs(settings))
+    yield from guarded("backend", lambda: examine_backend(settings))
+    yield from guarded("Label Studio", lambda: _label_studio(settings, project_id))
+
+
+def _model(settings: Settings) -> Iterator[Finding]:
+    from transformers.utils import logging as transformers_logging  # with torch it takes seconds to load
+
+    from training.models import TextCodec, load_causal_lm
+
+    transformers_logging.disable_progress_bar()
+    TextCodec.load(settings.model)
+    parameters = sum(parameter.numel() for parameter in load_causal_lm(settings.model, "cpu").parameters())
+    yield ok("model", f"{settings.model} loads ({parameters / 1e6:.1f} million parameters)")
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    free = shutil.disk_usage(settings.home()).free
+    with tempfile.TemporaryFile(dir=settings.home()) as probe:  # free space is no proof: quotas, read-only mounts
+        probe.write(b" " * 4096)
+    detail = f"{free / 1024**3:.1f} GB free under {settings.home()}"
+    if free < MIN_FREE_BYTES:
+        yield wrong("disk", detail, "Make room: every version keeps a whole model. RANKLOOP_DATA_DIR moves the folder.")
+    else:
+        yield ok("disk", detail)
+
+
+def _registry(settings: Settings) -> Iterator[Finding]:
+    from ml_backend.registry import Registry
+
+    champion = Registry(settings).champion()
+    if champion is None:
+        yield look("versions", "there is no version yet", "The first `rankloop up` registers the base model.")
+    else:
+        yield ok("versions", f"the champion is {champion.name}")
+
+
+def _jobs(settings: Settings) -> Iterator[Finding]:
+    from ml_backend.loop import Jobs
+
+    cycles = Jobs(settings).cycles(limit=1)
+    latest = f"the latest training cycle is {cycles[0].state}" if cycles else "there was no training cycle yet"
+    yield ok("jobs", f"the job queue answers; {latest}")
+    if cycles and cycles[0].state == "failed":
+        yield look("jobs", f"{cycles[0].job} failed: {cycles[0].reason}", "Its logs are in the data folder.")
+    try:
+        with FileLock(settings.home() / WORKER_LOCK, timeout=0):
+            pass
+    except Timeout:
+        yield ok("worker", "a worker runs")
+    else:
+        where = " on this machine" if settings.database_url else ""
+        finding = look if settings.database_url else wrong  # with a shared job queue it may run elsewhere
+        yield finding("worker", f"no worker runs{where}: nothing is trained or proposed", "Start one: rankloop worker")
+
+
+def _label_studio(settings: Settings, project_id: int | None) -> Iterator[Finding]:
+    with open_label_studio(settings) as label_studio:
+        release = label_studio.release()
+        detail = f"{label_studio.url} is Label Studio {release}"
+        if release.startswith(TESTED_RELEASE):
+            yield ok("Label Studio", detail)
+        else:
+            yield look("Label Studio", detail, f"rankloop is tested with {TESTED_RELEASE} only.")
+        yield ok("key", f"belongs to {label_studio.whoami()}")
+        address = BackendAddress.from_settings(settings)
+        ours = [label_studio.project(project_id)] if project_id else projects_showing(label_studio, address.title)
+        if not ours:
+            yield wrong("project", "no project shows this backend's predictions", "Run: rankloop init-project")
+        for project in ours:
+            yield from examine_project(label_studio, project, address)
+
+
+def examine_project(label_studio: LabelStudio, project: Project, address: BackendAddress) -> Iterator[Finding]:
+    """Look at one project: its labeling configuration, its predictions, the backend, and the webhook."""
+    subject = f"project {project.id}"
+    try:
+        kind = parse_label_config(project.label_config).kind
+        yield ok(subject, f"{project.title!r} asks for {kind} judgements of {project.tasks} tasks")
+    except RankloopError as error:
+        yield wrong(subject, str(error), f"{_connect(project)} --label-config label_config.xml")
+    if not project.shows_predictions or not project.model_version:
+        yield wrong(subject, "annotators are shown no predictions", _connect(project))
+    yield from guarded(subject, lambda: _connected(label_studio, project, address))
+    yield from guarded(subject, lambda: _webhook(label_studio, project, address))
+
+
+def _connected(label_studio: LabelStudio, project: Project, address: BackendAddress) -> Iterator[Finding]:
+    subject = f"project {project.id}"
+    backends = label_studio.backends(project.id)
+    ours = [backend for backend in backends if same_url(backend.url, address.url)]
+    if not ours:
+        others = ", ".join(backend.url for backend in backends) or "none"
+        yield wrong(subject, f"the backend {address.url} isn't connected (connected: {others})", _connect(project))
+        yield from _reachable(label_studio, project, address)
+        return
+    if not same_url(backends[0].url, address.url):
+        yield wrong(
+            subject,
+            f"Label Studio uses the first of its backends only, which is {backends[0].url}",
+            "Remove that one in the project's settings (Model), or run the project on one backend.",
+        )
+    elif len(backends) > 1:
+        yield look(subject, f"{len(backends)} backends are connected; the first one is used", _connect(project))
+    if ours[0].connected:
+        yield ok(subject, f"the backend is connected and reports {ours[0].model_version or 'no version yet'}")
+    else:
+        yield wrong(subject, f"Label Studio can't use the backend: {ours[0].error or 'no answer'}", BACKEND_REMEDY)
+        yield from _reachable(label_studio, project, address)
+    wanted = address.guard.basic[0] if address.guard.basic else ""
+    if ours[0].basic_auth_user != wanted:
+        yield wrong(subject, "Label Studio has other Basic credentials than the backend", _connect(project))
+
+
+def _reachable(label_studio: LabelStudio, project: Project, address: BackendAddress) -> Iterator[Finding]:
+    """Whether Label Studio's protection against private addresses lets the backend through. It tells only when a
+    webhook is made, so one to an address of its own is made and removed at once.
+    """
+    subject = f"project {project.id}"
+    if has_single_label_host(address.url):
+        return
+    try:
+        probe = label_studio.add_webhook(project.id, f"{address.url}/doctor", {})
+    except LabelStudioError as error:
+        yield wrong(subject, f"Label Studio refuses the address {address.url} ({error.got})", error.remedy or "")
+    else:
+        label_studio.remove_webhook(probe.id)
+
+
+def _webhook(label_studio: LabelStudio, project: Project, address: BackendAddress) -> Iterator[Finding]:
+    subject = f"project {project.id}"
+    every = label_studio.webhooks(project.id)
+    yield from _dead_webhooks(label_studio, project, [hook for hook in every if hook.active])
+    hooks = [hook for hook in every if same_url(hook.url, address.webhook_url)]
+    if not hooks and has_single_label_host(address.url):
+        yield wrong(subject, f"Label Studio makes no webhook to {address.url}", HOST_NAME_REMEDY)
+    elif not hooks:
+        yield wrong(subject, "no webhook tells the backend of judgements", _connect(project))
+    elif len(hooks) > 1:
+        yield wrong(subject, f"{len(hooks)} webhooks tell the backend everything twice", _connect(project))
+    elif not webhook_is_right(hooks[0], address.webhook_headers()):
+        yield wrong(subject, "the webhook is switched off or lacks the backend's credentials", _connect(project))
+    else:
+        secured = "with its credentials" if hooks[0].headers else "without credentials, as none are set"
+        yield ok(subject, f"one webhook tells the backend of judgements, {secured}")
+
+
+def _dead_webhooks(label_studio: LabelStudio, project: Project, hooks: list[Webhook]) -> Iterator[Finding]:
+    """Removing a backend leaves its webhook behind, and without Redis each annotator waits for each webhook."""
+    urls = [f"{backend.url.rstrip('/')}/webhook" for backend in label_studio.backends(project.id)]
+    for hook in hooks:
+        if hook.url.rstrip("/").endswith("/webhook") and not any(same_url(hook.url, url) for url in urls):
+            detail = f"the webhook to {hook.url} belongs to no backend of the project; people may wait for it in vain"
+            yield look(f"project {project.id}", detail, "Delete it in the project's settings (Webhooks).")
+
+
+def _connect(project: Project) -> str:
+    return f"Run: rankloop init-project --project {project.id}"

@@ -1,0 +1,49 @@
+"""What an event of Label Studio leads to: a job that counts judgements, proposes answers, or trains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ml_backend.http.messages import WebhookRequest
+from training.errors import DataError
+
+if TYPE_CHECKING:
+    from ml_backend.loop import Jobs
+
+JUDGEMENT_ACTIONS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED", "ANNOTATIONS_DELETED"}
+COUNTED = (
+    "Label Studio is set to start training on every submission, so this counts as one judgement more: a cycle starts "
+    "by itself once enough are new. `rankloop status` says how many are missing, `rankloop train --project {}` starts "
+    "one now."
+)
+
+
+def pass_on(event: WebhookRequest, jobs: Jobs) -> dict[str, Any]:
+    """Put what an event calls for into the job queue; the work itself is done elsewhere, later.
+
+    Returns:
+        What is answered; see `WebhookAnswer`.
+
+    Raises:
+        DataError: training is wanted, but the payload doesn't say for which project.
+        JobsError: the job queue can't be reached.
+        OverloadError: the job queue hangs.
+    """
+    project_id, action = event.project_id, event.action
+    if action == "START_TRAINING":
+        if project_id is None:
+            raise DataError("START_TRAINING came without a project", expected="project.id in the payload")
+        if event.sent_at_every_save:
+            jobs.judgement_arrived(project_id)
+            return {"job": None, "status": "queued", "message": COUNTED.format(project_id)}
+        return jobs.start_training(project_id)
+    if action not in JUDGEMENT_ACTIONS and action != "TASKS_CREATED":
+        return {"status": "ignored", "message": f"{action} changes nothing here"}
+    if project_id is None:
+        message = "the webhook sends no payload, so its project is unknown; the scheduled reconciliation will find it"
+        return {"status": "ignored", "message": message}
+    if action == "TASKS_CREATED":
+        jobs.propose(project_id)
+    # Tasks imported with annotations send TASKS_CREATED alone.
+    jobs.judgement_arrived(project_id)
+    return {"status": "queued"}

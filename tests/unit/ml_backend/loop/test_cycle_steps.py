@@ -1,0 +1,168 @@
+"""A training cycle's steps with a real registry and real training of a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judged_project import JudgedProject, tiny_training
+
+from ml_backend.errors import LabelConfigError
+from ml_backend.loop.cycle import CycleSteps, Plan
+from ml_backend.loop.proposals import BulkProposals
+from ml_backend.registry.registry import Registry
+from ml_backend.registry.version_files import damage_in
+from ml_backend.settings import Settings
+from training.data.files import read_preferences, read_prompts
+from training.errors import DataError
+
+
+@pytest.fixture
+def cycle_settings(mlflow_settings: Settings, tmp_path: Path) -> Settings:
+    """Settings whose training takes seconds."""
+    return mlflow_settings.model_copy(update={"training_config": tiny_training(tmp_path)})
+
+
+@pytest.fixture
+def registry(cycle_settings: Settings) -> Registry:
+    """A real one, with MLflow's tables made."""
+    return Registry(cycle_settings)
+
+
+@pytest.fixture
+def project() -> JudgedProject:
+    """Sixty judged tasks."""
+    return JudgedProject()
+
+
+@pytest.fixture
+def steps(cycle_settings: Settings, registry: Registry, project: JudgedProject) -> CycleSteps:
+    """The steps, on that project."""
+    return CycleSteps(cycle_settings, registry, project.open)
+
+
+@pytest.fixture
+def plan(steps: CycleSteps) -> Plan:
+    """A cycle that has begun."""
+    return Plan(**steps.begin(7, "cycle-7-test", "asked"))
+
+
+def test_beginning_is_repeatable(steps: CycleSteps, plan: Plan, registry: Registry) -> None:
+    """The plan names base and parent; beginning again finds the same run."""
+    assert (plan.base, plan.parent) == ("rankloop-v1", "rankloop-v1")
+    assert Plan(**steps.begin(7, "cycle-7-test", "asked")) == plan
+    attempt = registry.attempts(7)[0]
+    assert (attempt.status, attempt.tags["trigger"], attempt.tags["parent"]) == ("running", "asked", "rankloop-v1")
+
+
+def test_new_judgements_are_those_since_the_last_snapshot(
+    steps: CycleSteps, plan: Plan, project: JudgedProject
+) -> None:
+    """Before the first cycle all judgements are new, after its snapshot only later ones; skips never count."""
+    project.judged = 40
+    assert steps.count_new(7) == 36
+    assert steps.snapshot(plan) == {"tasks": 40, "snapshot_at": "2026-01-01T00:00:40+00:00"}
+    assert steps.count_new(7) == 0
+    project.judged = 52
+    assert steps.count_new(7) == 11
+
+
+def test_the_snapshot_becomes_preferences(steps: CycleSteps, plan: Plan) -> None:
+    """Every judgement turns up in the cycle's folder, the shorter answer chosen, and the counts add up."""
+    steps.snapshot(plan)
+    counts = steps.prepare(plan)
+    folder = steps.folder(plan)
+    assert (counts["annotations"], counts["kept"], counts["skipped"], counts["fault"]) == (60, 54, 6, None)
+    preferences = read_preferences(folder / "preferences.jsonl")
+    assert len(preferences) == counts["preferences"] == 54
+    assert all(len(p.chosen.split()) < len(p.rejected.split()) for p in preferences)
+    assert len(read_prompts(folder / "prompts.jsonl")) == 60
+    assert json.loads((folder / "summary.json").read_bytes())["kept"] == 54
+
+
+def test_too_few_judgements_are_a_reason_to_stop(steps: CycleSteps, plan: Plan, project: JudgedProject) -> None:
+    """Nineteen preferences are fewer than the twenty that the gates ask for."""
+    project.judged = 21
+    steps.snapshot(plan)
+    assert steps.prepare(plan)["fault"] == "19 preferences are fewer than the 20 asked for."
+
+
+def test_a_project_without_prompts_is_named(steps: CycleSteps, plan: Plan, project: JudgedProject) -> None:
+    """A wrong label config, or tasks without the key it names, end the cycle with a clear error."""
+    project.size = 0
+    with pytest.raises(DataError, match=r"project 7 has a prompt.*key prompt"):
+        steps.snapshot(plan)
+    project.label_config = "<View><Text name='t' value='$t'/></View>"
+    with pytest.raises(LabelConfigError):
+        steps.snapshot(plan)
+
+
+def test_few_rewritten_answers_start_no_supervised_training(steps: CycleSteps, plan: Plan) -> None:
+    """Below `min_demonstrations` the step does nothing."""
+    steps.snapshot(plan)
+    assert steps.sft(plan, 31) is False
+    assert not (steps.folder(plan) / "sft").exists()
+
+
+@pytest.mark.slow
+def test_a_cycle_makes_a_version(
+    steps: CycleSteps, plan: Plan, registry: Registry, cycle_settings: Settings, project: JudgedProject
+) -> None:
+    """Reward model and policy are trained, registered with their lineage, promoted though the registry damaged what it
+    was given, and propose answers.
+    """
+    steps.snapshot(plan)
+    steps.prepare(plan)
+    steps.reward(plan)
+    assert steps.reward_gate(plan)["passed"] is True
+    steps.ppo(plan, False)
+    assert steps.policy_gate(plan)["passed"] is True
+    name = steps.register(plan)
+    assert steps.register(plan) == name == "rankloop-v2"
+    stored = next((cycle_settings.home() / "mlartifacts").rglob(f"{plan.run_id}/artifacts/version"))
+    (stored / "policy" / "model.safetensors").write_bytes(b"the registry's disk lost it")
+    assert steps.promote(plan, name) == name
+    assert steps.promote(plan, name) == name
+    assert damage_in(stored, registry.get(name).tags["manifest_sha256"]) is None
+    assert not (steps.folder(plan) / "version").exists()
+    assert steps.finish(plan, "promoted", "It wins.") == {"status": "promoted", "reason": "It wins."}
+
+    version = registry.get(name)
+    assert (version.parent, version.tags["workflow_id"]) == ("rankloop-v1", "cycle-7-test")
+    assert registry.champion() == version
+    assert (version.metrics["annotations"], version.metrics["judgements"]) == (60, 54)
+    assert 0 <= version.metrics["reward_accuracy"] <= 1
+    folder = registry.fetch(version)
+    assert {"policy", "reward", "report.json", "config.json", "preferences.jsonl", "curves.png"} <= {
+        path.name for path in folder.iterdir()
+    }
+    attempt = registry.last_attempt(7)
+    assert attempt is not None
+    assert (attempt.status, attempt.tags["version"], len(attempt.tags["dataset_digest"])) == ("promoted", name, 64)
+
+    project.judged, project.stored = 50, []
+    proposals = BulkProposals(cycle_settings, registry, project.open)  # type: ignore[arg-type]
+    outcome = proposals.some(7)
+    proposals.release()
+    assert outcome == {"version": name, "stored": 10, "left": 0}
+    assert {item["task"] for item in project.stored} == set(range(51, 61))
+    assert all(item["model_version"] == name and item["result"] for item in project.stored)
+    assert proposals.some(7) == {"version": name, "stored": 0, "left": 0}
+
+
+@pytest.mark.slow
+def test_rewritten_answers_are_imitated_first(steps: CycleSteps, plan: Plan) -> None:
+    """With enough demonstrations supervised training leaves a policy that PPO can go on from."""
+    steps.snapshot(plan)
+    counts = steps.prepare(plan)
+    rows = [{"prompt": f"What is tea number {n}?", "answer": "Leaves in hot water."} for n in range(40)]
+    demonstrations = steps.folder(plan) / "demonstrations.jsonl"
+    demonstrations.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert counts["demonstrations"] == 0
+    assert steps.sft(plan, 40) is True
+    steps.reward(plan)
+    steps.ppo(plan, True)
+    report: dict[str, Any] = json.loads((steps.folder(plan) / "ppo" / "report.json").read_bytes())
+    assert report["iterations"] == 2

@@ -1,0 +1,388 @@
+"""The jobs against a real DBOS on SQLite; the parts that do the work are stand-ins."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from edge_fakes import FakeRegistry
+from job_fakes import FakeProjects, FakeProposals, FakeSteps
+
+from ml_backend.errors import CrashError, JobsError, LabelStudioError
+from ml_backend.loop import worker as worker_module
+from ml_backend.loop.client import Jobs
+from ml_backend.loop.worker import Worker
+from ml_backend.settings import Settings
+from training.errors import ConfigError, RankloopError
+
+CYCLE = [
+    "begin",
+    "snapshot",
+    "prepare",
+    "sft",
+    "reward",
+    "reward gate",
+    "ppo",
+    "policy gate",
+    "register",
+    "promote",
+    "finish",
+]
+
+
+@pytest.fixture
+def job_settings(settings: Settings) -> Settings:
+    """Short debouncing, a low threshold, and no key, so that nothing asks Label Studio by itself."""
+    changes = {"debounce_s": 0.3, "debounce_max_s": 5.0, "train_after": 10, "reconcile_cron": "0 0 1 1 *"}
+    return settings.model_copy(update=changes)
+
+
+@pytest.fixture
+def steps() -> FakeSteps:
+    """Steps that succeed at once."""
+    return FakeSteps()
+
+
+@pytest.fixture
+def proposals() -> FakeProposals:
+    """Proposals that are made at once."""
+    return FakeProposals()
+
+
+@pytest.fixture
+def asked(job_settings: Settings) -> Iterator[Jobs]:
+    """The client."""
+    jobs = Jobs(job_settings)
+    yield jobs
+    jobs.close()
+
+
+@pytest.fixture
+def start(
+    job_settings: Settings,
+    steps: FakeSteps,
+    proposals: FakeProposals,
+    registry: FakeRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[..., Worker]]:
+    """Starts a worker over the stand-ins, and stops it at the end."""
+    monkeypatch.setattr(worker_module, "QUEUE_POLL_S", 0.05)
+    monkeypatch.setattr(worker_module, "RECONSIDER_AFTER_S", 0.3)
+    started: list[Worker] = []
+
+    def make(projects: FakeProjects | None = None, **changes: Any) -> Worker:
+        settings = job_settings.model_copy(update=changes)
+        worker = Worker(settings, registry, steps, proposals, (projects or FakeProjects({})).open)  # type: ignore[arg-type]
+        worker.start()
+        started.append(worker)
+        return worker
+
+    yield make
+    for worker in started:
+        worker.stop()
+
+
+def _until(condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
+    """Wait for something another thread does."""
+    pause, until = threading.Event(), time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until, "it didn't happen"
+        pause.wait(0.02)
+
+
+def test_a_burst_of_judgements_is_counted_once(start: Any, asked: Jobs, steps: FakeSteps) -> None:
+    """Twenty webhooks in a row come to one look at Label Studio, once it is quiet."""
+    start()
+    for _ in range(20):
+        asked.judgement_arrived(7)
+    _until(lambda: "count" in steps.done)
+    asked.judgement_arrived(8)
+    _until(lambda: steps.done.count("count") == 2)
+    assert "begin" not in steps.done
+
+
+def test_judgements_that_keep_coming_are_counted_in_the_end(start: Any, asked: Jobs, steps: FakeSteps) -> None:
+    """Quiet that never comes isn't waited for longer than the longest debounce."""
+    jobs = Jobs(asked._settings.model_copy(update={"debounce_s": 0.5, "debounce_max_s": 1.0}))
+    start()
+    began = time.monotonic()
+    pause = threading.Event()
+    while "count" not in steps.done and time.monotonic() - began < 20:
+        jobs.judgement_arrived(7)
+        pause.wait(0.1)
+    jobs.close()
+    assert 0.9 < time.monotonic() - began < 10
+
+
+def test_asking_takes_milliseconds(asked: Jobs) -> None:
+    """Label Studio gives a webhook one second, and makes the annotator wait for it."""
+    asked.judgement_arrived(7)
+    taken = []
+    for _ in range(10):
+        began = time.perf_counter()
+        asked.judgement_arrived(7)
+        taken.append(time.perf_counter() - began)
+    assert sorted(taken)[5] < 0.2
+
+
+def test_enough_judgements_start_a_cycle_that_ends_in_new_proposals(
+    start: Any, asked: Jobs, steps: FakeSteps, proposals: FakeProposals
+) -> None:
+    """The whole of it: counted, learned, promoted, and proposed anew in every project that shows this backend."""
+    steps.new_judgements = [10, 0]
+    url = asked._settings.public_url()
+    start(FakeProjects({7: url, 8: url, 9: "http://elsewhere"}))
+    asked.judgement_arrived(7)
+    _until(lambda: len(proposals.asked) == 2)
+    cycle = asked.cycles()[0]
+    assert (cycle.project_id, cycle.state, cycle.reason) == (7, "promoted", "rankloop-v2 is champion. It wins.")
+    assert sorted(proposals.asked) == [7, 8]
+    assert [name for name in steps.done if name != "count"] == CYCLE
+    _until(lambda: steps.done.count("count") == 2)
+
+
+def test_nine_of_ten_judgements_are_not_enough(start: Any, asked: Jobs, steps: FakeSteps) -> None:
+    """Below the threshold nothing starts; the tenth starts it."""
+    steps.new_judgements = [9, 10, 0]
+    start()
+    asked.judgement_arrived(7)
+    _until(lambda: steps.done.count("count") == 1)
+    assert asked.cycles() == []
+    asked.judgement_arrived(7)
+    _until(lambda: "finish" in steps.done)
+
+
+def test_a_project_has_one_cycle_at_a_time(start: Any, asked: Jobs, steps: FakeSteps) -> None:
+    """Who asks for a second one is told of the first; another project's waits its turn."""
+    hold = threading.Event()
+    steps.on["reward"] = lambda: hold.wait(30)
+    start()
+    first = asked.start_training(7)
+    _until(lambda: "reward" in steps.done)
+    again = asked.start_training(7)
+    other = asked.start_training(8)
+    status = asked.status()
+    hold.set()
+    assert first["status"] == "queued"
+    assert (again["job"], again["status"]) == (first["job"], "running")
+    assert str(first["job"]) in again["message"]
+    assert other["status"] == "queued"
+    assert [(cycle["job"], cycle["step"]) for cycle in status["running"]] == [(first["job"], "reward")]
+    assert [cycle["job"] for cycle in status["queued"]] == [other["job"]]
+    assert asked.wait(other["job"], timeout_s=20).state == "promoted"
+    assert steps.done.count("begin") == 2
+
+
+def test_judgements_made_during_a_cycle_are_not_lost(start: Any, asked: Jobs, steps: FakeSteps) -> None:
+    """A webhook during a cycle starts no second one, but the cycle's end counts again and does."""
+    hold = threading.Event()
+    steps.on["reward"] = lambda: hold.wait(30)
+    steps.new_judgements = [12, 12, 0]
+    start()
+    first = asked.start_training(7)
+    _until(lambda: "reward" in steps.done)
+    asked.judgement_arrived(7)
+    _until(lambda: steps.done.count("count") == 1)
+    assert len(asked.cycles()) == 1
+    hold.set()
+    _until(lambda: steps.done.count("finish") == 2)
+    newest = asked.cycles()[0]
+    assert newest.job != first["job"]
+    assert asked.wait(newest.job, timeout_s=20).state == "promoted"
+
+
+@pytest.mark.parametrize(
+    ("step", "outcome", "last"),
+    [
+        ("prepare", {"preferences": 3, "demonstrations": 0, "fault": "too few"}, "prepare"),
+        ("reward gate", {"passed": False, "reason": "too few"}, "reward gate"),
+        ("policy gate", {"passed": False, "reason": "too few"}, "policy gate"),
+    ],
+)
+def test_a_gate_that_fails_ends_the_cycle(
+    start: Any, asked: Jobs, steps: FakeSteps, step: str, outcome: dict[str, Any], last: str
+) -> None:
+    """What isn't good enough is rejected with its reason, and nothing is registered."""
+    steps.on[step] = lambda: outcome
+    start()
+    cycle = asked.wait(asked.start_training(7)["job"], timeout_s=20)
+    assert (cycle.state, cycle.reason) == ("rejected", "too few")
+    assert [name for name in steps.done if name != "count"] == [*CYCLE[: CYCLE.index(last) + 1], "finish"]
+
+
+def test_a_cycle_that_fails_says_why(start: Any, asked: Jobs, steps: FakeSteps) -> None:
+    """An error in words ends the cycle with these words, and the next cycle can start."""
+
+    def fail() -> None:
+        raise RankloopError("training ran away", remedy="Lower the learning rate.")
+
+    steps.on["ppo"] = fail
+    start()
+    cycle = asked.wait(asked.start_training(7)["job"], timeout_s=20)
+    assert (cycle.state, cycle.reason) == ("failed", "training ran away. Lower the learning rate.")
+    del steps.on["ppo"]
+    assert asked.wait(asked.start_training(7)["job"], timeout_s=20).state == "promoted"
+
+
+def test_an_unforeseen_error_is_recorded_as_well(start: Any, asked: Jobs, steps: FakeSteps) -> None:
+    """Even a bug leaves a cycle that is over and says what happened."""
+    steps.on["snapshot"] = lambda: 1 / 0
+    start()
+    cycle = asked.wait(asked.start_training(7)["job"], timeout_s=20)
+    assert cycle.state == "failed"
+    assert "division by zero" in cycle.reason
+    assert "finish" in steps.done
+
+
+def test_an_outside_system_that_comes_back_costs_nothing(start: Any, asked: Jobs, steps: FakeSteps) -> None:
+    """A step whose Label Studio doesn't answer is tried again; one that is refused isn't."""
+    answers = [LabelStudioError("it doesn't answer"), LabelStudioError("it is starting", status=502)]
+
+    def ask() -> dict[str, Any]:
+        if answers:
+            raise answers.pop(0)
+        return {"tasks": 30, "snapshot_at": None}
+
+    steps.on["snapshot"] = ask
+    start()
+    assert asked.wait(asked.start_training(7)["job"], timeout_s=30).state == "promoted"
+    assert steps.done.count("snapshot") == 3
+    answers.append(LabelStudioError("the key is wrong", status=401))
+    assert asked.wait(asked.start_training(7)["job"], timeout_s=30).state == "failed"
+    assert steps.done.count("snapshot") == 4
+
+
+def test_training_that_is_killed_is_started_again(start: Any, asked: Jobs, steps: FakeSteps) -> None:
+    """It goes on from its checkpoint; training that crashes again and again ends the cycle."""
+    crashes = [CrashError("ppo was ended by SIGKILL")] * 2
+
+    def train() -> None:
+        if crashes:
+            raise crashes.pop()
+
+    steps.on["ppo"] = train
+    start()
+    assert asked.wait(asked.start_training(7)["job"], timeout_s=30).state == "promoted"
+    assert steps.done.count("ppo") == 3
+    crashes += [CrashError("ppo was ended by SIGKILL")] * 9
+    cycle = asked.wait(asked.start_training(7)["job"], timeout_s=60)
+    assert (cycle.state, cycle.reason) == ("failed", "ppo was ended by SIGKILL.")
+    assert steps.done.count("ppo") == 3 + 4
+
+
+def test_proposals_asked_for_while_some_are_made_are_made_after(
+    start: Any, asked: Jobs, proposals: FakeProposals
+) -> None:
+    """Tasks that were imported too late for the run under way get a run of their own; ten requests are one."""
+    proposals.gate = threading.Event()
+    start()
+    asked.propose(7)
+    assert proposals.begun.wait(20)
+    for _ in range(10):
+        asked.propose(7)
+    assert [job["project_id"] for job in asked.status()["proposing"]] == [7]
+    proposals.gate.set()
+    _until(lambda: proposals.asked == [7, 7])
+    _until(lambda: asked.status()["proposing"] == [])
+    assert proposals.asked == [7, 7]
+
+
+def test_what_is_asked_before_the_first_worker_starts_is_done(
+    start: Any, asked: Jobs, proposals: FakeProposals
+) -> None:
+    """The server may come up first: the client makes the tables, and the worker finds the work."""
+    job = asked.start_training(7)
+    asked.propose(7)
+    assert job["status"] == "queued"
+    start()
+    assert asked.wait(job["job"], timeout_s=20).state == "promoted"
+    _until(lambda: 7 in proposals.asked)
+
+
+def test_reconciliation_finds_what_webhooks_missed(
+    start: Any, asked: Jobs, steps: FakeSteps, proposals: FakeProposals
+) -> None:
+    """At its start and on schedule the worker counts in every project that is connected to this backend."""
+    steps.new_judgements = [10, 0]
+    ours = asked._settings.public_url()
+    projects = FakeProjects({7: ours + "/", 8: "http://elsewhere"}, unproposed=[7, 8])
+    start(projects, label_studio_api_key="key", reconcile_cron="* * * * * *")
+    _until(lambda: "finish" in steps.done and 7 in proposals.asked)
+    _until(lambda: projects.asked["projects"] >= 3)
+    assert {cycle.project_id for cycle in asked.cycles()} == {7}
+    assert set(proposals.asked) == {7}
+
+
+def test_a_champion_chosen_by_hand_gets_its_answers_at_once(start: Any, asked: Jobs, proposals: FakeProposals) -> None:
+    """After a promotion or a rollback nobody has to wait for the schedule to see the champion's answers."""
+    projects = FakeProjects({7: asked._settings.public_url()}, unproposed=[])
+    start(projects, label_studio_api_key="key")
+    _until(lambda: projects.asked["projects"] == 1)
+    projects.unproposed.append(7)
+    asked.champion_changed()
+    _until(lambda: proposals.asked == [7])
+
+
+def test_a_small_job_that_fails_says_so_and_keeps_nobody_waiting(
+    start: Any, asked: Jobs, steps: FakeSteps, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What goes wrong while counting is logged in a sentence, and the next judgement is counted."""
+
+    def refuse(_project_id: int) -> int:
+        raise LabelStudioError("the key is wrong", status=401)
+
+    usual = steps.count_new
+    steps.count_new = refuse  # type: ignore[method-assign]
+    start()
+    asked.judgement_arrived(7)
+    _until(lambda: "consider_training(7,): the key is wrong." in caplog.text)
+    steps.count_new = usual  # type: ignore[method-assign]
+    asked.judgement_arrived(7)
+    _until(lambda: "count" in steps.done)
+
+
+def test_small_jobs_are_forgotten_after_a_while_and_cycles_never(
+    start: Any, asked: Jobs, steps: FakeSteps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tables don't grow with every webhook; what trained a version stays on record."""
+    monkeypatch.setattr(worker_module, "KEEP_ENDED_S", 0.0)
+    steps.new_judgements = [10, 0]
+    start(reconcile_cron="* * * * * *")
+    asked.judgement_arrived(7)
+
+    def considered() -> int:
+        with asked._asking() as client:
+            return len(client.list_workflows(name="consider_training", status="SUCCESS"))
+
+    _until(lambda: steps.done.count("count") == 2 and considered() == 0)
+    assert [cycle.state for cycle in asked.cycles()] == ["promoted"]
+
+
+def test_one_worker_per_data_folder(start: Any) -> None:
+    """A second worker would take the first one's unfinished work for its own."""
+    start()
+    with pytest.raises(ConfigError, match="another worker"):
+        start()
+
+
+def test_a_schedule_that_cannot_be_read_is_named(start: Any) -> None:
+    """The setting is named with what was got."""
+    with pytest.raises(ConfigError, match=r"RANKLOOP_RECONCILE_CRON.*every day"):
+        start(reconcile_cron="every day")
+
+
+def test_waiting_for_an_unknown_cycle_is_an_error(asked: Jobs) -> None:
+    """A wrong id isn't waited for."""
+    with pytest.raises(JobsError, match="no-such-cycle"):
+        asked.wait("no-such-cycle")
+
+
+def test_a_database_that_cannot_be_reached_is_said(job_settings: Settings) -> None:
+    """The server answers with the setting to look at, not with a traceback."""
+    url = "postgresql://rankloop:secret@127.0.0.1:9/jobs"
+    with pytest.raises(JobsError, match="RANKLOOP_DATABASE_URL") as caught:
+        Jobs(job_settings.model_copy(update={"database_url": url})).judgement_arrived(7)
+    assert "secret" not in str(caught.value)

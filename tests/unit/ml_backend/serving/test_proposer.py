@@ -1,0 +1,212 @@
+"""The champion at work: loaded in the background, swapped whole, repeatable, on time."""
+
+from __future__ import annotations
+
+import gc
+import math
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from edge_fakes import FakeRegistry
+
+from ml_backend.serving.proposer import Asked, Proposer
+from ml_backend.serving.version import LoadedVersion, load_version
+from ml_backend.settings import load_settings
+from training.fast.precision import SamplingPrecision, proposal_precision
+
+QUESTIONS = [(f"task {n}", f"How do I boil {n} eggs?") for n in range(6)]
+
+
+def _until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+    """Wait for what another thread brings about."""
+    ends = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < ends, "waited in vain"
+        threading.Event().wait(0.01)
+
+
+def _asked(proposer: Proposer, deadline_s: float = 30.0) -> Asked:
+    return proposer.asked(until=time.monotonic() + deadline_s)
+
+
+def _load(folders: dict[str, Path], base: Path, name: str) -> LoadedVersion:
+    return load_version(name, folders[name], load_settings(model=str(base), device="cpu", max_new_tokens=12))
+
+
+def test_the_base_becomes_champion_where_there_is_none(proposer: Proposer, registry: FakeRegistry) -> None:
+    """An empty registry gets the base registered, and the base answers."""
+    assert proposer.wait_until_loaded(30)
+    assert registry.champion() is not None
+    assert proposer.version == proposer.expected == "rankloop-v1"
+    pairs = _asked(proposer).propose(QUESTIONS)
+    assert [pair.version for pair in pairs if pair] == ["rankloop-v1"] * 6
+
+
+def test_nothing_is_answered_before_a_version_is_loaded(registry: FakeRegistry, settings: Any) -> None:
+    """A proposer that was never started has no version, and says so at once."""
+    proposer = Proposer(registry, settings)  # type: ignore[arg-type]
+    assert proposer.version is None
+    assert proposer.expected == "rankloop-loading"
+    assert _asked(proposer).propose(QUESTIONS) == [None] * 6
+    assert _asked(proposer).log_odds([("a", "b")]) == [None]
+
+
+def test_the_same_question_gets_the_same_pair(version_folders: dict[str, Path], tiny_model_dir: Path) -> None:
+    """Key and version seed the answers: alone or in a batch, today or tomorrow, in any order."""
+    version = _load(version_folders, tiny_model_dir, "rankloop-v2")
+    together = version.propose(QUESTIONS)
+    assert _load(version_folders, tiny_model_dir, "rankloop-v2").propose(QUESTIONS) == together
+    assert version.propose(QUESTIONS[::-1])[::-1] == together
+    assert [version.propose([question])[0] for question in QUESTIONS] == together
+
+
+def test_another_task_gets_another_pair(version_folders: dict[str, Path], tiny_model_dir: Path) -> None:
+    """The same prompt in another task is sampled anew, so that two people see more of what the policy says."""
+    version = _load(version_folders, tiny_model_dir, "rankloop-v1")
+    pairs = version.propose([(f"task {n}", "What is tea?") for n in range(8)])
+    assert len({(pair.answer1, pair.answer2) for pair in pairs}) == 8
+
+
+def test_both_answers_differ_and_say_something(version_folders: dict[str, Path], tiny_model_dir: Path) -> None:
+    """Empty and equal answers are sampled again."""
+    version = _load(version_folders, tiny_model_dir, "rankloop-v1")
+    assert not any(pair.flawed for pair in version.propose([(f"task {n}", "?") for n in range(64)]))
+
+
+def test_which_answer_stands_left_is_chance(version_folders: dict[str, Path], tiny_model_dir: Path) -> None:
+    """Of 400 pairs about half are swapped (within 4 standard deviations of 200)."""
+    version = _load(version_folders, tiny_model_dir, "rankloop-v1")
+    swapped = sum(version._shown(f"task {n}", "first", "second").answer1 == "second" for n in range(400))
+    assert abs(swapped - 200) <= 40
+
+
+def test_a_prompt_longer_than_the_model_reads_is_answered(
+    version_folders: dict[str, Path], tiny_model_dir: Path
+) -> None:
+    """A prompt beyond the model's positions, an empty one, and broken letters get a pair like any other."""
+    version = _load(version_folders, tiny_model_dir, "rankloop-v1")
+    pairs = version.propose([("a", "word " * 500), ("b", ""), ("c", "half a letter: \ud83d"), ("d", "\x00")])
+    assert not any(pair.flawed for pair in pairs)
+
+
+def test_log_odds_are_the_reward_models(version_folders: dict[str, Path], tiny_model_dir: Path) -> None:
+    """What is served is exactly what the reward model says of each answer by itself."""
+    from training.models.load import load_causal_lm
+    from training.models.reward import RewardModel
+
+    version = _load(version_folders, tiny_model_dir, "rankloop-v2")
+    answers = [("What is tea?", "Leaves."), ("What is tea?", "Leaves in hot water, and much besides.")]
+    served = version.log_odds(answers)
+    reward = RewardModel.load(version_folders["rankloop-v2"] / "reward", load_causal_lm(str(tiny_model_dir), "cpu"))
+    alone = [float(reward.score_texts(version.codec, [prompt], [answer])[0]) for prompt, answer in answers]
+    assert served == pytest.approx(alone, abs=1e-4)
+    assert served[0] != served[1]
+    assert all(math.isfinite(score) for score in served)
+
+
+def test_a_new_champion_takes_over(proposer: Proposer, registry: FakeRegistry) -> None:
+    """The version changes within the polling time, and brings its reward model along; a rollback goes back."""
+    assert proposer.wait_until_loaded(30)
+    assert not _asked(proposer).judges
+    registry.promote("rankloop-v2")
+    _until(lambda: proposer.version == "rankloop-v2")
+    asked = _asked(proposer)
+    assert (asked.name, asked.judges) == ("rankloop-v2", True)
+    (score,) = asked.log_odds([("a", "b")])
+    assert score is not None
+    assert math.isfinite(score)
+    registry.promote("rankloop-v1")
+    _until(lambda: proposer.version == "rankloop-v1")
+
+
+def test_the_old_champions_memory_is_given_back(proposer: Proposer, registry: FakeRegistry) -> None:
+    """After a swap nothing holds the old model any more, though it has answered."""
+    assert proposer.wait_until_loaded(30)
+    assert all(_asked(proposer).propose(QUESTIONS))
+    assert proposer._current is not None
+    old = weakref.ref(proposer._current.sampler)
+    registry.promote("rankloop-v2")
+    _until(lambda: proposer.version == "rankloop-v2")
+    assert all(_asked(proposer).propose(QUESTIONS))
+    gc.collect()
+    assert old() is None
+
+
+def test_a_champion_that_cannot_be_loaded_changes_nothing(
+    registry: FakeRegistry, proposer: Proposer, tmp_path: Path
+) -> None:
+    """The old version goes on answering, the fault is told, and the next sound champion is loaded."""
+    assert proposer.wait_until_loaded(30)
+    registry.folders = {**registry.folders, "rankloop-v4": tmp_path / "gone"}
+    registry.promote("rankloop-v4")
+    _until(lambda: proposer.fault)
+    assert "gone" in str(proposer.fault)
+    assert proposer.version == "rankloop-v1"
+    assert all(_asked(proposer).propose(QUESTIONS))
+    registry.promote("rankloop-v2")
+    _until(lambda: proposer.version == "rankloop-v2")
+    _until(lambda: proposer.fault is None)
+
+
+def test_a_registry_that_does_not_answer_is_asked_again(registry: FakeRegistry, settings: Any) -> None:
+    """Whoever waits for the first version learns at once that it can't be had; once it can be had, it is loaded."""
+    registry.broken = "MLflow is away"
+    proposer = Proposer(registry, settings)  # type: ignore[arg-type]
+    proposer.start()
+    try:
+        assert not proposer.wait_until_loaded(30)
+        assert proposer.fault == "MLflow is away."
+        registry.broken = None
+        _until(lambda: proposer.version == "rankloop-v1")
+    finally:
+        proposer.stop()
+
+
+def test_what_does_not_fit_into_the_time_is_none(proposer: Proposer) -> None:
+    """A caller without time gets None for every question, and the next one is answered."""
+    assert proposer.wait_until_loaded(30)
+    assert _asked(proposer, 0.0).propose(QUESTIONS) == [None] * 6
+    assert all(_asked(proposer).propose(QUESTIONS))
+
+
+def test_no_answer_mixes_versions_while_champions_change(proposer: Proposer, registry: FakeRegistry) -> None:
+    """With champions changing under many requests, each request's answers are one version's, and are that version's."""
+    assert proposer.wait_until_loaded(30)
+    stop = threading.Event()
+    seen: list[list[Any]] = []
+
+    def ask() -> None:
+        while not stop.is_set():
+            seen.append(_asked(proposer, 60).propose(QUESTIONS))
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask) for _ in range(4)]
+        for name in ("rankloop-v2", "rankloop-v3", "rankloop-v1"):
+            registry.promote(name)
+            _until(lambda name=name: any(pairs[0].version == name for pairs in list(seen)))  # type: ignore[misc]
+        stop.set()
+        for future in asking:
+            future.result()
+    known: dict[str, list[Any]] = {}
+    for pairs in seen:
+        versions = {pair.version for pair in pairs}
+        assert len(versions) == 1
+        assert known.setdefault(versions.pop(), pairs) == pairs
+    assert set(known) == {"rankloop-v1", "rankloop-v2", "rankloop-v3"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "hidden_size", "chosen"),
+    [("auto", 768, "int8"), ("auto", 192, "auto"), ("bfloat16", 768, "bfloat16"), ("int8", 192, "int8")],
+)
+def test_wide_models_propose_in_8_bits_unless_told_otherwise(
+    asked: SamplingPrecision, hidden_size: int, chosen: str
+) -> None:
+    """The setting says which numbers; by default 8-bit ones, where the model is wide enough for them to pay."""
+    assert proposal_precision(asked, hidden_size) == chosen
