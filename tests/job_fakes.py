@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,7 +33,7 @@ class FakeSteps:
     def begin(self, project_id: int, workflow_id: str, _trigger: str) -> dict[str, Any]:
         """A plan without a registry."""
         self._do("begin")
-        return Plan(project_id, workflow_id, "run-1", "rankloop-v1", "rankloop-v1").as_json()
+        return asdict(Plan(project_id, workflow_id, "run-1", "rankloop-v1", "rankloop-v1"))
 
     def snapshot(self, _plan: Plan) -> dict[str, Any]:
         """Thirty annotated tasks."""

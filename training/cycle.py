@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict, TypeVar
 
 from training.config import GateConfig
-from training.evaluation import policy_gate, reward_gate
+from training.evaluation import Gate, policy_gate, reward_gate
 from training.ppo import PPOReport
 from training.reward import RewardReport
 from training.runs import read_report
@@ -15,13 +15,6 @@ from training.runs import read_report
 Work = TypeVar("Work", contravariant=True)
 Do = Callable[..., Any]
 """Runs a step, given its name, a method and the method's arguments, and hands on what it returns."""
-
-
-class Gate(TypedDict):
-    """A gate's decision."""
-
-    passed: bool
-    reason: str
 
 
 class Outcome(TypedDict):
@@ -99,11 +92,9 @@ def _finish(steps: CycleSteps[Work], work: Work, do: Do, status: str, reason: st
 def decide_on_reward_model(folder: Path, gates: GateConfig) -> Gate:
     """The gate behind reward training, for a cycle's folder."""
     report = RewardReport.from_json(read_report(folder / "reward"))
-    result = reward_gate(sum(report.winners.values()), *report.held_out(), gates)
-    return {"passed": result.passed, "reason": result.reason}
+    return reward_gate(sum(report.winners.values()), *report.held_out(), gates)
 
 
 def decide_on_policy(folder: Path, gates: GateConfig) -> Gate:
     """The gate behind reinforcement learning, for a cycle's folder."""
-    result = policy_gate(PPOReport.from_json(read_report(folder / "ppo")), gates)
-    return {"passed": result.passed, "reason": result.reason}
+    return policy_gate(PPOReport.from_json(read_report(folder / "ppo")), gates)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from training.atomic import write_atomically
-from training.cycle import Gate, Outcome, decide_on_policy, decide_on_reward_model, run_cycle
+from training.cycle import Outcome, decide_on_policy, decide_on_reward_model, run_cycle
 from training.data import dataset_digest, read_demonstrations, read_preferences
+from training.evaluation import Gate
 from training.runs import StageProgress, open_run, read_report
 from training.stages import Options, run_ppo, run_reward, run_sft
 

@@ -62,5 +62,10 @@ class DivergedError(RankloopError):
     """Training ran away; the last good state is kept."""
 
 
+def first_line(error: BaseException) -> str:
+    """What a library's error says first; its class where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def _shorten(text: str, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"

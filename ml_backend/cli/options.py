@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from training.errors import ConfigError
 
 if TYPE_CHECKING:
     from ml_backend.settings import Settings
@@ -32,15 +29,3 @@ def project_id_from(settings: Settings, given: int | None) -> int:
         return given
     with open_label_studio(settings) as label_studio:
         return choose_project(label_studio, settings.public_url()).id
-
-
-def read_text(path: Path) -> str:
-    """A file's text.
-
-    Raises:
-        ConfigError: it can't be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} can't be read", remedy=f"{error}.") from error

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ml_backend.cli.options import ProjectOption, project_id_from, read_text, settings_from
+from ml_backend.cli.options import ProjectOption, project_id_from, settings_from
 
 
 def init_project(
@@ -40,7 +41,7 @@ def init_project(
     from ml_backend.label_studio import BackendAddress, open_label_studio
     from ml_backend.label_studio import init_project as make_ready
     from ml_backend.observe import progress_bar
-    from training.data import PromptSource
+    from training.data import PromptSource, read_text
 
     settings = settings_from()
     xml = read_text(label_config) if label_config else None
@@ -96,6 +97,7 @@ def export(
     from ml_backend.label_studio import open_label_studio
     from ml_backend.labels import parse_label_config
     from ml_backend.loop import export_preferences, read_export_file
+    from training.data import read_text
 
     config = parse_label_config(read_text(label_config)) if label_config else None
     if from_file is not None:
@@ -107,4 +109,4 @@ def export(
             config = config or parse_label_config(label_studio.project(project).label_config)
             tasks = label_studio.export_tasks(project)
     summary = export_preferences(tasks, out, config, project)
-    typer.echo(json.dumps(summary.as_json(), indent=2))
+    typer.echo(json.dumps(asdict(summary), indent=2))

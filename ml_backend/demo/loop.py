@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ml_backend.demo.annotator import SimulatedAnnotator, annotate_round
 from ml_backend.demo.evaluation import ANSWERS_PER_PROMPT, FreshAnswers, compare, fresh_answers
@@ -13,14 +12,11 @@ from ml_backend.demo.report import DemoReport, base_figures, trained_figures
 from ml_backend.demo.screen import Phase, Screen
 from ml_backend.demo.stack import DemoStack
 from ml_backend.demo.taste import Taste
-from ml_backend.label_studio import BackendAddress, init_project
+from ml_backend.label_studio import BackendAddress, LabelStudio, Project, init_project
 from ml_backend.loop import CycleJob, Jobs
 from ml_backend.registry import Registry, Version
 from training.data import PromptSource
 from training.errors import RankloopError
-
-if TYPE_CHECKING:
-    from ml_backend.label_studio import LabelStudio, Project
 
 PROPOSALS_TIMEOUT_S = 300.0
 CYCLE_TIMEOUT_S = 3600.0

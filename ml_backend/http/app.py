@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from flask import Flask, Response, jsonify
 
 from ml_backend.http.admission import Admission
@@ -20,15 +18,12 @@ from ml_backend.http.messages import PredictRequest, SetupRequest, WebhookReques
 from ml_backend.http.openapi import describe
 from ml_backend.label_studio import Guard
 from ml_backend.labels import parse_label_config
+from ml_backend.loop import Jobs
 from ml_backend.observe import CONTENT_TYPE, LoopFacts, Metrics
-from ml_backend.serving import AnswerPairModel
+from ml_backend.registry import Registry
+from ml_backend.serving import AnswerPairModel, Proposer
+from ml_backend.settings import Settings
 from training.errors import ModelError
-
-if TYPE_CHECKING:
-    from ml_backend.loop import Jobs
-    from ml_backend.registry import Registry
-    from ml_backend.serving import Proposer
-    from ml_backend.settings import Settings
 
 WEBHOOKS_AT_ONCE = 40
 WEBHOOK_PATIENCE_S = 0.4

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ml_backend.http.messages import WebhookRequest
+from ml_backend.loop import Jobs
 from training.errors import DataError
-
-if TYPE_CHECKING:
-    from ml_backend.loop import Jobs
 
 JUDGEMENT_ACTIONS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED", "ANNOTATIONS_DELETED"}
 COUNTED = (

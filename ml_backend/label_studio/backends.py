@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio.records import MLBackend, Webhook
 from ml_backend.label_studio.session import Session, again, once
 
@@ -59,23 +58,6 @@ class Backends(Session):
         self._call(
             f"disconnect ML backend {backend_id}",
             lambda: self._sdk.ml.delete(backend_id, request_options=again(CONNECT_TIMEOUT_S)),
-        )
-
-    def start_training(self, project_id: int) -> None:
-        """Press "Start Training": Label Studio sends START_TRAINING to the project's first backend.
-
-        Raises:
-            LabelStudioError: the project has no backend, or the backend refused.
-        """
-        backends = self.backends(project_id)
-        if not backends:
-            raise LabelStudioError(
-                f"project {project_id} has no ML backend", remedy="Connect one: rankloop init-project --project ID."
-            )
-        first = backends[0]
-        self._call(
-            f"start training on {first.url}",
-            lambda: self._sdk.ml.train(first.id, request_options=once(CONNECT_TIMEOUT_S)),
         )
 
     def webhooks(self, project_id: int) -> list[Webhook]:

@@ -52,12 +52,6 @@ class Projects(Session):
         )
         return self.project(project_id)
 
-    def delete_project(self, project_id: int) -> None:
-        """Delete a project and all it holds."""
-        self._call(
-            f"delete project {project_id}", lambda: self._sdk.projects.delete(project_id, request_options=again())
-        )
-
     def ensure_project(self, title: str, label_config: str | None = None, *, project_id: int | None = None) -> Project:
         """Adopt the project with this id or title, or create it; make it show predictions to its annotators.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,10 +31,6 @@ class ConversionSummary:
     edited: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
     preferences: int = 0
-
-    def as_json(self) -> dict[str, Any]:
-        """The counts as a JSON object."""
-        return asdict(self)
 
 
 def judgements_from_export(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dbos import DBOS, DBOSClient, DebouncerClient
 from dbos import error as dbos_error
@@ -23,9 +23,7 @@ from ml_backend.loop import names
 from ml_backend.loop.child import read_progress
 from ml_backend.loop.gathering import Gathered
 from ml_backend.loop.standing import new_judgements, project_of, proposing, stored_by_version
-
-if TYPE_CHECKING:
-    from ml_backend.settings import Settings
+from ml_backend.settings import Settings
 
 SHORTEST_DEBOUNCE_S = 0.1
 STORED_EVERY_S = 1.0

@@ -14,19 +14,18 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ml_backend.label_studio import LabelStudio
 from ml_backend.loop.child import Progress, train
 from ml_backend.loop.dataset import convert_snapshot, take_snapshot
+from ml_backend.registry import Registry
+from ml_backend.settings import Settings
 from training.atomic import atomic_folder, write_atomically
 from training.config import CycleConfig
-from training.cycle import Gate, Outcome, decide_on_policy, decide_on_reward_model
+from training.cycle import Outcome, decide_on_policy, decide_on_reward_model
+from training.evaluation import Gate
 from training.runs import read_report
-
-if TYPE_CHECKING:
-    from ml_backend.label_studio import LabelStudio
-    from ml_backend.registry import Registry
-    from ml_backend.settings import Settings
 
 SECONDS_BETWEEN_METRICS = 5.0
 
@@ -44,10 +43,6 @@ class Plan:
     run_id: str
     base: str
     parent: str
-
-    def as_json(self) -> dict[str, Any]:
-        """The fields by name."""
-        return asdict(self)
 
 
 class CycleSteps:
@@ -80,7 +75,7 @@ class CycleSteps:
         base = self._registry.ensure_base()
         parent = self._registry.current()
         self._registry.note(run_id, {"parent": parent.name})
-        return Plan(project_id, workflow_id, run_id, base.name, parent.name).as_json()
+        return asdict(Plan(project_id, workflow_id, run_id, base.name, parent.name))
 
     def snapshot(self, plan: Plan) -> dict[str, Any]:
         """Copy the project's annotations, prompts and labeling configuration, and the training settings.

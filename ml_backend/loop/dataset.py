@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ml_backend.label_studio import LabelStudio
 from ml_backend.labels import (
     ConversionSummary,
     LabelConfig,
@@ -37,9 +38,6 @@ from training.data import (
     write_prompts,
 )
 from training.errors import DataError
-
-if TYPE_CHECKING:
-    from ml_backend.label_studio import LabelStudio
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +129,7 @@ def convert_snapshot(project_id: int, folder: Path) -> dict[str, Any]:
     write_preferences(folder / "preferences.jsonl", made.preferences)
     write_demonstrations(folder / "demonstrations.jsonl", made.demonstrations)
     digest = dataset_digest(made.preferences)
-    counts = {**made.summary.as_json(), "demonstrations": len(made.demonstrations), "dataset_digest": digest}
+    counts = {**asdict(made.summary), "demonstrations": len(made.demonstrations), "dataset_digest": digest}
     write_atomically(folder / "summary.json", json.dumps(counts, indent=2) + "\n")
     return counts
 

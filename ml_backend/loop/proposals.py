@@ -6,15 +6,13 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ml_backend.label_studio import LabelStudio
 from ml_backend.labels import LabelConfig, parse_label_config
+from ml_backend.registry import Registry, Version
 from ml_backend.serving import LoadedVersion, load_version, predictions_of
-
-if TYPE_CHECKING:
-    from ml_backend.label_studio import LabelStudio
-    from ml_backend.registry import Registry, Version
-    from ml_backend.settings import Settings
+from ml_backend.settings import Settings
 
 STORE_AFTER_S = 60.0
 STORE_AFTER_TASKS = 500

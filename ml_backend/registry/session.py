@@ -8,14 +8,12 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import BaseFileLock, FileLock
 
 from ml_backend.errors import RegistryError
-
-if TYPE_CHECKING:
-    from ml_backend.settings import Settings
+from ml_backend.settings import Settings
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # MLflow's codes for no such model, no such alias

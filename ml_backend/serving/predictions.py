@@ -7,14 +7,12 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from ml_backend.labels import LabelConfig, live_prediction, pairwise_prediction, parse_label_config, ranker_prediction
+from ml_backend.serving.proposer import Proposer
+from ml_backend.serving.version import Answer, AnswerPair, Question
 from training.errors import DataError, RankloopError
-
-if TYPE_CHECKING:
-    from ml_backend.serving.proposer import Proposer
-    from ml_backend.serving.version import Answer, AnswerPair, Question
 
 FIRST_LOAD_WAIT_S = 20.0
 """How long a request waits for the very first version to be loaded."""

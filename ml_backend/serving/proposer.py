@@ -8,16 +8,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from ml_backend.registry import Registry, Version
 from ml_backend.serving.batching import FairBatcher
 from ml_backend.serving.version import Answer, AnswerPair, LoadedVersion, Question, load_version
+from ml_backend.settings import Settings
 from training.errors import RankloopError
 from training.models import load_causal_lm
-
-if TYPE_CHECKING:
-    from ml_backend.registry import Registry, Version
-    from ml_backend.settings import Settings
 
 MAX_WAIT_S = 60.0
 """Longest pause between two attempts at loading a champion that could not be loaded."""

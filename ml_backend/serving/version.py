@@ -8,15 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ml_backend.settings import Settings
 from training.config import SamplingConfig
 from training.fast import proposal_precision
 from training.models import RewardModel, TextCodec, load_causal_lm
 from training.sampling import Sampler
-
-if TYPE_CHECKING:
-    from ml_backend.settings import Settings
 
 ATTEMPTS = 4
 """How often a pair is sampled before an empty answer or two equal ones are taken as what the policy has to say."""

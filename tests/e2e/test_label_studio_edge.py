@@ -44,7 +44,7 @@ def project(label_studio: LabelStudio, request: pytest.FixtureRequest) -> Iterat
     """A project of live pairs, gone after the test."""
     made = label_studio.create_project(request.node.name[:50], LIVE)
     yield made
-    label_studio.delete_project(made.id)
+    label_studio._sdk.projects.delete(made.id)
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_connecting_twice_leaves_one_backend_and_one_secured_webhook(
     assert headers["Authorization"] == address.webhook_headers()["Authorization"]
     assert body["task"]["id"] == task_id
 
-    label_studio.start_training(project.id)
+    label_studio._sdk.ml.train(label_studio.backends(project.id)[0].id)
     assert backend.webhook("START_TRAINING")[1]["project"]["id"] == project.id
 
 
@@ -205,4 +205,4 @@ def test_init_project_can_be_repeated(label_studio: LabelStudio, backend: Record
         file.write("Why is the sky blue?\n")
     second = init_project(label_studio, address, title="Kitchen", prompts=source)
     assert (second.project.id, second.imported, second.already_there) == (first.project.id, 1, 3)
-    label_studio.delete_project(first.project.id)
+    label_studio._sdk.projects.delete(first.project.id)

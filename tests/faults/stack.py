@@ -239,7 +239,7 @@ class Stack:
         self._visitor.visit(None)
         # kept until the next one is over, so that a second cycle would have the time to come about
         if self._before is not None:
-            self._studio.delete_project(self._before.id)
+            self._studio._sdk.projects.delete(self._before.id)
         self._before = project
         return outcome
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from training.data.records import Record
-from training.errors import DataError
+from training.errors import DataError, first_line
 
 _READERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 _SAVED_BY_DATASETS = ("dataset_dict.json", "state.json")
@@ -53,7 +53,7 @@ def tables_of(source: str, split: str | None = None) -> list[Any]:
             "the data set can't be read",
             got=source,
             expected="a .json, .jsonl, .csv or .parquet file, a folder of them, or a name on the Hugging Face hub",
-            remedy=f"Check the path, the name and the network. ({str(error).strip().partition(chr(10))[0]})",
+            remedy=f"Check the path, the name and the network. ({first_line(error)})",
         ) from error
     return list(found.values()) if isinstance(found, dict) else [found]
 

@@ -1,11 +1,12 @@
 """How good a model is, how sure that is, and what it must show to go on."""
 
 from training.evaluation.calibration import correlation, expected_calibration_error, fit_temperature
-from training.evaluation.gates import policy_gate, reward_gate
+from training.evaluation.gates import Gate, policy_gate, reward_gate
 from training.evaluation.intervals import accuracy_with_interval
 from training.evaluation.policy import OnAnswers, PolicyEvaluation, evaluate_policy
 
 __all__ = [
+    "Gate",
     "OnAnswers",
     "PolicyEvaluation",
     "accuracy_with_interval",

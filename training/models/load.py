@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
-from training.errors import ConfigError, ModelError
+from training.errors import ConfigError, ModelError, first_line
 from training.models.backbone import without_dropout
 
 
@@ -47,12 +47,7 @@ def load_causal_lm(model: str, device: str = "auto") -> Any:
             "the model can't be loaded",
             got=model,
             expected="a folder with config.json and model.safetensors, or a name on the Hugging Face hub",
-            remedy=f"Check the path, the name and the network. ({_first_line(error)})",
+            remedy=f"Check the path, the name and the network. ({first_line(error)})",
         ) from error
     without_dropout(loaded)
     return loaded.to(target)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

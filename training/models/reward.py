@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from training.errors import CheckpointError, ModelError
+from training.errors import CheckpointError, ModelError, first_line
 from training.fast import full_precision
 from training.models.architectures import backbone_of
 from training.models.backbone import Backbone, BlockContext
@@ -181,7 +181,7 @@ class RewardModel(nn.Module):
                 "the reward model can't be loaded",
                 got=str(folder),
                 expected=f"a folder with {WEIGHTS_FILE} and {CONFIG_FILE}",
-                remedy=str(error).splitlines()[0],
+                remedy=first_line(error),
             ) from error
         backbone = backbone_of(base)
         depth = config.n_layers - config.own_layers

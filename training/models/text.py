@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from training.config import TextConfig
-from training.errors import ModelError
+from training.errors import ModelError, first_line
 
 _TEXTS_AT_ONCE = 1024  # what a tokenizer says of a text beside its ids takes many times their memory
 
@@ -67,7 +67,7 @@ class TextCodec:
                 "the tokenizer can't be loaded",
                 got=model,
                 expected="a folder with tokenizer.json, or a name on the Hugging Face hub",
-                remedy=f"Check the path, the name and the network. ({str(error).strip().partition(chr(10))[0]})",
+                remedy=f"Check the path, the name and the network. ({first_line(error)})",
             ) from error
         return cls(tokenizer, config)
 

@@ -88,13 +88,9 @@ class PPOReport(PolicyEvaluation):
     curve: tuple[PPOPoint, ...]
     truncated_prompts: int = 0
 
-    def as_json(self) -> dict[str, Any]:
-        """What goes into `report.json`."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> PPOReport:
-        """The report that `as_json` wrote."""
+        """The report in a `report.json`."""
         curve = tuple(PPOPoint(**point) for point in content["curve"])
         low, high = content["win_rate_interval"]
         return cls(**{**content, "curve": curve, "win_rate_interval": (low, high)})
@@ -109,4 +105,4 @@ class PPOReport(PolicyEvaluation):
             for title, lines in _PANELS.items()
         ]
         draw_curves(folder / "curves.png", "Reinforcement learning", panels)
-        write_atomically(folder / "report.json", json.dumps(self.as_json(), indent=2) + "\n")
+        write_atomically(folder / "report.json", json.dumps(asdict(self), indent=2) + "\n")

@@ -158,12 +158,7 @@ def train_ppo(
     training stops, the last good checkpoint is taken, and the report says why.
 
     Args:
-        base: the base model (a transformers PreTrainedModel), the reference.
-        policy: the version to start from (a PreTrainedModel), None to start from the base.
-        codec: the base's tokenizer and template.
-        reward_model: on the same `base`.
-        prompts: of all parts.
-        config: hyperparameters.
+        base, policy, codec, reward_model, prompts, config: see `PPOTrainer`.
         out: where policy, report and checkpoints go.
         on_point: called after every iteration.
         on_answers: called during the evaluation at the end.

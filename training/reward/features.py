@@ -41,10 +41,6 @@ class PairFeatures:
     def __len__(self) -> int:
         return len(self.chosen)
 
-    def scores(self, model: RewardModel, rows: Sequence[int]) -> Tensor:
-        """Scores (2, B) of the pairs `rows`, the heads' mean: of the chosen answers, then of the rejected ones."""
-        return self.head_scores(model, rows).mean(dim=-1)
-
     def head_scores(self, model: RewardModel, rows: Sequence[int]) -> Tensor:
         """Scores (2, B, K) of every head."""
         activations = [self.chosen[row] for row in rows] + [self.rejected[row] for row in rows]

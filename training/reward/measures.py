@@ -12,7 +12,7 @@ from torch import Tensor
 
 from training.data import Preference, Split, split_of
 from training.evaluation import accuracy_with_interval, correlation, expected_calibration_error, fit_temperature
-from training.models import RewardModel, TextCodec, spread
+from training.models import RewardModel, TextCodec
 from training.reward.features import PairFeatures
 from training.reward.report import HELD_OUT, GroupAccuracy, RewardPoint, RewardReport
 
@@ -72,7 +72,6 @@ def measure(
     scores = {split: part.mean(dim=-1) for split, part in by_head.items()}
     differences = {split: chosen - rejected for split, (chosen, rejected) in scores.items()}
     every = torch.cat([value.flatten() for value in scores.values()])
-    score_mean, score_std = spread(every.tolist())
     fitted_on = Split.SELECTION if len(features[Split.SELECTION]) else Split.TRAIN
     model.temperature = fit_temperature(differences[fitted_on], features[fitted_on].p_chosen)
     counts = {split: count_right(differences[split], part.p_chosen) for split, part in features.items()}
@@ -85,8 +84,6 @@ def measure(
         ties={split.value: len(features[split]) - counts[split][1] for split in Split},
         curve=tuple(curve),
         best_epoch=best_epoch,
-        score_mean=score_mean,
-        score_std=score_std,
         temperature=model.temperature,
         calibration_error=expected_calibration_error(
             differences[Split.TEST], features[Split.TEST].p_chosen, model.temperature

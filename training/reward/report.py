@@ -23,10 +23,6 @@ class RewardPoint:
     validation_loss: float | None
     accuracy: float | None
 
-    def as_json(self) -> dict[str, Any]:
-        """The fields by name."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class GroupAccuracy:
@@ -45,7 +41,6 @@ class RewardReport:
     accuracy_interval: the 95% Wilson interval on the test part.
     n, ties: pairs per part, and how many of them are ties.
     best_epoch: the epoch whose weights were kept, counted from 1.
-    score_mean, score_std: of the raw scores of all answers in the data.
     temperature: score differences divided by it are calibrated log-odds.
     calibration_error: expected calibration error on the test part.
     length_correlation: Pearson's correlation of score and answer length in tokens, over all answers.
@@ -62,8 +57,6 @@ class RewardReport:
     ties: dict[str, int]
     curve: tuple[RewardPoint, ...]
     best_epoch: int
-    score_mean: float
-    score_std: float
     temperature: float
     calibration_error: float | None
     length_correlation: float | None
@@ -84,13 +77,9 @@ class RewardReport:
         held_out = {split.value: self.winners[split.value] for split in HELD_OUT}
         return sum((self.accuracy[part] or 0.0) * pairs for part, pairs in held_out.items()), sum(held_out.values())
 
-    def as_json(self) -> dict[str, Any]:
-        """What goes into `report.json`."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> RewardReport:
-        """The report that `as_json` wrote."""
+        """The report in a `report.json`."""
         curve = tuple(RewardPoint(**point) for point in content["curve"])
         low, high = content["accuracy_interval"]
         groups = {
@@ -112,4 +101,4 @@ class RewardReport:
             Panel("held-out accuracy", steps, {"selection": [point.accuracy for point in self.curve]}),
         ]
         draw_curves(folder / "curves.png", "Reward model", panels)
-        write_atomically(folder / "report.json", json.dumps(self.as_json(), indent=2) + "\n")
+        write_atomically(folder / "report.json", json.dumps(asdict(self), indent=2) + "\n")

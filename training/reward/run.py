@@ -6,7 +6,7 @@ Reference: Ziegler et al. 2019 (1909.08593), equation 1; Stiennon et al. 2020 (2
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import torch
@@ -53,7 +53,7 @@ class RewardRun:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "curve": [point.as_json() for point in self.curve],
+            "curve": [asdict(point) for point in self.curve],
             "best_epoch": self.best_epoch,
             "best_loss": self.best_loss,
             "best_weights": self.best_weights,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 from label_json import (
     LIVE,
@@ -42,7 +44,7 @@ def test_a_live_judgement_keeps_texts_verdict_version_and_source() -> None:
             updated_at="2026-01-01T00:00:01.5Z",
         )
     ]
-    assert summary.as_json() == {
+    assert asdict(summary) == {
         "annotations": 1,
         "kept": 1,
         "ties": 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def test_live_export_without_a_config(tmp_path: Path) -> None:
         _task(4, {"prompt": "jam?"}, _live("one", "two", "banana")),
     ]
     summary = export_preferences(tasks, tmp_path / "deep" / "out.jsonl")
-    assert summary.as_json() == {
+    assert asdict(summary) == {
         "annotations": 4,
         "kept": 2,
         "ties": 1,
