@@ -1,4 +1,4 @@
-# The ML backend and its worker. `docker build -t rankloop .`, then `docker compose up`.
+# The ML backend and its worker. Run `docker build -t rankloop .`, then `docker compose up`.
 FROM python:3.11-slim-bookworm
 
 ENV PIP_NO_CACHE_DIR=1 \
@@ -13,7 +13,7 @@ RUN useradd --create-home --uid 10001 rankloop \
 
 WORKDIR /app
 
-# Dependencies change less often than code: they get a layer of their own. torch first and alone, see the Makefile.
+# torch is installed first, on its own: see the Makefile.
 COPY constraints.txt pyproject.toml README.md LICENSE label_config.xml ./
 COPY ml_backend ml_backend
 COPY training training
@@ -27,5 +27,5 @@ EXPOSE 9090
 HEALTHCHECK --interval=30s --timeout=3s --start-period=60s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9090/health', timeout=2)"]
 
-# Server and worker in one container; `rankloop serve` and `rankloop worker` run them apart.
+# Server and worker in one container; `rankloop serve` and `rankloop worker` run them separately.
 CMD ["rankloop", "up"]

@@ -1,1 +1,1 @@
-"""Our speed against the usual ways, measured side by side: `make bench`."""
+"""Rankloop's speed compared with the usual libraries, measured side by side: `make bench`."""

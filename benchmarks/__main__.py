@@ -1,4 +1,4 @@
-"""Measure everybody in turns and write the figures down: `make bench`, `make bench BENCH_ARGS="--only propose"`."""
+"""Measure all contestants in turns and save the results: `make bench`, `make bench BENCH_ARGS="--only propose"`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OTHER = ("learned", "growth")
 
 
 def contestants(what: str, model: str) -> list[Contestant]:
-    """Who takes part; ours first."""
+    """The contestants of one part, ours first."""
 
     def ours(name: str) -> Contestant:
         return Contestant(name, OURS, ["-m", "benchmarks.ours", name, model])
@@ -51,7 +51,7 @@ def contestants(what: str, model: str) -> list[Contestant]:
 
 
 def measure(what: str, model: str, rounds: int, log: Path) -> list[Contestant]:
-    """Everybody starts, then each takes a turn in every round; the first turn doesn't count."""
+    """Start all contestants, then give each a turn in every round; the first turn is a warm-up."""
     everybody = contestants(what, model)
     try:
         for one in everybody:
@@ -69,7 +69,7 @@ def measure(what: str, model: str, rounds: int, log: Path) -> list[Contestant]:
 
 
 def figures(what: str, everybody: list[Contestant]) -> dict[str, Any]:
-    """Medians, ratios, and how far from the floor."""
+    """Medians, and ratios to the peers and to the floor."""
     times = {one.name: one.seconds() for one in everybody}
     medians = {name: median(values) for name, values in times.items()}
     measured = next(one for one in everybody if one.name == "limits").answers
@@ -104,19 +104,19 @@ def figures(what: str, everybody: list[Contestant]) -> dict[str, Any]:
 
 
 def say(line: str) -> None:
-    """A line of progress."""
+    """Print a line of progress."""
     print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
 
 def main() -> None:
-    """Measure what was asked for and bring the results up to date."""
+    """Measure the chosen parts and update the results."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=[*SPEED, *OTHER], help="leave the other parts as they were")
-    parser.add_argument("--rounds", type=int, default=4, help="turns each takes, after one that doesn't count")
+    parser.add_argument("--only", nargs="+", choices=[*SPEED, *OTHER], help="parts to measure; others keep old results")
+    parser.add_argument("--rounds", type=int, default=4, help="turns per contestant, after one warm-up turn")
     parser.add_argument("--seeds", type=int, default=5, help="runs of each learner in `learned`")
-    parser.add_argument("--threads", type=int, default=2, help="threads everybody computes with")
+    parser.add_argument("--threads", type=int, default=2, help="threads per contestant")
     parser.add_argument(
-        "--clock", choices=["wall", "cpu"], default="wall", help="cpu, with one thread, suits a machine that is busy"
+        "--clock", choices=["wall", "cpu"], default="wall", help="use cpu, with one thread, on a busy machine"
     )
     options = parser.parse_args()
     os.environ[THREADS_VARIABLE], os.environ[CLOCK_VARIABLE] = str(options.threads), options.clock

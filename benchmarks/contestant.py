@@ -1,4 +1,4 @@
-"""The conductor's end of a measured process: start it, give it a turn, read how long it took."""
+"""The controller's end of a measured process: start it, give it a turn, read how long it took."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass(slots=True)
 class Contestant:
-    """One way to do the work, in a process of its own.
+    """One implementation of the work, in its own process.
 
-    name: what it is called in the results.
+    name: its name in the results.
     python: the interpreter of its environment.
-    arguments: what is run there.
-    every: it takes part in every so manieth round, since some peers take minutes.
+    arguments: the interpreter's arguments.
+    every: it takes part in every `every`-th round, since some peers take minutes.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Contestant:
         self._read(log)
 
     def turn(self, log: Path) -> dict[str, Any]:
-        """One unit of work: its answer with `seconds` and `peak_mb`."""
+        """Run one unit of work; returns its answer with `seconds` and `peak_mb`."""
         self._write("go\n")
         answer = self._read(log)
         self._read(log)  # ready again
@@ -64,16 +64,16 @@ class Contestant:
     def stop(self) -> None:
         """Let the process end."""
         if self.process is not None:
-            # Closes both pipes; a process that is gone already takes no word any more, which communicate forgives.
+            # Closes both pipes; communicate tolerates a process that has already exited.
             self.process.communicate("stop\n", timeout=60)
 
     def seconds(self) -> list[float]:
-        """The times of all turns but the first, in which caches fill."""
+        """The times of all turns but the first, which warms the caches."""
         times = [float(answer["seconds"]) for answer in self.answers]
         return times[1:] or times
 
     def peak_mb(self) -> float:
-        """The most memory the process had at once."""
+        """The process's peak memory."""
         return max(float(answer["peak_mb"]) for answer in self.answers)
 
     def _write(self, line: str) -> None:
@@ -87,6 +87,6 @@ class Contestant:
         stream = None if self.process is None else self.process.stdout
         line = stream.readline() if stream else ""
         if not line:
-            raise RuntimeError(f"{self.name} ended early; {log} says why")
+            raise RuntimeError(f"{self.name} exited early; see {log}")
         message: dict[str, Any] = json.loads(line)
         return message

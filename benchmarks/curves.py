@@ -7,7 +7,7 @@ from typing import Any
 
 
 def plot_learned(found: dict[str, list[Any]], folder: Path) -> None:
-    """Accuracy by seed, and preferred share over seconds of PPO, ours beside TRL's: `learned.png`."""
+    """Plot accuracy by seed and preferred share over seconds of PPO, ours beside TRL's: `learned.png`."""
     figure, (left, right) = _figure(2)
     for offset, (name, label) in enumerate((("accuracy", "ours"), ("trl_accuracy", "TRL"))):
         left.scatter([offset] * len(found[name]), found[name], label=label)
@@ -20,13 +20,13 @@ def plot_learned(found: dict[str, list[Any]], folder: Path) -> None:
                 seconds, shares = zip(*[(0.0, 0.5), *points], strict=True)
                 right.plot(seconds, shares, marker="o", color=colour, label=label if number == 0 else None)
     right.set_xlabel("seconds of PPO")
-    right.set_title("Share of answers preferred to the base's")
+    right.set_title("Share of answers preferred over the base's")
     right.legend()
     _save(figure, folder / "learned.png")
 
 
 def plot_growth(found: dict[str, list[tuple[float, float]]], memory: list[tuple[float, float]], folder: Path) -> None:
-    """Seconds over size and memory over size: `growth.png`."""
+    """Plot seconds and memory over size: `growth.png`."""
     figure, axes = _figure(3)
     for axis, (name, points) in zip(axes, found.items(), strict=False):
         sizes, seconds = zip(*points, strict=True)
@@ -37,7 +37,7 @@ def plot_growth(found: dict[str, list[tuple[float, float]]], memory: list[tuple[
     sizes, peaks = zip(*memory, strict=True)
     axes[2].plot(sizes, peaks, marker="o")
     axes[2].set_ylim(bottom=0)
-    axes[2].set_title("reward training: MB of memory, page cache aside")
+    axes[2].set_title("reward training: MB of memory, excluding page cache")
     _save(figure, folder / "growth.png")
 
 

@@ -1,7 +1,7 @@
-"""How fast the work could be at best: its arithmetic at the measured speed of large matrix products.
+"""Lower bounds on the time the work can take: its arithmetic at the measured speed of large matrix products.
 
-Of decoding also the weights and the cache that each token has to read. Attention's own products, norms, activations and
-the optimizer are left out, so that no implementation reaches a floor.
+Decoding also reads weights and cache for each token. Attention's own products, norms, activations and the optimizer are
+left out, so no implementation reaches a floor.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _TRAINED_IN_PPO, _OWN_IN_REWARD = 8, 3
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What was measured: products in the faster number format, and reading memory."""
+    """The measured speeds of matrix products in the faster number format, and of reading memory."""
 
     gflops: float
     read_gb_s: float
     bytes_per_weight: int
 
     def seconds(self, operations: float, read_bytes: float = 0.0) -> float:
-        """Whichever of the two takes longer."""
+        """The time of the slower of the two."""
         return max(operations / (self.gflops * 1e9), read_bytes / (self.read_gb_s * 1e9))
 
 
@@ -36,13 +36,13 @@ def propose(limits: Limits) -> float:
 
 
 def reward_step(limits: Limits, tokens: float) -> float:
-    """Seconds for one optimizer step on so many real tokens, with its share of the trunk's one pass."""
+    """Seconds for one optimizer step on `tokens` real tokens, including its share of the trunk's single pass."""
     trunk = 2 * (_LAYERS - _OWN_IN_REWARD) * _BLOCK * tokens / workload.REWARD_EPOCHS
     return limits.seconds(trunk + 6 * _OWN_IN_REWARD * _BLOCK * tokens)
 
 
 def ppo_iteration(limits: Limits) -> float:
-    """Seconds for one iteration of the hydra: sampling, one pass of everybody, four epochs on the policy's top."""
+    """Seconds for one PPO iteration: sampling, one pass of every model, four epochs on the policy's top layers."""
     answers = workload.PROMPTS * workload.NEW_TOKENS
     tokens = workload.PROMPTS * workload.PPO_PROMPT_TOKENS + answers
     sampling = _decode(limits, [workload.PPO_PROMPT_TOKENS] * workload.PROMPTS, 1)

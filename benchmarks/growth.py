@@ -1,4 +1,4 @@
-"""How time and memory grow with the data: reward training up to 20,000 pairs, PPO with the answers of an iteration."""
+"""How time and memory grow: reward training with up to 20,000 pairs, PPO with the number of answers per iteration."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LOOK_EVERY_S = 0.05
 
 
 def reward(pairs: int) -> None:
-    """One epoch over so many pairs; prints seconds and the most anonymous memory in MB beyond the start."""
+    """Run one epoch over `pairs` pairs; prints seconds and the peak of anonymous memory in MB above the start."""
     config = CycleConfig.for_model(MODEL)
     base, codec = load_causal_lm(MODEL, "cpu"), TextCodec.load(MODEL, config.text)
     dice, prompts = random.Random(0), _lines("prompts.txt")
@@ -58,7 +58,7 @@ def reward(pairs: int) -> None:
 
 
 def ppo(answers: int) -> None:
-    """One iteration after one that doesn't count; prints its seconds."""
+    """Run one iteration after a warm-up; prints its seconds."""
     config = CycleConfig.for_model(MODEL).ppo.model_copy(
         update={"prompts_per_iteration": answers, "sampling": SAMPLING}
     )
@@ -73,9 +73,9 @@ def ppo(answers: int) -> None:
 
 
 def main() -> None:
-    """Measure every size in a process of its own, plot, and write a paragraph."""
+    """Measure every size in its own process, plot, and write a paragraph."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=1, help="not used; every part takes it")
+    parser.add_argument("--seeds", type=int, default=1, help="unused; accepted by every part")
     parser.add_argument("--one", nargs=2, metavar=("WHAT", "SIZE"))
     options = parser.parse_args()
     torch.set_num_threads(threads())
@@ -100,16 +100,16 @@ def main() -> None:
 
 
 def write(found: dict[str, list[tuple[float, float]]], memory: list[tuple[float, float]]) -> None:
-    """The plot, the figures and a paragraph of the page."""
+    """Save the plot, the figures and a paragraph for the page."""
     plot_growth(found, memory, ROOT / "docs" / "images")
     (pairs, answers) = ([(size, 1000 * seconds / size) for size, seconds in points] for points in found.values())
     text = (
-        f"## Growth\n\nOn the demo model. One epoch of reward training takes {pairs[0][1]:.1f} ms a pair with "
+        f"## Growth\n\nOn the demo model. One epoch of reward training takes {pairs[0][1]:.1f} ms per pair with "
         f"{pairs[0][0]:.0f} pairs and {pairs[-1][1]:.1f} ms with {pairs[-1][0]:.0f}; an iteration of PPO takes "
-        f"{answers[0][1]:.0f} ms an answer with {answers[0][0]:.0f} and {answers[-1][1]:.0f} ms with "
-        f"{answers[-1][0]:.0f}. With `activation_memory_mb` at {BUDGET_MB}, reward training takes at most "
-        f"{max(peak for _, peak in memory):.0f} MB of memory more than it began with; the activations beyond the "
-        "budget lie in a file, whose pages the system may take back.\n\n"
+        f"{answers[0][1]:.0f} ms per answer with {answers[0][0]:.0f} answers and {answers[-1][1]:.0f} ms with "
+        f"{answers[-1][0]:.0f}. With `activation_memory_mb` at {BUDGET_MB}, memory grows by at most "
+        f"{max(peak for _, peak in memory):.0f} MB during reward training; activations beyond the budget are in a "
+        "file, whose pages the system can reclaim.\n\n"
         "![Seconds and memory over size](images/growth.png)\n"
     )
     details = {"seconds": found, "memory_mb": memory, "text": text, **report.circumstances()}
@@ -117,7 +117,7 @@ def write(found: dict[str, list[tuple[float, float]]], memory: list[tuple[float,
 
 
 def _anonymous_mb() -> float:
-    """Memory of this process that no file backs, in MB; 0 where the system doesn't tell."""
+    """This process's anonymous memory (not backed by a file) in MB; 0 where the system doesn't report it."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((float(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon")), 0.0)

@@ -1,8 +1,8 @@
-"""What is learned, not only how fast: ours and TRL's on the demo model, the same pairs, seed by seed.
+"""Learning quality rather than speed: ours and TRL's on the demo model and the same pairs, seed by seed.
 
-Pairs of the demo model's own answers are judged by the demo's taste. Both reward models learn from them and order pairs
-on prompts they never saw; both policies learn from their own reward model, and the taste compares their answers to the
-base's on those prompts.
+Pairs of the demo model's own answers are judged by the demo's simulated annotator. Both reward models learn from them
+and rank pairs on unseen prompts; each policy learns from its own reward model, and the annotator compares its answers
+with the base's on those prompts.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LOOKS = 4
 
 
 class Material:
-    """The demo model, its prompts, and pairs of its answers with a winner."""
+    """The demo model, its prompts, and pairs of its answers that have a winner."""
 
     def __init__(self, folder: Path) -> None:
         self.config = CycleConfig.for_model(MODEL)
@@ -65,7 +65,7 @@ class Material:
         return [self.codec.decode_answer(tokens) for tokens in samples.answers()]
 
     def preferred_share(self, answers: list[str]) -> float:
-        """Wins / (wins + losses) against the base's answers, on held-out prompts."""
+        """Wins / (wins + losses) against the base's answers on held-out prompts."""
         judged = [
             prefer_useful(prompt, own, other)
             for prompt, own, other in zip(self.held_out, answers, self.base_answers, strict=True)
@@ -85,7 +85,7 @@ class Material:
 
 
 def our_reward(material: Material, folder: Path, seed: int) -> tuple[float, float, RewardModel]:
-    """Accuracy on held-out pairs, seconds, and the model."""
+    """Train our reward model; returns its accuracy on held-out pairs, seconds, and the model."""
     pairs = [Preference(**pair) for pair in material.pairs]
     config = material.config.reward.model_copy(update={"seed": seed})
     out = folder / f"our-reward-{seed}"
@@ -102,7 +102,7 @@ def our_reward(material: Material, folder: Path, seed: int) -> tuple[float, floa
 
 
 def our_ppo(material: Material, judge: RewardModel, seed: int, budget: float) -> list[tuple[float, float]]:
-    """Seconds spent and the preferred share reached, at a few moments."""
+    """Run our PPO; returns seconds spent and preferred share at a few moments."""
     config = material.config.ppo.model_copy(update={"seed": seed, "iterations": 30})
     records = [PromptRecord(prompt) for prompt in material.prompts]
     start = clock()
@@ -120,7 +120,7 @@ def our_ppo(material: Material, judge: RewardModel, seed: int, budget: float) ->
 
 
 def trl(what: str, folder: Path, seed: int, budget: float) -> Any:
-    """What TRL's side left behind."""
+    """Run TRL's side and return its results."""
     place = ".venv-bench-trl" if what == "reward" else ".venv-bench"
     arguments = [what, str(folder), MODEL, str(seed), str(budget)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads())}
@@ -133,7 +133,7 @@ def trl(what: str, folder: Path, seed: int, budget: float) -> Any:
 
 
 def main() -> None:
-    """Learn with each seed, and write figures, plots and a paragraph."""
+    """Train with each seed, and write figures, plots and a paragraph."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--budget", type=float, default=40.0, help="seconds of PPO for each run")
@@ -163,7 +163,7 @@ def main() -> None:
 
 
 def interval(values: list[float]) -> tuple[float, float]:
-    """Mean and the half-width of its 95% interval over seeds (Student's t)."""
+    """Mean and half-width of its 95% interval over seeds (Student's t)."""
     if len(values) < 2:
         return values[0], float("nan")
     student = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
@@ -171,7 +171,7 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 
 def write(found: dict[str, list[Any]], pairs: int, held_out: int) -> None:
-    """Plots, figures and a paragraph of the page, after every seed."""
+    """Save plots, figures and a paragraph for the page, after every seed."""
     plot_learned(found, ROOT / "docs" / "images")
     (own, own_reach), (other, other_reach) = interval(found["accuracy"]), interval(found["trl_accuracy"])
     shares = [interval([points[-1][1] for points in found[name]]) for name in ("ppo", "trl_ppo")]
@@ -179,13 +179,13 @@ def write(found: dict[str, list[Any]], pairs: int, held_out: int) -> None:
     spent, spent_theirs = (statistics.mean(points[-1][0] for points in found[name]) for name in ("ppo", "trl_ppo"))
     text = (
         f"## What is learned\n\nOn the demo model, {len(found['accuracy'])} seeds, mean ± 95% interval over seeds. "
-        f"From {pairs} pairs with a winner, the reward model orders {held_out} pairs on held-out prompts rightly in "
-        f"{own:.1%} ± {own_reach:.1%} of cases, TRL's in {other:.1%} ± {other_reach:.1%}. After {spent:.0f} s of PPO "
-        "against its own reward model, its 30 iterations or nearly all of them, the policy's answers are preferred to "
-        f"the base's in {ours} of decided comparisons on held-out prompts, TRL's in {theirs} after {spent_theirs:.0f} "
-        "s. TRL's reward model learns from all pairs, ours keeps a part of them for selection. TRL's PPO has a "
-        "learning rate of 1e-4, for its default moves a model this small "
-        "nowhere in this time.\n\n![Reward accuracy and preferred share](images/learned.png)\n"
+        f"Trained on {pairs} pairs with a winner, rankloop's reward model ranks {own:.1%} ± {own_reach:.1%} of "
+        f"{held_out} pairs on held-out prompts correctly, TRL's {other:.1%} ± {other_reach:.1%}. After {spent:.0f} s "
+        "of PPO against its own reward model (all 30 iterations or nearly all), the policy's answers are preferred "
+        f"over the base's in {ours} of decided comparisons on held-out prompts, TRL's in {theirs} after "
+        f"{spent_theirs:.0f} s. TRL's reward model learns from all pairs; ours sets some aside for selection. TRL's "
+        "PPO uses a learning rate of 1e-4, because its default barely changes so small a model in this time.\n\n"
+        "![Reward accuracy and preferred share](images/learned.png)\n"
     )
     report.merge(
         {

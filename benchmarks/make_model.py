@@ -1,4 +1,4 @@
-"""Make the folder with GPT-2 small (random weights) and a tokenizer of one word a token: `make_model.py FOLDER`."""
+"""Create a folder with GPT-2 small (random weights) and a word-level tokenizer: `make_model.py FOLDER`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.workload import END
 
 
 def main() -> None:
-    """Write the folder, unless it is there already."""
+    """Write the folder unless it already exists."""
     folder = Path(sys.argv[1])
     if (folder / "model.safetensors").exists():
         return
@@ -23,7 +23,7 @@ def main() -> None:
     model = GPT2LMHeadModel(GPT2Config(attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0))
     model.save_pretrained(folder)
     words = {f"w{token}": token for token in range(END)} | {"<|endoftext|>": END}
-    tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))  # noqa: S106 - a word, no password
+    tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))  # noqa: S106 - a word, not a password
     tokenizer.pre_tokenizer = WhitespaceSplit()
     end = {f"{kind}_token": "<|endoftext|>" for kind in ("eos", "bos", "pad")}
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=1024, unk_token="w0", **end)  # noqa: S106

@@ -17,7 +17,7 @@ from training.models import TextCodec, load_causal_lm
 
 
 def limits(turns: Turns, _: str) -> None:
-    """The fastest matrix product this PyTorch has for large matrices, and how fast memory is read."""
+    """The fastest product of large matrices in this PyTorch, and the speed of reading memory."""
     inputs, weight = torch.randn(1024, 3072), torch.randn(3072, 3072)
     far = torch.randn(2**26)
 
@@ -47,12 +47,12 @@ def limits(turns: Turns, _: str) -> None:
 
 
 def propose(turns: Turns, folder: str) -> None:
-    """16 prompts, 2 answers each, as a version in the server does it."""
+    """16 prompts with 2 answers each, sampled as the server does."""
     from training.fast import proposal_precision
     from training.sampling import Sampler
 
     model = load_causal_lm(folder, "cpu").requires_grad_(requires_grad=False)
-    # No token of the vocabulary ends an answer, so that everybody makes the same number of tokens.
+    # No token in the vocabulary ends an answer, so that every contestant generates the same number of tokens.
     precision = proposal_precision("auto", model.config.hidden_size)
     sampler = Sampler(model, eos_id=-1, pad_id=workload.END, precision=precision)
     config = SamplingConfig(top_k=workload.TOP_K, top_p=workload.TOP_P, max_new_tokens=workload.NEW_TOKENS)
@@ -66,7 +66,7 @@ def propose(turns: Turns, folder: str) -> None:
 
 
 def reward(turns: Turns, folder: str) -> None:
-    """The frozen trunk of 64 pairs once, then an epoch of 4 optimizer steps; told as seconds a step over 6 epochs."""
+    """One pass of the frozen trunk over 64 pairs and an epoch of 4 steps; reports seconds per step over 6 epochs."""
     from training.data import Split
     from training.reward import RewardRun, features_by_split, train_epoch
 
@@ -85,7 +85,7 @@ def reward(turns: Turns, folder: str) -> None:
         train_epoch(run, features, config, 0)
         whole = clock() - start
         tokens = sum(len(part) for part in (*features.chosen, *features.rejected)) / steps
-        # The time of a step with its share of the trunk, which the other epochs use too.
+        # A step's time includes only its share of the trunk's pass, which the other epochs use too.
         share = (trunk / config.epochs + (whole - trunk)) / whole
         turns.done(units=steps / share, trunk_s=trunk, tokens_per_step=tokens)
 
@@ -117,7 +117,7 @@ def ppo(turns: Turns, folder: str) -> None:
 
 
 def _training_pairs() -> list[workload.Pair]:
-    """The first 64 pairs whose prompt belongs to the training part."""
+    """The first 64 pairs whose prompt is in the training split."""
     from training.data import Split, split_of
 
     found = [pair for pair in workload.pairs(2 * workload.PAIRS) if split_of(pair.prompt) is Split.TRAIN]
@@ -125,7 +125,7 @@ def _training_pairs() -> list[workload.Pair]:
 
 
 def main() -> None:
-    """Take part under the name given."""
+    """Take part as the named contestant."""
     turns = Turns()
     torch.set_num_threads(threads())
     {"limits": limits, "propose": propose, "reward": reward, "ppo": ppo}[sys.argv[1]](turns, sys.argv[2])

@@ -1,6 +1,6 @@
-"""The usual ways, each on its own terms: `python -m benchmarks.peers WHAT MODEL_FOLDER`.
+"""The usual libraries, each used as intended: `python -m benchmarks.peers WHAT MODEL_FOLDER`.
 
-Runs in the peers' environments, hence imports nothing of ours but the standard-library parts of the benchmark.
+Runs in the peers' environments, so it imports only the benchmark modules that need nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 from benchmarks import workload
 from benchmarks.turns import Turns, threads
 
-_QUARTER = 4  # work that grows in proportion is done in part where it takes minutes
-_MANY_STEPS = 1000  # the conductor ends a training when it has seen enough
+_QUARTER = 4  # work that takes minutes and scales linearly is measured on a quarter
+_MANY_STEPS = 1000  # the controller ends training when it has measured enough
 
 
 def pipeline(turns: Turns, folder: str) -> None:
-    """The tutorial's way: transformers' pipeline, prompt by prompt; a quarter of the prompts a turn."""
+    """The tutorial's way: transformers' pipeline, prompt by prompt; a quarter of the prompts per turn."""
     from transformers import pipeline
 
     generator = pipeline("text-generation", model=folder, tokenizer=folder, device="cpu")
     _never_end(generator.model)
-    # Every fourth prompt, so that long and short ones are there as in the whole.
+    # Every fourth prompt, so that the mix of lengths is that of all prompts.
     prompts = [workload.text_of(tokens) for tokens in workload.proposal_prompts()[1::_QUARTER]]
 
     def work() -> None:
@@ -66,7 +66,7 @@ def generate(turns: Turns, folder: str, dtype: str) -> None:
             pad_token_id=0,
         )
         if found.shape != (workload.PROMPTS * workload.ANSWERS, width + workload.NEW_TOKENS):
-            raise RuntimeError(f"generate made {tuple(found.shape)}")
+            raise RuntimeError(f"generate returned shape {tuple(found.shape)}")
 
     turns.serve(work)
 
@@ -93,15 +93,15 @@ def ctranslate2(turns: Turns, folder: str) -> None:
         )
         made = sum(len(ids) for result in found for ids in result.sequences_ids)
         if made != workload.PROMPTS * workload.ANSWERS * workload.NEW_TOKENS:
-            raise RuntimeError(f"CTranslate2 made {made} tokens")
+            raise RuntimeError(f"CTranslate2 generated {made} tokens")
 
     turns.serve(work)
 
 
 def reward_by_trainer(turns: Turns, folder: str, *, padded: bool) -> None:
-    """Hugging Face's Trainer on a model with a score, top 3 of 12 layers trained.
+    """Hugging Face's Trainer on a scoring model, with the top 3 of 12 layers trained.
 
-    `padded` is the tutorial's way: every sequence filled up to 550 tokens. A quarter of the pairs a turn then.
+    `padded` is the tutorial's way: every sequence is padded to 550 tokens, and a turn covers a quarter of the pairs.
     """
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments
@@ -220,7 +220,7 @@ def _rows() -> list[dict[str, str]]:
 
 
 def _callback(turns: Turns, units: float) -> Any:
-    """A trainer's callback that makes every optimizer step (or PPO iteration) one turn."""
+    """A trainer callback that makes every optimizer step (or PPO iteration) a turn."""
     from transformers import TrainerCallback
 
     class TakeTurns(TrainerCallback):
@@ -235,7 +235,7 @@ def _callback(turns: Turns, units: float) -> Any:
 
 
 def _never_end(model: Any) -> None:
-    """Take the end of text away, so that everybody makes the same number of tokens."""
+    """Disable the end of text, so that every contestant generates the same number of tokens."""
     model.generation_config.eos_token_id = None
 
 
@@ -254,7 +254,7 @@ WAYS = {
 
 
 def main() -> None:
-    """Take part under the name given."""
+    """Take part as the named contestant."""
     turns = Turns()
     if sys.argv[1] != "ctranslate2_int8":
         import torch

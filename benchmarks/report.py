@@ -1,4 +1,4 @@
-"""Results as JSON and as a page: `benchmarks/results/latest.json`, `docs/benchmarks.md`."""
+"""Benchmark results as JSON (`benchmarks/results/latest.json`) and as a page (`docs/benchmarks.md`)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 _MARK = "<!-- figures: written by make bench -->"
 _TITLES = {
     "propose": "Proposing: 16 prompts × 2 answers × 50 tokens",
-    "reward": "Reward model: seconds an optimizer step of 16 pairs (50 tokens a sequence)",
+    "reward": "Reward model: seconds per optimizer step of 16 pairs (50 tokens per sequence)",
     "ppo": "PPO: one iteration of 16 × (30 + 50 tokens), 4 epochs",
 }
 _NAMES = {
     "propose": "**ours**",
-    "reward": "**ours**, the trunk's one pass shared by 6 epochs",
+    "reward": "**ours**, the trunk's single pass shared by 6 epochs",
     "ppo": "**ours**",
     "pipeline": "transformers pipeline, prompt by prompt",
     "generate_fp32": "transformers generate, batched, float32",
@@ -41,7 +41,7 @@ _NAMES = {
 
 
 def circumstances() -> dict[str, Any]:
-    """When, on what and with which versions."""
+    """The time, commit, machine and versions of a measurement."""
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"],  # noqa: S607
         cwd=ROOT,
@@ -65,7 +65,7 @@ def circumstances() -> dict[str, Any]:
 
 
 def merge(found: dict[str, Any]) -> None:
-    """Put new figures in the place of the old ones of the same name; the others stay."""
+    """Replace results of the same name with new ones; the others stay."""
     kept: dict[str, Any] = json.loads(RESULTS.read_bytes()) if RESULTS.exists() else {}
     details = {**kept.get("details", {}), **found.get("details", {})}
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def merge(found: dict[str, Any]) -> None:
 
 
 def write_page() -> None:
-    """Write the figures below the mark of the page; what stands above is written by people."""
+    """Write the figures below the page's mark; the text above it is written by people."""
     results = json.loads(RESULTS.read_bytes())
     above = PAGE.read_text(encoding="utf-8").partition(_MARK)[0] if PAGE.exists() else "# Benchmarks\n\n"
     parts = [_table(what, results) for what in _TITLES if what in results["details"]]
@@ -92,8 +92,8 @@ def _table(what: str, results: dict[str, Any]) -> str:
     limits = part["limits"]
     lines += [
         "",
-        f"Floor {part['floor_s']:.2f} s, so ours takes {results[f'{what}_over_floor']:.2f} times as long as the "
-        f"arithmetic at the speed of large products measured in the same rounds "
+        f"The floor is {part['floor_s']:.2f} s, so ours takes {results[f'{what}_over_floor']:.2f} times as long as "
+        f"its arithmetic at the speed of large matrix products measured in the same rounds "
         f"({limits['gflops_fp32']:.0f} GFLOP/s in float32, "
         f"{limits['gflops_bf16']:.0f} in bfloat16; memory is read at {limits['read_gb_s']:.0f} GB/s).",
         "",

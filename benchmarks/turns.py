@@ -1,6 +1,6 @@
-"""How a measured process takes turns with the others: it waits for its turn, does one unit of work, tells the time.
+"""How a measured process takes turns with the others: it waits for its turn, does a unit of work, reports the time.
 
-Standard library only. Lines of JSON over pipes; whatever else a library prints goes to the log.
+Standard library only. Messages are lines of JSON over pipes; anything a library prints goes to the log.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ THREADS_VARIABLE = "BENCH_THREADS"
 
 
 def clock() -> float:
-    """Seconds on the wall; or of the processor, which a machine that is busy with other things doesn't stretch."""
+    """Seconds of wall-clock time, or of CPU time, which other load on the machine hardly affects."""
     return time.process_time() if os.environ.get(CLOCK_VARIABLE) == "cpu" else time.perf_counter()
 
 
 def threads() -> int:
-    """How many threads everybody computes with."""
+    """Number of threads per contestant."""
     return int(os.environ.get(THREADS_VARIABLE, "2"))
 
 
 class Turns:
-    """The measured process' end. Make it first, before a library prints anything."""
+    """The measured process's end. Create it before any library prints something."""
 
     def __init__(self) -> None:
         self._answers: TextIO = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -36,7 +36,7 @@ class Turns:
         self._started = 0.0
 
     def wait(self) -> None:
-        """Say that all is ready and wait for the next turn; ends the process when there is none."""
+        """Report readiness and wait for the next turn; exits the process when there is none."""
         self._tell({"ready": True})
         if sys.stdin.readline().strip() != "go":
             sys.stdout.flush()
@@ -44,13 +44,13 @@ class Turns:
         self._started = clock()
 
     def done(self, units: float = 1.0, **facts: Any) -> None:
-        """Tell how long the turn took, as seconds for one whole unit when it did only `units` of one."""
+        """Report how long the turn took, scaled to seconds per unit if it did `units` units of work."""
         seconds = (clock() - self._started) / units
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         self._tell({"seconds": seconds, "peak_mb": peak_mb, **facts})
 
     def serve(self, work: Callable[[], dict[str, Any] | None], units: float = 1.0) -> None:
-        """Do `work` once a turn."""
+        """Do `work` once per turn."""
         while True:
             self.wait()
             facts = work() or {}

@@ -1,4 +1,4 @@
-"""The work everybody is given: GPT-2 small with random weights, the same prompts, pairs and lengths.
+"""The work of every contestant: GPT-2 small with random weights, the same prompts, pairs and lengths.
 
 Standard library only, so that every environment can read it.
 """
@@ -18,7 +18,7 @@ TOP_K, TOP_P = 50, 0.95
 
 PAIRS_PER_STEP = 16
 PAIRS = 64
-REWARD_EPOCHS = 6  # over which the trunk's one pass is spread
+REWARD_EPOCHS = 6  # epochs that share the trunk's single pass
 TUTORIAL_LENGTH = 550
 TRAINED_SHARE = 0.3
 
@@ -28,7 +28,7 @@ PPO_EPOCHS = 4
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A prompt and two answers, as words of `text_of`."""
+    """A prompt and two answers, in the words of `text_of`."""
 
     prompt: str
     chosen: str

@@ -1,4 +1,4 @@
-"""Fetch what was ranked, and turn it into preferences for training.
+"""Fetch the rankings and turn them into preferences for training.
 
 python examples/2_fetch_labels.py --project 1 --out preferences.jsonl
 """
@@ -22,7 +22,7 @@ def main(
     project: Annotated[int, typer.Option(help="The project's id.")],
     out: Annotated[Path, typer.Option(help="Where to write preferences, as JSON lines.")] = Path("preferences.jsonl"),
 ) -> None:
-    """Fetch what was ranked, and turn it into preferences for training."""
+    """Fetch the rankings and turn them into preferences for training."""
     url = os.environ.get("LABEL_STUDIO_URL", "http://localhost:8080")
     label_studio = LabelStudio(base_url=url, api_key=os.environ["LABEL_STUDIO_API_KEY"])
 
@@ -32,13 +32,13 @@ def main(
     preferences = aggregate(judgements)
     write_preferences(out, preferences)
 
-    # Every annotation is accounted for: kept, skipped, or dropped for a reason that is named.
+    # Every annotation is accounted for: kept, skipped, or dropped for a stated reason.
     typer.echo(json.dumps(summary.as_json(), indent=2))
     parts = Counter(split_of(preference.prompt).value for preference in preferences)
     typer.echo(f"{len(preferences)} preferences in {out}: {dict(parts)}")
     agreed = agreement(judgements)
     if agreed is not None:
-        typer.echo(f"Two annotators say the same of the same pair {agreed:.0%} of the time.")
+        typer.echo(f"Two annotators of the same pair agree {agreed:.0%} of the time.")
     typer.echo(f"Next: python examples/3_train_and_feed_back.py --project {project} --preferences {out}")
 
 

@@ -1,4 +1,4 @@
-"""Train a reward model and a better policy on the preferences, and bring both back into the project.
+"""Train a reward model and a better policy on the preferences, and use both in the project.
 
 python examples/3_train_and_feed_back.py --project 1 --preferences preferences.jsonl --model gpt2
 """
@@ -20,7 +20,7 @@ from training.models import RewardModel, TextCodec, load_causal_lm
 
 
 def train(*arguments: object) -> None:
-    """Run one stage; started again, it goes on where it was, and a finished one is left alone."""
+    """Run one stage; an interrupted stage resumes, and a finished one isn't repeated."""
     subprocess.run([sys.executable, "-m", "training", *map(str, arguments)], check=True)  # noqa: S603
 
 
@@ -32,7 +32,7 @@ def main(
     config: Annotated[Path | None, typer.Option(help="JSON file of training settings.")] = None,
     fresh: Annotated[int, typer.Option(help="Pairs of the better policy's answers to add for ranking.")] = 20,
 ) -> None:
-    """Train a reward model and a better policy on the preferences, and bring both back into the project."""
+    """Train a reward model and a better policy on the preferences, and use both in the project."""
     url = os.environ.get("LABEL_STUDIO_URL", "http://localhost:8080")
     label_studio = LabelStudio(base_url=url, api_key=os.environ["LABEL_STUDIO_API_KEY"])
     label_config = parse_label_config(label_studio.projects.get(project).label_config or "")
@@ -42,7 +42,7 @@ def main(
     judge = ["--model", model, "--reward-model", out / "reward"]
     train("ppo", *judge, "--prompts", preferences, "--out", out / "ppo", *settings)
 
-    # What nobody has ranked yet is shown with the reward model's opinion, and its probability as the score.
+    # Unranked pairs get the reward model's choice as a prediction, with its probability as the score.
     listed = label_studio.tasks.list(project=project, fields="all")
     tasks = [task for task in listed if not task.total_annotations and not task.cancelled_annotations]
     reward_model = RewardModel.load(out / "reward", load_causal_lm(model))
@@ -58,13 +58,13 @@ def main(
     if opinions:
         label_studio.projects.import_predictions(project, request=opinions)
 
-    # The better policy answers the same prompts anew: the next round of ranking.
+    # The better policy answers the same prompts, for the next round of ranking.
     prompts = [task.data["prompt"] for task in tasks][:fresh]
     pairs = answer_pairs(str(out / "ppo" / "policy"), prompts, seed=1)
     rows = [{"prompt": p, "answer1": a, "answer2": b} for p, (a, b) in zip(prompts, pairs, strict=True) if a and b]
     if rows:
         label_studio.projects.import_tasks(project, request=[ImportApiRequest(data=row) for row in rows])
-    typer.echo(f"{len(opinions)} open pairs have an opinion; {len(rows)} pairs of new answers were added.")
+    typer.echo(f"Added predictions for {len(opinions)} unranked pairs, and {len(rows)} pairs of new answers.")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def answer_pairs(model: str, prompts: list[str], seed: int = 0, max_new_tokens: 
         model: a folder, or a name on the Hugging Face hub such as gpt2.
         prompts: what to answer.
         seed: the same seed gives the same answers.
-        max_new_tokens: longest answer.
+        max_new_tokens: the longest answer, in tokens.
     """
     torch.manual_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(model)

@@ -1,11 +1,11 @@
-"""Errors of the edge: what outside systems, processes and requests do wrong.
+"""The backend's errors: faults of outside systems, processes and requests.
 
 RankloopError (training/errors.py)
 ├── DataError
 │   └── LabelConfigError     a labeling configuration has no answers to compare
-├── CrashError           a training process was killed or crashed; started again it goes on from its checkpoint
-├── OverloadError        more is asked at once than can be answered in time
-└── EdgeError            an outside system refused or didn't answer
+├── CrashError           a training process was killed or crashed; a restart resumes from its checkpoint
+├── OverloadError        there are too many requests to answer in time
+└── EdgeError            an outside system refused a request or didn't answer
     ├── LabelStudioError     Label Studio
     ├── RegistryError        MLflow
     └── JobsError            the job queue
@@ -16,7 +16,7 @@ from __future__ import annotations
 from training.errors import DataError, RankloopError
 
 RETRY_AFTER_S = 5
-"""When to come back, told to whoever isn't let in and to whoever met an outside system that is away."""
+"""When clients should retry after an overload, or while an outside system is unavailable."""
 
 
 class LabelConfigError(DataError):
@@ -24,22 +24,22 @@ class LabelConfigError(DataError):
 
 
 class CrashError(RankloopError):
-    """A training process was killed or crashed; started again it goes on from its checkpoint."""
+    """A training process was killed or crashed; a restart resumes from its checkpoint."""
 
 
 class OverloadError(RankloopError):
-    """More is asked at once than can be answered in time; says when to come back."""
+    """There are too many requests to answer in time; the remedy says when to retry."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(what, remedy=f"Ask again in {RETRY_AFTER_S} seconds.")
+        super().__init__(what, remedy=f"Try again in {RETRY_AFTER_S} seconds.")
 
 
 class EdgeError(RankloopError):
-    """An outside system refused or didn't answer."""
+    """An outside system refused a request or didn't answer."""
 
 
 class LabelStudioError(EdgeError):
-    """Label Studio refused or didn't answer; `status` is its HTTP status, None when there was no answer."""
+    """Label Studio refused a request or didn't answer; `status` is its HTTP status, None without a response."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class LabelStudioError(EdgeError):
 
 
 class RegistryError(EdgeError):
-    """MLflow refused, didn't answer, or holds a damaged artifact."""
+    """MLflow refused a request, didn't answer, or holds a damaged artifact."""
 
 
 class JobsError(EdgeError):

@@ -15,76 +15,75 @@ DEMO_MODEL = Path(__file__).parent / "demo" / "data" / "model"
 
 
 class Settings(BaseSettings):
-    """Where things are and how the backend behaves. Immutable; made once at start and handed down."""
+    """Where things are and how the backend behaves. Immutable; created once at startup and passed down."""
 
     model_config = SettingsConfigDict(env_prefix="RANKLOOP_", frozen=True, extra="ignore", populate_by_name=True)
 
     data_dir: Path = Field(Path("~/.rankloop"), description="folder for jobs, versions and training runs")
-    model: str = Field(str(DEMO_MODEL), description="base model: a local folder or a hub name such as gpt2")
+    model: str = Field(str(DEMO_MODEL), description="base model: a local folder, or a hub name such as gpt2")
     model_name: str = Field("rankloop", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="name in the MLflow registry")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu or cuda")
 
     label_studio_url: str = Field(
         "http://localhost:8080",
         validation_alias=AliasChoices("label_studio_url", "LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"),
-        description="Label Studio's address as seen from here",
+        description="Label Studio's address as rankloop sees it",
     )
     label_studio_api_key: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("label_studio_api_key", "LABEL_STUDIO_API_KEY"),
         description="personal access token or legacy token",
     )
-
     label_studio_executable: Path | None = Field(
-        None, description="the label-studio command that `rankloop demo` starts; default that of `make setup`"
+        None, description="the label-studio command that `rankloop demo` starts; by default the one from `make setup`"
     )
 
     host: str = Field("127.0.0.1", description="address the backend listens on")
     port: int = Field(9090, ge=1, le=65535, description="port the backend listens on")
     backend_url: str | None = Field(
-        None, description="the backend's address as Label Studio sees it; default http://localhost:PORT"
+        None, description="the backend's address as Label Studio sees it; by default http://localhost:PORT"
     )
     basic_auth_user: str | None = Field(
         None,
         validation_alias=AliasChoices("basic_auth_user", "BASIC_AUTH_USER"),
-        description="with BASIC_AUTH_PASS: every request but health must bring it",
+        description="together with BASIC_AUTH_PASS: required on every request but health",
     )
     basic_auth_pass: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("basic_auth_pass", "BASIC_AUTH_PASS"),
         description="see BASIC_AUTH_USER",
     )
-    webhook_secret: SecretStr | None = Field(None, description="webhooks must bring it in X-Rankloop-Secret")
-    allow_open: bool = Field(False, description="listen beyond this machine without BASIC_AUTH_USER and _PASS")
+    webhook_secret: SecretStr | None = Field(None, description="webhooks must send it in X-Rankloop-Secret")
+    allow_open: bool = Field(False, description="allow listening beyond this machine without BASIC_AUTH_USER and _PASS")
 
-    log_format: str = Field("text", pattern=r"^(text|json)$", description="log lines for people, or as JSON objects")
+    log_format: str = Field("text", pattern=r"^(text|json)$", description="log lines for people, or JSON objects")
 
-    mlflow_tracking_uri: str | None = Field(None, description="MLflow server; default SQLite in the data folder")
-    database_url: str | None = Field(None, description="DBOS system database; default SQLite in the data folder")
+    mlflow_tracking_uri: str | None = Field(None, description="MLflow server; by default SQLite in the data folder")
+    database_url: str | None = Field(None, description="DBOS system database; by default SQLite in the data folder")
 
-    predict_deadline_s: float = Field(60.0, gt=0, le=95, description="Label Studio gives up on /predict after 100 s")
-    predict_at_once: int = Field(32, ge=1, le=48, description="requests to /predict at once; more are told to wait")
-    predict_waiting: int = Field(20_000, ge=1, description="questions in the queue from which on /predict says to wait")
-    propose_batch: int = Field(32, ge=1, description="prompts answered at once")
-    temperature: float = Field(1.0, gt=0, description="sampling of proposals")
-    top_k: int = Field(50, ge=0, description="sampling of proposals; 0 is off")
-    top_p: float = Field(0.95, gt=0, le=1, description="sampling of proposals; 1 is off")
-    max_new_tokens: int = Field(64, ge=1, description="longest answer proposed")
+    predict_deadline_s: float = Field(60.0, gt=0, le=95, description="time limit; Label Studio gives up after 100 s")
+    predict_at_once: int = Field(32, ge=1, le=48, description="concurrent requests to /predict; any more get a 503")
+    predict_waiting: int = Field(20_000, ge=1, description="queued questions at which /predict answers 503")
+    propose_batch: int = Field(32, ge=1, description="prompts answered in one batch")
+    temperature: float = Field(1.0, gt=0, description="sampling temperature for proposals")
+    top_k: int = Field(50, ge=0, description="top-k sampling for proposals; 0 turns it off")
+    top_p: float = Field(0.95, gt=0, le=1, description="nucleus (top-p) sampling for proposals; 1 is off")
+    max_new_tokens: int = Field(64, ge=1, description="maximum length of a proposed answer, in tokens")
     proposal_precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto",
-        description="numbers proposals are computed in: float32, bfloat16, int8, or auto, "
-        "the fastest that the processor has for GPT-2 at least 512 wide",
+        description="number format that proposals are computed in; auto is the fastest the CPU has for a GPT-2 at "
+        "least 512 wide, otherwise float32",
     )
-    champion_poll_s: float = Field(5.0, gt=0, description="how often the server looks for a new champion")
+    champion_poll_s: float = Field(5.0, gt=0, description="how often the server checks for a new champion")
 
     train_after: int = Field(50, ge=1, description="new judgements that start a training cycle")
     debounce_s: float = Field(10.0, ge=0, description="quiet time after the last judgement before a cycle starts")
-    debounce_max_s: float = Field(300.0, ge=0, description="a cycle starts after this even if judgements keep coming")
-    reconcile_cron: str = Field("*/5 * * * *", description="when to look for judgements whose webhook was lost")
+    debounce_max_s: float = Field(300.0, ge=0, description="a cycle starts after this even if judgements keep arriving")
+    reconcile_cron: str = Field("*/5 * * * *", description="when to check for judgements whose webhook was lost")
     training_config: Path | None = Field(None, description="JSON file of training settings")
 
     def home(self) -> Path:
-        """The data folder, absolute, made if it isn't there."""
+        """The data folder as an absolute path, created if missing."""
         path = self.data_dir.expanduser().resolve()
         path.mkdir(parents=True, exist_ok=True)
         return path
@@ -108,7 +107,7 @@ class Settings(BaseSettings):
         )
 
     def cycle_config(self) -> CycleConfig:
-        """Training settings: the named file's, else those the model folder carries, else the defaults."""
+        """Training settings: from the configured file, else from the model folder, else the defaults."""
         if self.training_config is not None:
             return CycleConfig.from_file(self.training_config)
         return CycleConfig.for_model(self.model)
@@ -118,7 +117,7 @@ def load_settings(**overrides: object) -> Settings:
     """Read the environment, then apply `overrides` by field name.
 
     Raises:
-        ConfigError: a variable is out of bounds or malformed; names the variable and the value (never a secret).
+        ConfigError: a variable is out of bounds or malformed; names it and its value (unless it is a secret).
     """
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # field names are checked by pydantic itself

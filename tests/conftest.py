@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share."""
+"""Shared fixtures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from edge_fakes import FakeJobs, FakeRegistry
 from hypothesis import settings as hypothesis_settings
 
-# The same examples in every run: what a search finds belongs into a test of its own, not into somebody else's build.
+# The same examples in every run: a new finding belongs in a test of its own, not in someone else's build.
 hypothesis_settings.register_profile("same", derandomize=True, database=None, deadline=None)
 hypothesis_settings.load_profile("same")
 
@@ -59,13 +59,13 @@ def registry(version_folders: dict[str, Path]) -> FakeRegistry:
 
 @pytest.fixture
 def jobs() -> FakeJobs:
-    """A job queue that remembers what was asked of it."""
+    """A job queue that records requests."""
     return FakeJobs()
 
 
 @pytest.fixture
 def settings(tiny_model_dir: Path, tmp_path: Path) -> Any:
-    """Settings over a throw-away folder, with short answers and a quick look for new champions."""
+    """Settings on a temporary folder, with short answers and fast polling for new champions."""
     from ml_backend.settings import load_settings
 
     return load_settings(
@@ -86,7 +86,7 @@ def proposer(registry: FakeRegistry, settings: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file in which MLflow has made its tables, which takes it seconds, and nothing else."""
+    """A SQLite file with only MLflow's tables, whose creation takes seconds."""
     from ml_backend.registry.registry import Registry
     from ml_backend.settings import load_settings
 
@@ -97,6 +97,6 @@ def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mlflow_settings(settings: Any, mlflow_tables: Path) -> Any:
-    """Settings over a throw-away folder in which MLflow's tables are there already."""
+    """Settings on a temporary folder in which MLflow's tables already exist."""
     shutil.copy(mlflow_tables, settings.home() / "mlflow.db")
     return settings

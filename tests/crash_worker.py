@@ -1,4 +1,4 @@
-"""A worker in a process of its own, on the settings named by the command line, to be killed by a test."""
+"""A worker process for a test to kill, with settings from the command line."""
 
 from __future__ import annotations
 

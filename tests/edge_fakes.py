@@ -1,4 +1,4 @@
-"""Stand-ins for our own two edges, so that the server can be tested without MLflow and DBOS."""
+"""Fakes of our own two edges, for testing the server without MLflow and DBOS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ml_backend.errors import RegistryError
 
 @dataclass(frozen=True, slots=True)
 class FakeVersion:
-    """As much of a registered version as the server looks at."""
+    """The parts of a registered version that the server uses."""
 
     number: int
     name: str
@@ -21,7 +21,7 @@ class FakeVersion:
 
 
 class FakeRegistry:
-    """Versions in memory, their artifacts in folders; the champion is whichever was promoted last."""
+    """Versions in memory, with their artifacts in folders; the last promoted one is champion."""
 
     def __init__(self, folders: dict[str, Path]) -> None:
         self.folders = folders
@@ -30,19 +30,19 @@ class FakeRegistry:
         self._lock = threading.Lock()
 
     def ensure_base(self) -> FakeVersion:
-        """The first version becomes champion when there is none."""
+        """Make the first version champion if there is none."""
         with self._lock:
             self._champion = self._champion or next(iter(self.folders))
             return self.get(self._champion)
 
     def champion(self) -> FakeVersion | None:
-        """The champion, or the fault that was planted."""
+        """The champion, or the injected fault."""
         if self.broken:
             raise RegistryError(self.broken)
         return self.get(self._champion) if self._champion else None
 
     def current(self) -> FakeVersion:
-        """The champion; else the first version."""
+        """The champion, or else the first version."""
         return self.champion() or self.ensure_base()
 
     def versions(self) -> list[FakeVersion]:
@@ -54,7 +54,7 @@ class FakeRegistry:
         return FakeVersion(list(self.folders).index(name) + 1, name)
 
     def fetch(self, version: FakeVersion) -> Path:
-        """Where its artifacts are."""
+        """The folder of its artifacts."""
         return self.folders[version.name]
 
     def promote(self, name: str) -> FakeVersion:
@@ -64,7 +64,7 @@ class FakeRegistry:
 
 
 class FakeJobs:
-    """Remembers what was asked of it."""
+    """Records what was requested."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, int]] = []
@@ -81,16 +81,16 @@ class FakeJobs:
         self.calls.append((what, project_id))
 
     def judgement_arrived(self, project_id: int) -> None:
-        """Remember a judgement."""
+        """Record a judgement."""
         self._note("judgement", project_id)
 
     def start_training(self, project_id: int) -> dict[str, Any]:
-        """Remember a wish to train."""
+        """Record a training request."""
         self._note("train", project_id)
         return {"job": "cycle-1", "status": "queued", "message": "a training cycle was queued"}
 
     def propose(self, project_id: int) -> None:
-        """Remember a wish for proposals."""
+        """Record a request for proposals."""
         self._note("propose", project_id)
 
     def status(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A few of Label Studio's answers over real HTTP, for what a healthy server can't be made to do on demand."""
+"""A few of Label Studio's answers over real HTTP, for faults that a healthy server can't produce on demand."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Answer = tuple[int, Any]
-"""Status and body; a body that is a text is sent as HTML."""
+"""Status and body; a string body is sent as HTML."""
 
 
 @dataclass(slots=True)
 class FakeLabelStudio:
-    """Answers by method and path; remembers what was asked."""
+    """Answers by method and path; records requests."""
 
     url: str = ""
     answers: dict[str, Callable[[dict[str, Any]], Answer]] = field(default_factory=dict)
@@ -24,18 +24,18 @@ class FakeLabelStudio:
     keys: list[str] = field(default_factory=list)
 
     def on(self, request: str, *answers: Answer) -> None:
-        """Answer `request` ("GET /api/version/") with these in turn; the last one stays."""
+        """Answer `request` ("GET /api/version/") with these in turn; the last one repeats."""
         left = list(answers)
         self.answers[request] = lambda _: left.pop(0) if len(left) > 1 else left[0]
 
     def times(self, request: str) -> int:
-        """How often it was asked."""
+        """How often it was requested."""
         return self.asked.count(request)
 
 
 @contextmanager
 def fake_label_studio() -> Iterator[FakeLabelStudio]:
-    """Serve until the context is left."""
+    """Serve until the context exits."""
     fake = FakeLabelStudio()
 
     class Handler(BaseHTTPRequestHandler):

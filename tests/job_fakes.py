@@ -1,4 +1,4 @@
-"""Stand-ins for the parts a worker puts to work, so that its workflows can be tested without training anything."""
+"""Fakes of the worker's parts, for testing its workflows without training anything."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ml_backend.loop.cycle import Plan
 
 @dataclass
 class FakeSteps:
-    """Remembers which steps were done; `on` lets a step do something else than succeed."""
+    """Records which steps were done; `on` makes a step do something other than succeed."""
 
     new_judgements: list[int] = field(default_factory=lambda: [0])
     done: list[str] = field(default_factory=list)
@@ -26,7 +26,7 @@ class FakeSteps:
         return self.on[name]() if name in self.on else usual
 
     def count_new(self, _project_id: int) -> int:
-        """The next of `new_judgements`; the last one stays."""
+        """The next of `new_judgements`; the last one repeats."""
         self.done.append("count")
         return self.new_judgements.pop(0) if len(self.new_judgements) > 1 else self.new_judgements[0]
 
@@ -53,7 +53,7 @@ class FakeSteps:
 
     def reward_gate(self, _plan: Plan) -> dict[str, Any]:
         """Good enough."""
-        return self._do("reward gate", {"passed": True, "reason": "It orders most pairs rightly."})
+        return self._do("reward gate", {"passed": True, "reason": "It ranks most pairs correctly."})
 
     def ppo(self, _plan: Plan, after_sft: bool) -> None:
         """Trained at once."""
@@ -79,7 +79,7 @@ class FakeSteps:
 
 @dataclass(slots=True)
 class FakeProposals:
-    """Remembers for which projects was proposed; `gate` holds the work up until it is set."""
+    """Records the projects proposed for; the work waits until `gate` is set."""
 
     asked: list[int] = field(default_factory=list)
     gate: threading.Event | None = None
@@ -94,11 +94,11 @@ class FakeProposals:
         return {"version": "rankloop-v1", "stored": 3, "left": 0}
 
     def release(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to release."""
 
 
 class FakeProjects:
-    """A Label Studio with projects, of which some are connected to us, and some have tasks without proposals."""
+    """A Label Studio with projects, some connected to us, some with tasks without proposals."""
 
     def __init__(self, backends: dict[int, str], unproposed: Sequence[int] = ()) -> None:
         self._backends = backends
@@ -111,13 +111,13 @@ class FakeProjects:
         return [SimpleNamespace(id=number) for number in self._backends]
 
     def backends(self, project_id: int) -> list[Any]:
-        """The one a project has."""
+        """The project's backend."""
         return [SimpleNamespace(url=self._backends[project_id])]
 
     def tasks_to_propose(self, project_id: int, _version: str) -> list[dict[str, Any]]:
-        """One, where there is something to do."""
+        """One task, if there is something to do."""
         return [{"id": 1}] if project_id in self.unproposed else []
 
     def open(self) -> Any:
-        """As a connection is opened."""
+        """Used like opening a connection."""
         return nullcontext(self)

@@ -1,4 +1,4 @@
-"""A Label Studio in memory with one project of live pairs that has been judged, for tests of training cycles."""
+"""An in-memory Label Studio with one judged project of live pairs, for tests of training cycles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class JudgedProject:
     """Project 7. Its one annotator prefers the shorter answer; every tenth task is skipped.
 
     Attributes:
-        judged: how many of the tasks, from the first one on, have been judged by now.
+        judged: how many of the tasks, from the first one on, have been judged so far.
         stored: predictions that were stored.
     """
 
@@ -37,7 +37,7 @@ class JudgedProject:
         return SimpleNamespace(id=7, label_config=self.label_config)
 
     def projects(self) -> list[Any]:
-        """It is the only one."""
+        """The only project."""
         return [SimpleNamespace(id=7)]
 
     def backends(self, _project_id: int) -> list[Any]:
@@ -49,11 +49,11 @@ class JudgedProject:
         return [{"id": number, "data": {"prompt": self._prompt(number)}} for number in range(1, self.size + 1)]
 
     def export_tasks(self, _project_id: int) -> list[dict[str, Any]]:
-        """What was judged or skipped."""
+        """The judged or skipped tasks."""
         return [{**task, "annotations": [self._annotation(task["id"])]} for task in self.tasks(7)[: self.judged]]
 
     def count_judgements_since(self, _project_id: int, since: str | None) -> int:
-        """Judgements, not skips, after a moment."""
+        """Judgements after a moment, without skips."""
         annotations = [task["annotations"][0] for task in self.export_tasks(7)]
         return sum(not a["was_cancelled"] and (since is None or a["updated_at"] > since) for a in annotations)
 
@@ -63,7 +63,7 @@ class JudgedProject:
         return [task for task in self.tasks(7)[self.judged :] if task["id"] not in have]
 
     def replace_predictions(self, _project_id: int, predictions: Sequence[Mapping[str, Any]]) -> int:
-        """Keep them."""
+        """Store predictions."""
         self.stored += predictions
         return len(predictions)
 
@@ -73,7 +73,7 @@ class JudgedProject:
 
     @contextmanager
     def open(self) -> Iterator[Any]:
-        """As a connection is opened."""
+        """Used like opening a connection."""
         yield self
 
     def _prompt(self, number: int) -> str:
@@ -102,7 +102,7 @@ class JudgedProject:
 
 
 def tiny_training(folder: Path, **ppo: Any) -> Path:
-    """A file of training settings with which a cycle over a tiny model takes seconds. Gates let everything pass."""
+    """A file of training settings with which a cycle on a tiny model takes seconds. The gates pass everything."""
     from training.config import CycleConfig
 
     config = CycleConfig.model_validate(

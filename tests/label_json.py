@@ -1,4 +1,4 @@
-"""Label Studio's JSON as its exports hold it, in short form, and its conversion."""
+"""Builders for Label Studio's export JSON, and its conversion."""
 
 from __future__ import annotations
 
@@ -34,41 +34,41 @@ PREDICTION = {"id": 50, **live_prediction(LIVE, "first", "second", "rankloop-v7"
 
 
 def area(name: str, text: object, **more: object) -> Json:
-    """What a TextArea stores."""
+    """The result of a TextArea."""
     return {"type": "textarea", "from_name": name, "to_name": "prompt", "value": {"text": text}, **more}
 
 
 def verdict(*choices: object) -> Json:
-    """What the verdict stores."""
+    """The result of the verdict."""
     return {"type": "choices", "from_name": "verdict", "to_name": "prompt", "value": {"choices": list(choices)}}
 
 
 def annotation(result: object, number: int = 1, **more: object) -> Json:
-    """An annotation as a JSON export gives it."""
+    """An annotation as in a JSON export."""
     when = f"2026-01-01T00:00:{number:02}.5Z"
     return {"id": number, "completed_by": 4, "result": result, "was_cancelled": False, "updated_at": when, **more}
 
 
 def live(choice: str, number: int = 1, **more: object) -> Json:
-    """A person's verdict on PREDICTION, submitted as Label Studio's page does it."""
+    """A person's verdict on PREDICTION, as Label Studio's page submits it."""
     regions = [{**region, "origin": "prediction"} for region in PREDICTION["result"]]
     return annotation([*regions, verdict(choice)], number, **more)
 
 
 def plain(*texts: str, origin: str | None = None) -> list[Json]:
-    """Both answers without ids and meta, as a script may post them."""
+    """Both answers without ids and meta, as a script might post them."""
     more = {} if origin is None else {"origin": origin}
     return [area(f"answer{n}", [text], **more) for n, text in enumerate(texts, start=1)]
 
 
 def pair(selected: object, number: int = 1, **more: object) -> Json:
-    """What a Pairwise stores."""
+    """The result of a Pairwise."""
     region = {"type": "pairwise", "from_name": "comparison", "to_name": "comparison", "value": {"selected": selected}}
     return annotation([region], number, **more)
 
 
 def ranking(order: object) -> Json:
-    """What a Ranker stores."""
+    """The result of a Ranker."""
     region = {"type": "ranker", "from_name": "rank", "to_name": "answers", "value": {"ranker": {"rank": order}}}
     return annotation([region])
 
@@ -89,7 +89,7 @@ def convert(*tasks: object, config: LabelConfig = LIVE) -> tuple[list[Judgement]
 
 
 def dropped(*tasks: object, config: LabelConfig = LIVE) -> dict[str, int]:
-    """What was dropped and why, having made sure that the counts add up."""
+    """What was dropped and why, after checking that the counts add up."""
     judgements, summary = convert(*tasks, config=config)
     assert judgements == []
     assert summary.annotations == summary.skipped + sum(summary.dropped.values())

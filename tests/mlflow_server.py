@@ -1,4 +1,4 @@
-"""A real MLflow server of a test's own: tracking, registry and artifacts over HTTP."""
+"""A private MLflow server for a test: tracking, registry and artifacts over HTTP."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ START_TIMEOUT_S = 180.0
 
 
 class MlflowServer:
-    """`mlflow server` on a free port, as long as the context is entered.
+    """`mlflow server` on a free port, for as long as the context is open.
 
     Args:
         folder: its database, artifacts and log.
-        store: where it keeps runs and versions; SQLite in the folder where nothing is said.
+        store: where it keeps runs and versions; by default SQLite in the folder.
     """
 
     def __init__(self, folder: Path, store: str | None = None) -> None:
@@ -62,7 +62,7 @@ class MlflowServer:
                     raise RuntimeError(f"MLflow doesn't start:\n{log_tail(self._folder / 'mlflow.log')}")
 
     def stop(self) -> None:
-        """End it. Nothing happens when it isn't running."""
+        """Stop it, if it is running."""
         if self._children is not None:
             self._children.stop(5.0)
             self._children = None

@@ -1,4 +1,4 @@
-"""A real PostgreSQL of a test's own, on a free port, from Debian's package."""
+"""A private PostgreSQL server for a test, on a free port, from Debian's package."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ USER = "rankloop"
 
 
 class PostgresServer:
-    """Runs while the context is entered; its data goes with it.
+    """A server that runs while the context is open; its data is removed afterwards.
 
     PostgreSQL refuses to run as root, so under root it runs as Debian's account `postgres`, else as `nobody`. On Linux
-    it ends with the process that started it, however that ends.
+    it ends with the process that started it, however that one ends.
 
     Args:
         binaries: the folder of `postgres` and `initdb`, from `find_binaries`.
@@ -53,15 +53,15 @@ class PostgresServer:
         self.remove()
 
     def url(self, database: str, driver: str = "postgresql") -> str:
-        """A database's address; DBOS makes the database itself, MLflow needs `create` first."""
+        """A database's URL; DBOS creates the database itself, MLflow needs `create` first."""
         return f"{driver}://{USER}@127.0.0.1:{self._port}/{database}"
 
     def create(self, database: str) -> None:
-        """Make an empty database."""
+        """Create an empty database."""
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self._port), "-U", USER, database)
 
     def start(self) -> None:
-        """Start it, and wait until it lets clients in."""
+        """Start it, and wait until it accepts clients."""
         command = [self._binaries / "postgres", "-D", self._data, "-k", self._folder, "-p", str(self._port)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -82,14 +82,14 @@ class PostgresServer:
                 raise RuntimeError(f"PostgreSQL doesn't start (exit code {code}):\n{log_tail(self._log)}")
 
     def stop(self, number: int = signal.SIGINT) -> None:
-        """End it: SIGINT lets go of all clients, SIGQUIT is a crash, after which it replays its journal."""
+        """Stop it: SIGINT disconnects all clients; SIGQUIT is a crash, after which it replays its journal."""
         if self._process is not None:
             self._process.send_signal(number)
             self._process.wait(30)
             self._process = None
 
     def remove(self) -> None:
-        """End it, and remove its data."""
+        """Stop it, and remove its data."""
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -99,7 +99,7 @@ class PostgresServer:
 
 
 def find_binaries() -> Path | None:
-    """Where the newest installed PostgreSQL server has its programs; None where there is none."""
+    """The folder with the programs of the newest installed PostgreSQL server, or None."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
     if found:
         return found[-1].parent
@@ -108,7 +108,7 @@ def find_binaries() -> Path | None:
 
 
 def _account() -> str | None:
-    """Whom the server runs as where we are root, whom it refuses."""
+    """The account that the server runs as if we are root, as which it refuses to run."""
     if os.getuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
@@ -116,7 +116,7 @@ def _account() -> str | None:
 
 
 def _as_account(last_signal: str) -> list[str]:
-    """The command that runs another one as that account, and has it told when this process dies."""
+    """The prefix that runs a command as that account and signals it when this process dies."""
     if not shutil.which("setpriv"):
         return []
     command = ["setpriv", "--pdeathsig", last_signal]

@@ -1,4 +1,4 @@
-"""The house's architecture: imports between packages point one way, rooms are small, outside systems have one door."""
+"""The architecture: imports between packages point one way, packages are small, outside systems have one door."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# Lower packages first. A package imports from those below it; packages of one step don't know each other.
+# Lower packages first. A package imports from those below it; packages on the same step don't import each other.
 ORDER = {
     "training": [
         {"errors", "config", "objectives", "atomic"},
@@ -35,7 +35,7 @@ ORDER = {
     ],
 }
 WITHIN_A_STEP = {("config", "errors"), ("objectives", "errors"), ("atomic", "errors"), ("settings", "errors")}
-"""Single files at the bottom, of which the others may know the errors."""
+"""Single files at the bottom; the other files may import the errors."""
 MOST_STEPS = 10
 MOST_FILES = 12
 MOST_LINES = 300
@@ -77,7 +77,7 @@ def _step(top: str, package: str) -> int:
     for level, names in enumerate(ORDER[top]):
         if package in names:
             return level
-    pytest.fail(f"{top}.{package} has no place in tests/test_architecture.py: say where it stands")
+    pytest.fail(f"{top}.{package} has no place in tests/test_architecture.py; add it to a step")
 
 
 MODULES = _modules()
@@ -95,25 +95,25 @@ def test_imports_point_down(module: str) -> None:
         if target[0] == top:
             below = _step(top, target[1]) < _step(top, package)
             known = target[1] == package or below or (package, target[1]) in WITHIN_A_STEP
-            assert known, f"{module} imports {name}, which is not below it"
+            assert known, f"{module} imports {name}, which isn't below it"
         else:
-            assert target[0] == "training", f"{module} imports {name}: training must not know ml_backend"
+            assert target[0] == "training", f"{module} imports {name}: training must not import ml_backend"
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_other_packages_are_used_through_their_face(module: str) -> None:
-    """What one package takes from another, the other's `__init__.py` offers."""
+    """Whatever a package imports from another is exported by the other's `__init__.py`."""
     for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
         if not isinstance(node, ast.ImportFrom) or not node.module:
             continue
         parts = node.module.split(".")
         if parts[0] not in ORDER or len(parts) < 2 or parts[:2] == module.split(".")[:2]:
             continue
-        assert len(parts) == 2, f"{module} looks into {node.module}: import it from {'.'.join(parts[:2])}"
+        assert len(parts) == 2, f"{module} imports from inside {node.module}: import it from {'.'.join(parts[:2])}"
 
 
 def test_the_order_can_be_remembered() -> None:
-    """Each of the two has few steps, and every package stands on exactly one."""
+    """Each of the two has few steps, and every package is on exactly one."""
     for top, steps in ORDER.items():
         names = [name for step in steps for name in step]
         assert len(steps) <= MOST_STEPS
@@ -123,7 +123,7 @@ def test_the_order_can_be_remembered() -> None:
 
 
 def test_rooms_and_files_are_small() -> None:
-    """No package has more than twelve files, no file more than 300 lines, and most have far less."""
+    """No package has more than twelve files, no file more than 300 lines, and most are far shorter."""
     for folder in {path.parent for path in MODULES.values()}:
         assert len(list(folder.glob("*.py"))) <= MOST_FILES, f"{folder} has too many files"
     assert max(LINES.values()) <= MOST_LINES, max(LINES, key=lambda name: LINES[name])
@@ -132,7 +132,7 @@ def test_rooms_and_files_are_small() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_each_outside_system_has_one_door(module: str) -> None:
-    """Label Studio, MLflow, DBOS, Flask and the like are each imported by the modules that own them, and no other."""
+    """Label Studio, MLflow, DBOS, Flask and the like are each imported only by the modules that own them."""
     for name in _imports(MODULES[module]):
         owner = OUTSIDE_SYSTEMS.get(name.partition(".")[0])
         assert owner is None or module in owner, f"{module} imports {name}; only {owner} may"

@@ -1,4 +1,4 @@
-"""The benchmark's own parts: equal work for everybody, floors by hand, turns, and what is written down."""
+"""The benchmark's parts: equal work for all, floors worked out by hand, turns, and saved results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.contestant import Contestant
 
 
 def test_the_work_is_what_the_tables_say() -> None:
-    """16 prompts of 14 to 44 tokens; sequences of 30 to 70 tokens, 50 on average; the same ones every time."""
+    """16 prompts of 14 to 44 tokens; sequences of 30 to 70 tokens, 50 on average; reproducible."""
     prompts = workload.proposal_prompts()
     assert [len(prompt) for prompt in prompts] == list(range(14, 45, 2))
     assert prompts == workload.proposal_prompts()
@@ -28,7 +28,7 @@ def test_the_work_is_what_the_tables_say() -> None:
 
 def test_floors_are_the_arithmetic_at_the_measured_speed() -> None:
     """A block has 12 * 768^2 = 7,077,888 weights. A reward step runs 9 of them forward once in 6 epochs (18 / 6 = 3
-    operations a weight and token) and 3 of them forward and back (18)."""
+    operations per weight and token) and 3 of them forward and backward (18)."""
     limits = floor.Limits(gflops=100.0, read_gb_s=1e9, bytes_per_weight=2)
     assert floor.reward_step(limits, tokens=1600) == pytest.approx(21 * 7_077_888 * 1600 / 100e9)
     weights = 12 * 7_077_888 + 768 * 50257
@@ -41,7 +41,7 @@ def test_floors_are_the_arithmetic_at_the_measured_speed() -> None:
 
 
 def test_everybody_takes_turns(tmp_path: Path) -> None:
-    """A process waits for its turn, tells seconds for a whole unit, and whatever it prints doesn't disturb."""
+    """A process waits for its turn and reports seconds per whole unit; what it prints doesn't interfere."""
     script = tmp_path / "quarter.py"
     script.write_text(
         "from benchmarks.turns import Turns\n"
@@ -61,16 +61,16 @@ def test_everybody_takes_turns(tmp_path: Path) -> None:
 
 
 def test_a_process_that_fails_is_an_error(tmp_path: Path) -> None:
-    """The log is named, which holds its traceback."""
+    """The error names the log, which holds the traceback."""
     one = Contestant("nobody", Path(sys.executable), ["-m", "benchmarks.nobody"])
-    with pytest.raises(RuntimeError, match=r"nobody ended early; .*log"):
+    with pytest.raises(RuntimeError, match=r"nobody exited early; .*log"):
         one.start(tmp_path / "log")
     one.stop()
     assert "No module named" in (tmp_path / "log").read_text()
 
 
 def test_new_figures_take_the_place_of_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts that weren't measured stay; the page keeps what people wrote above the mark."""
+    """Results of parts that weren't measured stay; the page keeps the text above the mark."""
     monkeypatch.setattr(report, "RESULTS", tmp_path / "latest.json")
     monkeypatch.setattr(report, "PAGE", tmp_path / "benchmarks.md")
     report.merge({"reward_vs_trl": 2.0, "details": {"learned": {"text": "## What is learned"}}})

@@ -1,4 +1,4 @@
-"""What a user can set or call is documented."""
+"""Everything that a user can set or call is documented."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGES = "\n".join(path.read_text(encoding="utf-8") for path in [ROOT / "README.m
 
 
 def test_every_setting_is_documented() -> None:
-    """Each environment variable that settings read has a line in docs/settings.md."""
+    """Each environment variable that settings read is in docs/settings.md."""
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     for name, field in Settings.model_fields.items():
         choices = getattr(field.validation_alias, "choices", [f"RANKLOOP_{name.upper()}"])
@@ -44,12 +44,12 @@ def test_links_lead_somewhere() -> None:
 
 
 def _named_places(text: str) -> set[tuple[str, str]]:
-    """Files of the two packages that a text names, each with the function or class behind a colon, or an empty text."""
+    """Files of the two packages that a text names, each with the name after a colon, or an empty string."""
     return set(re.findall(r"`((?:training|ml_backend)/[\w/]+\.py)(?::([\w.]+))?`", text))
 
 
 def test_what_the_architecture_page_names_exists() -> None:
-    """Each file, function and class on docs/architecture.md is there, and so is each package of both tables."""
+    """Each file, function and class named in docs/architecture.md exists, and both tables list each package."""
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     places = _named_places(page)
     assert len(places) > 20
@@ -66,7 +66,7 @@ def test_what_the_architecture_page_names_exists() -> None:
 
 
 def test_the_walk_is_short() -> None:
-    """One annotation's way from webhook to champion leads through at most twenty files."""
+    """One annotation's way from webhook to champion passes through at most twenty files."""
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     walk = page.partition("## One annotation's way")[2].partition("\n## ")[0]
     assert 10 <= len({file for file, _ in _named_places(walk)}) <= 20

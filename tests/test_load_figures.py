@@ -6,7 +6,7 @@ from load.figures import missed, percentile, summary
 
 
 def test_percentiles_are_values_that_were_measured() -> None:
-    """Of 1 to 100, 99 don't exceed 99; of a single value it is that one."""
+    """The 99th percentile of 1 to 100 is 99; that of a single value is the value."""
     assert percentile(list(range(1, 101)), 0.99) == 99
     assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
     assert percentile([7.0], 0.99) == 7.0

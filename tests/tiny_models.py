@@ -1,4 +1,4 @@
-"""Models small enough to train within a test."""
+"""Models small enough to train in a test."""
 
 from __future__ import annotations
 

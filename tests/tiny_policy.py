@@ -1,4 +1,4 @@
-"""A policy so small that every answer it can give is enumerated, and expectations are sums."""
+"""A policy so small that all its answers can be enumerated, and expectations are sums."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """Each stage of training on plain files, for scripts, notebooks and rankloop's worker.
 
-**sft** makes the answers in a file more likely. **reward** learns from preferences how much people like an answer.
-**ppo** makes a policy's answers score higher, near its base. **evaluate** compares a policy with its base.
-**cycle** does reward, gate, ppo and gate in a row.
+**sft** fine-tunes a model on the answers in a file. **reward** learns from preferences how much people like an
+answer. **ppo** trains a policy to write higher-scoring answers while staying close to its base. **evaluate** compares
+a policy with its base. **cycle** runs reward, gate, ppo and gate in sequence.
 
-Every command goes on where an unfinished run of the same inputs in `--out` stood, does nothing where it is finished,
-and lets no second process write there. `--out` gets report.json, curves.png and, while it runs, progress.json.
+Every command resumes an unfinished run of the same inputs in `--out`, does nothing if that run has finished, and
+locks the folder against other processes. `--out` receives report.json, curves.png and, during the run, progress.json.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 
 class _Commands(TyperGroup):
-    """Commands whose faults are one line on stderr and exit status 2."""
+    """Commands that report errors as one line on stderr and exit with status 2."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
+        """Run the requested command."""
         try:
             return super().invoke(ctx)
         except RankloopError as error:
             print(f"Error: {error}", file=sys.stderr)
             raise SystemExit(2) from error
         except KeyboardInterrupt:
-            print("Interrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
+            print("Interrupted. Run the same command again to resume from the last checkpoint.", file=sys.stderr)
             raise SystemExit(130) from None
 
 
@@ -48,13 +48,13 @@ app = typer.Typer(
 )
 
 Model = Annotated[str, typer.Option(help="Base model: a folder, or a name on the Hugging Face hub such as gpt2.")]
-Out = Annotated[Path, typer.Option(help="Folder for the outcome, made if it isn't there.")]
-Preferences = Annotated[Path, typer.Option(help='JSON lines of {"prompt", "chosen", "rejected"}, as TRL reads them.')]
-Prompts = Annotated[Path, typer.Option(help='.txt (one a line), .csv, or JSON lines of {"prompt", "reference"?}.')]
+Out = Annotated[Path, typer.Option(help="Output folder, created if missing.")]
+Preferences = Annotated[Path, typer.Option(help='JSON lines of {"prompt", "chosen", "rejected"}, in TRL\'s format.')]
+Prompts = Annotated[Path, typer.Option(help='.txt (one per line), .csv, or JSON lines of {"prompt", "reference"?}.')]
 RewardModelFolder = Annotated[Path, typer.Option("--reward-model", help="The folder that `reward` wrote to.")]
 Config = Annotated[
     Path | None,
-    typer.Option(help="JSON file of settings, named in training/config.py; else the model folder's, else defaults."),
+    typer.Option(help="JSON file of settings, see training/config.py. Default: the model folder's, else built in."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 TaskName = Annotated[
@@ -63,13 +63,13 @@ TaskName = Annotated[
         "--task", help="tldr: Reddit TL;DR, as a hub name, a file (.jsonl, .csv, .parquet) or a folder; see docs."
     ),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="With --task tldr, how many rows to read at most.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show neither bar nor table; progress.json is still written.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="With --task tldr, the maximum number of rows to read.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Hide the bar and the table; progress.json is still written.")]
 
 
 @app.callback(help=__doc__)
 def commands() -> None:
-    """Holds the help of all commands together."""
+    """Carry the help text shared by all commands."""
 
 
 @app.command()
@@ -78,7 +78,7 @@ def sft(
     data: Annotated[Path, typer.Option(help='JSON lines of {"prompt", "answer"}.')],
     out: Out,
     from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="Train every layer, also on the prompts: for an untrained model.")
+        bool, typer.Option("--from-scratch", help="Train every layer, on the prompts too: for an untrained model.")
     ] = False,
     task: TaskName = "answers",
     limit: Limit = None,
@@ -86,10 +86,10 @@ def sft(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Supervised training: make the answers in a file more likely. Leaves `out/policy`.
+    """Supervised training: fine-tune a model on the answers in a file. Writes `out/policy`.
 
-    Without --from-scratch only the answers are learned, by the layers that PPO trains, so that the outcome can be
-    PPO's --policy. Runs on several processes under `accelerate launch -m training sft ...` or `torchrun`.
+    Without --from-scratch it trains on the answers only, and only the layers that PPO trains, so that PPO can take the
+    result as its --policy. Runs on several processes under `accelerate launch -m training sft ...` or `torchrun`.
     """
     from training.data import Task
     from training.stages import run_sft
@@ -112,9 +112,9 @@ def reward(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Train a reward model on preferences, from the base's layers, of which the lower ones stay frozen.
+    """Train a reward model on preferences, starting from the base with its lower layers frozen.
 
-    A seventh of the prompts each, chosen by a hash, are kept for selection and for the test accuracy in the report.
+    A hash of each prompt holds out a seventh for model selection and a seventh for the test accuracy in the report.
     """
     from training.data import Task
     from training.stages import run_reward
@@ -128,14 +128,14 @@ def ppo(
     reward_model: RewardModelFolder,
     prompts: Prompts,
     out: Out,
-    policy: Annotated[str | None, typer.Option(help="Version to go on from; else the base itself.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Version to start from. Default: the base.")] = None,
     task: TaskName = "answers",
     limit: Limit = None,
     config: Config = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Reinforcement learning: make answers score higher, held near the base by a KL penalty. Leaves `out/policy`."""
+    """Reinforcement learning: raise the answers' scores, kept near the base by a KL penalty. Writes `out/policy`."""
     from training.data import Task
     from training.stages import run_ppo
 
@@ -146,16 +146,14 @@ def ppo(
 @app.command()
 def evaluate(
     model: Model,
-    policy: Annotated[str, typer.Option(help="The policy to measure, for instance ppo's out/policy.")],
+    policy: Annotated[str, typer.Option(help="The policy to evaluate, for instance ppo's out/policy.")],
     reward_model: RewardModelFolder,
     prompts: Prompts,
     out: Out,
     preferences: Annotated[
-        Path | None, typer.Option(help="Preferences whose test part the reward model's accuracy is measured on.")
+        Path | None, typer.Option(help="Preferences to measure the reward model's accuracy on, by their test part.")
     ] = None,
-    all_prompts: Annotated[
-        bool, typer.Option("--all-prompts", help="Also answer prompts of the training part.")
-    ] = False,
+    all_prompts: Annotated[bool, typer.Option("--all-prompts", help="Answer training prompts as well.")] = False,
     task: TaskName = "answers",
     limit: Limit = None,
     config: Config = None,
@@ -177,15 +175,15 @@ def cycle(
     preferences: Preferences,
     prompts: Prompts,
     out: Out,
-    policy: Annotated[str | None, typer.Option(help="Version to go on from; else the base itself.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Version to start from. Default: the base.")] = None,
     demonstrations: Annotated[
-        Path | None, typer.Option(help='Answers people wrote, JSON lines of {"prompt", "answer"}, learned first.')
+        Path | None, typer.Option(help='Answers people wrote, JSON lines of {"prompt", "answer"}, trained on first.')
     ] = None,
     config: Config = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """A whole cycle: reward model, gate, PPO, gate. Exit status 3 where a gate didn't pass; report.json says why."""
+    """Run a whole cycle: reward model, gate, PPO, gate. Exits with status 3 if a gate fails; report.json says why."""
     from training.cycle_on_files import CycleInputs, run_cycle_on_files
 
     inputs = CycleInputs(model, policy, preferences, prompts, demonstrations)

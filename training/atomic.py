@@ -15,7 +15,7 @@ from training.errors import ConfigError
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file beside its place, flush it to disk, and rename it into place; readers never see half of it."""
+    """Write a temporary file, flush it to disk and rename it into place, so readers never see a partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -32,15 +32,12 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; it takes that name when the block ends well, and goes when it fails.
-
-    An older folder of that name is replaced.
-    """
+    """Yield an empty folder that replaces `path` if the block succeeds and is deleted if it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield fresh
-        for item in fresh.rglob("*"):  # some writers, safetensors among them, let nobody else read
+        for item in fresh.rglob("*"):  # some writers, such as safetensors, make files private
             item.chmod(0o755 if item.is_dir() else 0o644)
         fresh.chmod(0o755)
         if path.exists():
@@ -57,9 +54,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def one_writer(folder: Path) -> Iterator[None]:
-    """Keep every other process from writing to a folder, which is made if it isn't there.
+    """Lock a folder, created if missing, against writes by other processes.
 
-    The lock is the system's, so it ends with the process that holds it, however that ends.
+    The operating system releases the lock when the process that holds it ends, however it ends.
 
     Raises:
         ConfigError: another process holds it.
@@ -72,7 +69,7 @@ def one_writer(folder: Path) -> Iterator[None]:
         raise ConfigError(
             "another process is writing to this folder",
             got=str(folder),
-            remedy="Wait until it has ended, or choose another folder.",
+            remedy="Wait until it ends, or choose another folder.",
         ) from error
     try:
         yield

@@ -1,4 +1,4 @@
-"""Every knob of training, with its default, unit and bounds. Values are checked when a config is made."""
+"""Every training setting with its default, unit and bounds, validated when a config is created."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from training.errors import ConfigError
 
 TRAINING_CONFIG_FILE = "rankloop_training.json"
-"""A model folder may carry its own training settings in a file of this name; they replace the defaults below."""
+"""A model folder may contain a file of this name; its settings replace the defaults below."""
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -31,7 +31,7 @@ class TextConfig(_Config):
 
 
 class SamplingConfig(_Config):
-    """How answers are sampled. `top_k` 0 and `top_p` 1 leave the distribution whole."""
+    """How answers are sampled. `top_k` 0 and `top_p` 1 sample from the full distribution."""
 
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 50
@@ -42,9 +42,9 @@ class SamplingConfig(_Config):
 class SFTConfig(_Config):
     """Supervised (maximum likelihood) training on answers people wrote.
 
-    `trainable_layers` None means the layers that PPO trains, so that the outcome can go on to PPO; `all` means every
-    layer and the embeddings. `learn_prompts` also trains on the prompts' tokens, as a model made from scratch needs.
-    `precision` auto computes in bfloat16 where the hardware does so natively, over float32 weights.
+    `trainable_layers` None trains the same layers as PPO, so that PPO can start from the result; `all` trains every
+    layer and the embeddings. `learn_prompts` also trains on prompt tokens, which a model trained from scratch needs.
+    `precision` auto computes in bfloat16 where the hardware supports it natively, with float32 weights.
     """
 
     seed: int = 0
@@ -63,11 +63,11 @@ class SFTConfig(_Config):
 class RewardConfig(_Config):
     """The reward model: base layers, the first `frozen_share` of them frozen, a score head at the last real token.
 
-    The head starts from nothing and learns faster than the layers, which start from the base's and soon overfit.
-    `label_smoothing` is how often a vote is taken to be a slip. `precision` auto computes in bfloat16 where the
-    hardware has it and the model is wide enough for it to pay. Activations of the frozen layers that take more than
-    `activation_memory_mb` lie in a memory-mapped file instead of in memory. Several `heads` are trained on resampled
-    pairs; their disagreement is an uncertainty that PPO can take off the reward.
+    The head starts at zero and has a higher learning rate than the layers, which start from the base and overfit early.
+    `label_smoothing` is the assumed share of mistaken votes. `precision` auto computes in bfloat16 where the hardware
+    supports it and the model is wide enough to benefit. Activations of the frozen layers that need more than
+    `activation_memory_mb` go to a memory-mapped file. Several `heads` are trained on resampled pairs; their
+    disagreement is an uncertainty that PPO can subtract from the reward.
     """
 
     seed: int = 0
@@ -90,8 +90,8 @@ class PPOConfig(_Config):
     """Reinforcement learning of the policy against the reward model.
 
     `kl_coefficient` and `target_kl_nats` are per sequence, in nats. `trainable_layers` None means the last 8 layers,
-    or all but the lowest third of a smaller model. `precision` auto computes in bfloat16 where the hardware has it and
-    the model is wide enough for it to pay; the output head stays in float32.
+    or all but the lowest third of a smaller model. `precision` auto computes in bfloat16 where the hardware supports it
+    and the model is wide enough to benefit; the output head stays in float32.
     """
 
     algorithm: Literal["ppo", "rloo", "reinforce"] = "ppo"
@@ -108,9 +108,9 @@ class PPOConfig(_Config):
     adaptive_kl: bool = True
     target_kl_nats: Annotated[float, Field(gt=0.0)] = 6.0
     kl_horizon_sequences: Positive = 10_000
-    max_kl_nats: Annotated[float, Field(gt=0.0)] = 60.0  # training stops, the last good checkpoint kept
-    max_repetition: Share = 0.9  # the same; the share of an answer's stretches of 4 tokens that it had before
-    evaluation_prompts: Positive = 1000  # so many held-out prompts at most are answered at the end
+    max_kl_nats: Annotated[float, Field(gt=0.0)] = 60.0  # beyond it, training stops and keeps the last good checkpoint
+    max_repetition: Share = 0.9  # likewise; share of an answer's 4-grams that repeat earlier ones
+    evaluation_prompts: Positive = 1000  # at most this many held-out prompts are answered at the end
     gamma: Share = 1.0
     lam: Share = 0.95
     clip_ratio: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
@@ -126,7 +126,7 @@ class PPOConfig(_Config):
 
 
 class GateConfig(_Config):
-    """What a reward model and a policy must show before they go on."""
+    """Thresholds that a reward model and a policy must meet for the cycle to continue."""
 
     min_preferences: Positive = 20
     min_reward_accuracy: Share = 0.55
@@ -135,21 +135,21 @@ class GateConfig(_Config):
 
 
 class CycleConfig(_Config):
-    """One whole training cycle."""
+    """Settings of a whole training cycle."""
 
     text: TextConfig = TextConfig()
     sft: SFTConfig = SFTConfig()
     reward: RewardConfig = RewardConfig()
     ppo: PPOConfig = PPOConfig()
     gates: GateConfig = GateConfig()
-    min_demonstrations: Positive = 32  # fewer rewritten answers than this don't start supervised training
+    min_demonstrations: Positive = 32  # with fewer rewritten answers, supervised training is skipped
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Read a JSON file of settings; what it leaves out keeps its default.
+        """Read settings from a JSON file; settings it omits keep their defaults.
 
         Raises:
-            ConfigError: the file is missing, no JSON, or names an unknown key or a value out of bounds.
+            ConfigError: the file is missing, isn't JSON, or has an unknown key or an out-of-bounds value.
         """
         try:
             return cls.model_validate_json(path.read_bytes())
@@ -160,7 +160,7 @@ class CycleConfig(_Config):
 
     @classmethod
     def for_model(cls, model: str) -> Self:
-        """The settings a model folder carries in `rankloop_training.json`, or the defaults (made for GPT-2 124M)."""
+        """The settings in a model folder's `rankloop_training.json`, or the defaults, which suit GPT-2 124M."""
         path = Path(model) / TRAINING_CONFIG_FILE
         return cls.from_file(path) if path.is_file() else cls()
 

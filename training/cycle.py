@@ -1,4 +1,4 @@
-"""The pipeline: what follows what in a training cycle. The worker runs its steps durably, the command line in a row."""
+"""The pipeline: the order of a training cycle's steps. The worker runs them durably, the command line one by one."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from training.runs import read_report
 
 Work = TypeVar("Work", contravariant=True)
 Do = Callable[..., Any]
-"""Runs a step, given its name, a method and the method's arguments, and hands on what it returns."""
+"""Runs a step, given its name, a method and the method's arguments, and returns the method's result."""
 
 
 class Outcome(TypedDict):
-    """What became of a cycle: `promoted`, `rejected` (a gate held it back) or `failed`, and why."""
+    """How a cycle ended: `promoted`, `rejected` (stopped by a gate) or `failed`, and why."""
 
     status: str
     reason: str
 
 
 class CycleSteps(Protocol[Work]):
-    """What a cycle is made of. Each step leaves its outcome on disk, may be repeated, and returns plain JSON."""
+    """The steps of a cycle. Each leaves its result on disk, may be repeated, and returns plain JSON."""
 
     def snapshot(self, work: Work) -> Any:
-        """Copy what the cycle learns from."""
+        """Copy the data that the cycle trains on."""
 
     def prepare(self, work: Work) -> dict[str, Any]:
-        """Make preferences and demonstrations of it: how many `demonstrations`, and the `fault` that ends the cycle."""
+        """Derive preferences and demonstrations; returns how many `demonstrations`, and any `fault` that ends it."""
 
     def sft(self, work: Work, demonstrations: int) -> bool:
-        """Imitate answers that people wrote, where there are enough of them; whether there were."""
+        """Train on the answers people wrote if there are enough of them; returns whether there were."""
 
     def reward(self, work: Work) -> None:
         """Train the reward model."""
@@ -42,28 +42,28 @@ class CycleSteps(Protocol[Work]):
     def reward_gate(self, work: Work) -> Gate:
         """Whether the reward model is good enough to learn from."""
 
-    def ppo(self, work: Work, after_sft: bool) -> None:  # handed on by position
+    def ppo(self, work: Work, after_sft: bool) -> None:  # passed by position
         """Fine-tune the policy."""
 
     def policy_gate(self, work: Work) -> Gate:
         """Whether the policy is good enough to answer people."""
 
     def register(self, work: Work) -> str:
-        """Keep the policy as a version; returns its name."""
+        """Register the policy as a version; returns its name."""
 
     def promote(self, work: Work, version: str) -> Any:
         """Make a version the one that answers."""
 
     def finish(self, work: Work, status: str, reason: str) -> Outcome:
-        """Write down what became of the cycle."""
+        """Record how the cycle ended."""
 
 
 def run_cycle(steps: CycleSteps[Work], work: Work, do: Do) -> Outcome:
-    """A whole cycle.
+    """Run a whole cycle.
 
     Args:
-        steps: what is done in each step.
-        work: what the cycle works on, handed to each.
+        steps: the implementation of each step.
+        work: what the cycle works on, passed to each step.
         do: runs a step.
     """
     do("snapshot", steps.snapshot, work)
@@ -90,11 +90,11 @@ def _finish(steps: CycleSteps[Work], work: Work, do: Do, status: str, reason: st
 
 
 def decide_on_reward_model(folder: Path, gates: GateConfig) -> Gate:
-    """The gate behind reward training, for a cycle's folder."""
+    """Apply the reward model's gate to a cycle's folder."""
     report = RewardReport.from_json(read_report(folder / "reward"))
     return reward_gate(sum(report.winners.values()), *report.held_out(), gates)
 
 
 def decide_on_policy(folder: Path, gates: GateConfig) -> Gate:
-    """The gate behind reinforcement learning, for a cycle's folder."""
+    """Apply the policy's gate to a cycle's folder."""
     return policy_gate(PPOReport.from_json(read_report(folder / "ppo")), gates)

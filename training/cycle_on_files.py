@@ -1,4 +1,4 @@
-"""A whole cycle on plain files, one stage after the other; each goes on where an unfinished run stood."""
+"""A whole cycle on plain files, one stage after another; each resumes an unfinished run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CycleInputs:
     """What a cycle works on.
 
     model: the base.
-    policy: the version to go on from, None for the base.
+    policy: the version to start from, None for the base.
     preferences, prompts, demonstrations: files; the last is optional.
     """
 
@@ -37,7 +37,7 @@ class CycleInputs:
 
 
 class FileSteps:
-    """The steps of `training.cycle` on files: stages go to `out/sft`, `out/reward` and `out/ppo`."""
+    """The steps of `training.cycle` on files: stages write to `out/sft`, `out/reward` and `out/ppo`."""
 
     def __init__(self, options: Options, screen: StageProgress) -> None:
         self._options = options
@@ -45,11 +45,11 @@ class FileSteps:
         self._screen = screen
 
     def snapshot(self, _: CycleInputs) -> None:
-        """The files are the snapshot; the settings are kept beside what they lead to."""
+        """Save the settings beside the results; the files themselves are the snapshot."""
         self._options.config.save(self._out / "config.json")
 
     def prepare(self, inputs: CycleInputs) -> dict[str, Any]:
-        """The files hold preferences and demonstrations already; whether they suffice is for each stage to say."""
+        """Count the demonstrations in the files; each stage decides whether its data suffice."""
         found = len(read_demonstrations(inputs.demonstrations)) if inputs.demonstrations else 0
         return {"demonstrations": found, "fault": None}
 
@@ -83,15 +83,15 @@ class FileSteps:
         return decide_on_policy(self._out, self._options.config.gates)
 
     def register(self, _: CycleInputs) -> str:
-        """On files the policy's folder is the version."""
+        """The policy's folder is the version."""
         return str(self._out / "ppo" / "policy")
 
     def promote(self, _: CycleInputs, version: str) -> str:
-        """Nobody is answered from files."""
+        """Do nothing: files serve nobody."""
         return version
 
     def finish(self, inputs: CycleInputs, status: str, reason: str) -> Outcome:
-        """Write `report.json`, with the reports of the stages that ran."""
+        """Write `report.json` with the reports of the stages that ran."""
         ran = [stage for stage in _STAGES if (self._out / stage / "report.json").is_file()]
         report = {
             "passed": status == "promoted",
@@ -109,8 +109,8 @@ class FileSteps:
 def run_cycle_on_files(options: Options, inputs: CycleInputs) -> bool:
     """Run a cycle and write `out/report.json`.
 
-    Supervised training comes first where there are at least `min_demonstrations`. A gate that doesn't pass ends the
-    cycle: the report says why.
+    Supervised training comes first if there are at least `min_demonstrations`. A failed gate ends the cycle; the
+    report says why.
 
     Returns:
         Whether the new policy passed both gates.
@@ -125,7 +125,7 @@ def run_cycle_on_files(options: Options, inputs: CycleInputs) -> bool:
         StageProgress(None, "cycle", quiet=options.quiet, with_bar=False) as screen,
     ):
         if finished:
-            screen.say(f"{options.out} holds this cycle's outcome already.")
+            screen.say(f"{options.out} already holds the result of this cycle.")
             return bool(read_report(options.out)["passed"])
 
         def do(name: str, step: Callable[..., Any], *arguments: Any) -> Any:

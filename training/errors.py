@@ -5,22 +5,22 @@ RankloopError
 ├── DataError            preferences, prompts, exports or annotations can't be used
 ├── ModelError           a model or tokenizer can't be loaded, or has an unsupported architecture
 ├── CheckpointError      a checkpoint is truncated or belongs to another run
-└── DivergedError        training ran away (NaN, KL, repetition); the last good state is kept
+└── DivergedError        training diverged (NaN, KL, repetition); the last good state is kept
 
-What outside systems and requests do wrong is in ml_backend/errors.py.
+Errors caused by outside systems and requests are in ml_backend/errors.py.
 """
 
 from __future__ import annotations
 
 
 class RankloopError(Exception):
-    """Says what was wrong, what was got, what was expected, and how to mend it.
+    """Says what is wrong, what was given, what was expected, and how to fix it.
 
     Args:
-        what: the fault in one clause, for instance `unknown verdict`.
-        got: the offending value, shown with `repr` and shortened; leave out where the value is secret.
-        expected: what would have been right, in words.
-        remedy: what the person can do about it, a whole sentence.
+        what: the problem in one clause, for instance `unknown verdict`.
+        got: the offending value, shown with `repr` and shortened; leave it out if it is secret.
+        expected: what would have been accepted, in words.
+        remedy: what the user can do about it, as a full sentence.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class CheckpointError(RankloopError):
 
 
 class DivergedError(RankloopError):
-    """Training ran away; the last good state is kept."""
+    """Training diverged; the last good state is kept."""
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says first; its class where it says nothing."""
+    """The first line of an error's message, or the name of its class if the message is empty."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 

@@ -1,7 +1,7 @@
-"""What is optimised, as pure functions, in the order the papers came: likelihood, policy gradient, PPO, Bradley-Terry.
+"""Every objective as a pure function, in the order of the papers: likelihood, policy gradient, PPO, Bradley-Terry.
 
 Legend: B sequences, T tokens of the longest answer, V vocabulary, N prompts, K answers to each.
-Masks are True at real tokens; what stands at padding never matters, not even infinity or NaN. KL is in nats.
+Masks are True at real tokens; values at padding never matter, not even infinity or NaN. KL is in nats.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over all real tokens of a batch: values (B, T), mask (B, T) bool, to a scalar; 0 where there are none."""
+    """Mean over all real tokens of a batch: values (B, T), mask (B, T) bool, to a scalar; 0 if there are none."""
     return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
 
 
@@ -34,7 +34,7 @@ def gather_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) ->
     Args:
         logits: (..., V), at the positions *before* the tokens.
         tokens: (...) long.
-        temperature: what sampling divided the logits by; learning must do the same to see the same policy.
+        temperature: the sampling temperature; training must divide by it too, or it sees another policy.
 
     Returns:
         (...) float32.
@@ -44,9 +44,9 @@ def gather_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) ->
 
 
 def mle_loss(logprobs: Tensor, mask: Tensor) -> Tensor:
-    """Negative log-likelihood in nats a token: logprobs (B, T), mask (B, T) bool, to a scalar.
+    """Negative log-likelihood in nats per token: logprobs (B, T), mask (B, T) bool, to a scalar.
 
-    Its gradient is -E[grad log pi(y|x)] over the data's own answers.
+    Its gradient is -E[grad log pi(y|x)] over the answers in the data.
     """
     return -masked_mean(logprobs, mask)
 
@@ -57,13 +57,13 @@ def mle_loss(logprobs: Tensor, mask: Tensor) -> Tensor:
 def policy_gradient_loss(logprobs: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
     """Negative surrogate whose gradient is REINFORCE's: -mean over sequences of A(x, y) log pi(y|x).
 
-    With A = r(x, y) - b(x) the gradient's expectation is that of the expected reward for any baseline b(x), since
-    E[grad log pi] = 0; a baseline near the expected reward makes it less noisy. With A = 1 everywhere and answers
+    With A = r(x, y) - b(x), the expected gradient is that of the expected reward for any baseline b(x), since
+    E[grad log pi] = 0; a baseline near the expected reward lowers its variance. With A = 1 everywhere and answers
     from data this is maximum likelihood; with A = 1 and answers from the policy the expected gradient is zero.
 
     Args:
         logprobs: (B, T) of the sampled tokens under the policy.
-        advantages: (B,), one a sequence; no gradient flows through it.
+        advantages: (B,), one per sequence; no gradient flows through them.
         mask: (B, T) bool.
 
     Reference: Williams 1992, theorem 1; Sutton et al. 1999, theorem 1.
@@ -72,14 +72,14 @@ def policy_gradient_loss(logprobs: Tensor, advantages: Tensor, mask: Tensor) -> 
 
 
 def advantages_over_baseline(scores: Tensor, baselines: Tensor) -> Tensor:
-    """REINFORCE's advantages r(x, y) - b(x): scores (B,), baselines (B,) that know only the prompt, to (B,)."""
+    """REINFORCE's advantages r(x, y) - b(x): scores (B,), baselines (B,) that depend only on the prompt, to (B,)."""
     return scores - baselines.detach()
 
 
 def rloo_advantages(scores: Tensor) -> Tensor:
     """Each answer's score minus the mean score of the other answers to the same prompt.
 
-    The others' scores don't depend on the answer, so they are a baseline b(x) estimated without a value function.
+    The other scores don't depend on the answer, so their mean is a baseline b(x) that needs no value function.
 
     Args:
         scores: (N, K), K answers to each of N prompts.
@@ -88,7 +88,7 @@ def rloo_advantages(scores: Tensor) -> Tensor:
         (N, K).
 
     Raises:
-        ConfigError: there is no other answer.
+        ConfigError: each prompt has only one answer.
 
     Reference: Kool et al. 2019; Ahmadian et al. 2024 (2402.14740), equation 8.
     """
@@ -105,21 +105,21 @@ def rloo_advantages(scores: Tensor) -> Tensor:
 
 
 def kl_k1(logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor) -> Tensor:
-    """Log-ratio log pi(y|x) - log pi_ref(y|x) of each sequence: unbiased for the KL, sometimes negative.
+    """KL estimate log pi(y|x) - log pi_ref(y|x) of each sequence: unbiased, but sometimes negative.
 
     Args:
-        logprobs: (B, T) under the policy that sampled.
-        reference_logprobs: (B, T) under the reference.
+        logprobs: (B, T) under the sampling policy.
+        reference_logprobs: (B, T) under the reference policy.
         mask: (B, T) bool, response tokens only.
 
     Returns:
-        (B,) nats a sequence.
+        (B,) nats per sequence.
     """
     return masked_sum(logprobs - reference_logprobs, mask)
 
 
 def kl_k3(logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor) -> Tensor:
-    """Unbiased and never negative: the sum over tokens of (r - 1) - log r, with r = pi_ref / pi.
+    """KL estimate that is unbiased and never negative: the sum over tokens of (r - 1) - log r, with r = pi_ref / pi.
 
     Shapes as for `kl_k1`. Reference: Schulman 2020, "Approximating KL divergence".
     """
@@ -130,15 +130,15 @@ def kl_k3(logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor) -> Tensor:
 def rewards_with_kl(
     scores: Tensor, logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor, kl_coefficient: float
 ) -> Tensor:
-    """Rewards of each token: the KL penalty everywhere, and the score at the last real token.
+    """Per-token rewards: the KL penalty at every token, plus the score at the last real one.
 
     Summed over a sequence this is R(x, y) = r(x, y) - beta log(pi(y|x) / pi_ref(y|x)).
 
     Args:
         scores: (B,) of whole answers.
-        logprobs: (B, T) under the policy that sampled.
+        logprobs: (B, T) under the sampling policy.
         reference_logprobs: (B, T).
-        mask: (B, T) bool, padded on the right, at least one real token a row.
+        mask: (B, T) bool, padded on the right, at least one real token per row.
         kl_coefficient: beta.
 
     Returns:
@@ -154,14 +154,14 @@ def rewards_with_kl(
 def generalized_advantages(
     rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: float
 ) -> tuple[Tensor, Tensor]:
-    """Advantages and returns; after the last real token there is nothing more to expect.
+    """Generalized advantage estimates and returns; the value after the last real token is 0.
 
     Args:
         rewards: (B, T).
         values: (B, T), of the state before each token.
         mask: (B, T) bool, padded on the right.
         gamma: discount, in [0, 1].
-        lam: 1 is reward-to-go minus value, 0 is the one-step error.
+        lam: 1 gives reward-to-go minus value, 0 the one-step TD error.
 
     Returns:
         advantages (B, T) and returns (B, T) = advantages + values, 0 at padding.
@@ -180,10 +180,10 @@ def generalized_advantages(
 
 
 def whiten(values: Tensor, mask: Tensor, *, center: bool = True) -> Tensor:
-    """Scale real tokens to standard deviation 1, and with `center` to mean 0: (B, T), mask (B, T) bool, to (B, T).
+    """Scale real tokens to standard deviation 1 and, with `center`, mean 0: (B, T), mask (B, T) bool, to (B, T).
 
     Advantages are centred. Rewards must not be: their sign says whether an answer was better than nothing.
-    Where nothing varies the values are only centred.
+    Constant values are only centred.
     """
     values = torch.where(mask, values, 0.0)
     mean = masked_mean(values, mask)
@@ -195,17 +195,17 @@ def whiten(values: Tensor, mask: Tensor, *, center: bool = True) -> Tensor:
 def clipped_policy_loss(
     logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, clip_ratio: float
 ) -> tuple[Tensor, Tensor]:
-    """PPO's loss: a token's ratio earns nothing more beyond 1 +- `clip_ratio`.
+    """PPO's clipped loss: a token gains nothing from a ratio beyond 1 +- `clip_ratio`.
 
     Args:
-        logprobs: (B, T) under the policy that learns.
-        old_logprobs: (B, T) under the policy that sampled.
+        logprobs: (B, T) under the policy being trained.
+        old_logprobs: (B, T) under the sampling policy.
         advantages: (B, T).
         mask: (B, T) bool.
         clip_ratio: epsilon.
 
     Returns:
-        loss (scalar, mean over real tokens) and the share of real tokens where the clip holds (scalar).
+        loss (scalar, mean over real tokens) and the share of real tokens that are clipped (scalar).
 
     Reference: Schulman et al. 2017 (1707.06347), equation 7.
     """
@@ -219,17 +219,17 @@ def clipped_policy_loss(
 def clipped_value_loss(
     values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip_value: float
 ) -> tuple[Tensor, Tensor]:
-    """Half the squared error of the value function, which may move at most `clip_value` from what it said at sampling.
+    """Half the squared error of the values, each clipped to within `clip_value` of its value at sampling.
 
     Args:
-        values: (B, T) now.
+        values: (B, T) of the value function being trained.
         old_values: (B, T) at sampling.
         returns: (B, T).
         mask: (B, T) bool.
-        clip_value: how far it may move.
+        clip_value: how far a value may move.
 
     Returns:
-        loss (scalar, mean over real tokens) and the share of real tokens where the clip holds (scalar).
+        loss (scalar, mean over real tokens) and the share of real tokens that are clipped (scalar).
 
     Reference: Huang et al. 2022, "The 37 Implementation Details of PPO", detail 9.
     """
@@ -243,14 +243,14 @@ def clipped_value_loss(
 def adapted_kl_coefficient(
     kl_coefficient: float, kl_nats: float, *, target_nats: float, sequences: int, horizon_sequences: int
 ) -> float:
-    """The next KL coefficient: a proportional controller that moves by at most 20% a horizon.
+    """The next KL coefficient: a proportional controller that changes it by at most 20% per horizon.
 
     Args:
-        kl_coefficient: beta so far.
-        kl_nats: mean KL of the newest sequences, over response tokens.
-        target_nats: where the KL should stay.
-        sequences: how many sequences were sampled since the last change.
-        horizon_sequences: over how many an error of 20% moves beta by 20%.
+        kl_coefficient: the current beta.
+        kl_nats: mean KL of the latest sequences, over response tokens.
+        target_nats: the KL to aim for.
+        sequences: how many sequences were sampled since the last update.
+        horizon_sequences: the number of sequences over which an error of 20% changes beta by 20%.
 
     Reference: Ziegler et al. 2019 (1909.08593), section 2.2.
     """
@@ -269,14 +269,14 @@ def bradley_terry_loss(
     label_smoothing: float = 0.0,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """Cross-entropy between people's votes and sigmoid(score of chosen - score of rejected), in nats a pair.
+    """Cross-entropy between people's votes and sigmoid(score of chosen - score of rejected), in nats per pair.
 
     Args:
-        chosen: (B,) scores of the answers most people chose, or (B, K) of K models at once.
-        rejected: the same of the others.
-        p_chosen: (B,) or (B, 1) share of votes for the chosen one; 0.5 is a tie and pulls the scores together.
-        label_smoothing: how often a vote is taken to be the opposite of what was meant.
-        weights: how often each pair counts, in the shape of `chosen`; None counts each once.
+        chosen: (B,) scores of the answers most people chose, or (B, K) from K models at once.
+        rejected: the same for the other answers.
+        p_chosen: (B,) or (B, 1) share of votes for the chosen one; 0.5 is a tie, which pulls the scores together.
+        label_smoothing: assumed probability that a vote is the opposite of what was meant.
+        weights: the weight of each pair, in the shape of `chosen`; None counts each once.
 
     Returns:
         Scalar, mean over pairs.

@@ -1,4 +1,4 @@
-"""The command line: each command reads the settings, hands over to the module that does the work, shows the result."""
+"""The command line: each command reads the settings, calls the module that does the work, and prints the result."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ First steps:
 
 - `rankloop demo` shows the whole loop with a simulated annotator
 - `rankloop up` serves the ML backend and trains in the background
-- `rankloop init-project --prompts prompts.txt` makes a project and connects it
-- `rankloop doctor` says what is wrong, if anything is
+- `rankloop init-project --prompts prompts.txt` creates a project and connects it
+- `rankloop doctor` finds problems and says how to fix them
 """
 
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on instead of RANKLOOP_HOST.")]
@@ -44,7 +44,7 @@ app = typer.Typer(
 
 
 class _State:
-    """Options of the command that runs."""
+    """Global options of the running command."""
 
     debug = False
 
@@ -60,7 +60,7 @@ def _every_command(
 def up(host: HostOption = None, port: PortOption = None) -> None:
     """Serve the ML backend and train in the background, until Ctrl-C.
 
-    Runs `rankloop serve` and `rankloop worker` as child processes; when one ends, so does the other.
+    Runs `rankloop serve` and `rankloop worker` as child processes; if one exits, so does the other.
 
     Example: `rankloop up --port 9091`
     """
@@ -69,13 +69,13 @@ def up(host: HostOption = None, port: PortOption = None) -> None:
 
     settings = settings_from(host=host, port=port)
     refuse_open_bind(settings)
-    typer.echo(f"Starting the ML backend on {settings.host}:{settings.port} and a worker; Ctrl-C ends both.", err=True)
+    typer.echo(f"Starting the ML backend on {settings.host}:{settings.port} and a worker; Ctrl-C stops both.", err=True)
     raise typer.Exit(run_up({"RANKLOOP_HOST": settings.host, "RANKLOOP_PORT": str(settings.port)}))
 
 
 @app.command()
 def serve(host: HostOption = None, port: PortOption = None) -> None:
-    """Serve the ML backend alone. Training needs a `rankloop worker` beside it.
+    """Serve the ML backend without training, which needs a `rankloop worker` alongside.
 
     Example: `rankloop serve --host 0.0.0.0` (with BASIC_AUTH_USER and BASIC_AUTH_PASS set)
     """
@@ -86,9 +86,9 @@ def serve(host: HostOption = None, port: PortOption = None) -> None:
 
 @app.command()
 def worker() -> None:
-    """Run the jobs alone: training cycles and proposals.
+    """Run only the background jobs: training cycles and proposals.
 
-    Killed at any moment, it goes on where it was when it is started again.
+    If it is killed, at any moment, a restart resumes where it left off.
     """
     from ml_backend.loop import run_worker
 
@@ -107,7 +107,7 @@ app.command()(project.export)
 
 @app.command()
 def doctor(project: ProjectOption = None) -> None:
-    """Examine every part of the loop, and say what is wrong and what to do about it. Exit code 1 when something is.
+    """Check every part of the loop, and say what is wrong and how to fix it. The exit code is 1 if anything is wrong.
 
     Example: `rankloop doctor --project 7`
     """
@@ -124,7 +124,7 @@ def doctor(project: ProjectOption = None) -> None:
 @app.command()
 def demo(
     rounds: Annotated[int, typer.Option(min=1, help="Training rounds.")] = 2,
-    annotations: Annotated[int | None, typer.Option(min=1, help="Judgements the annotator makes in a round.")] = None,
+    annotations: Annotated[int | None, typer.Option(min=1, help="Judgements the annotator makes per round.")] = None,
     preference: Annotated[
         str | None,
         typer.Option(
@@ -132,8 +132,8 @@ def demo(
             help='What the annotator prefers: a function (prompt, answer1, answer2) -> "1", "2" or "tie".',
         ),
     ] = None,
-    report: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write the figures here.")] = None,
-    keep_running: Annotated[bool, typer.Option(help="Leave everything running at the end, to go on by hand.")] = False,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write the figures to this file.")] = None,
+    keep_running: Annotated[bool, typer.Option(help="Leave everything running, to continue by hand.")] = False,
 ) -> None:
     """Watch the whole loop: a real Label Studio, a simulated annotator, a reward model, PPO, and back.
 
@@ -145,7 +145,7 @@ def demo(
 
 
 def main() -> NoReturn:
-    """Run the command line. An error is one line on stderr and exit code 2; only --debug shows a traceback."""
+    """Run the command line. An error prints one line and exits with code 2; only --debug shows a traceback."""
     for variable, value in SHARED_CORES.items():  # before anything imports PyTorch, which reads them once
         os.environ.setdefault(variable, value)
     try:

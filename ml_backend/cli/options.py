@@ -1,4 +1,4 @@
-"""What several commands share: the project option, and the way from the settings to what a command works on."""
+"""What several commands share: the project option, the settings, and the project that a command works on."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from ml_backend.settings import Settings
 
 ProjectOption = Annotated[
-    int | None, typer.Option("--project", help="The project's id; not needed where only one uses this backend.")
+    int | None, typer.Option("--project", help="The project's id; not needed if only one uses this backend.")
 ]
 
 
 def settings_from(**overrides: object) -> Settings:
-    """The settings, with those overridden that were given on the command line."""
+    """The settings, overridden by those given on the command line."""
     from ml_backend.settings import load_settings
 
     return load_settings(**{name: value for name, value in overrides.items() if value is not None})

@@ -1,4 +1,4 @@
-"""Commands about a project's tasks and judgements: init-project, propose, export."""
+"""Commands for a project's tasks and judgements: init-project, propose, export."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ml_backend.cli.options import ProjectOption, project_id_from, settings_from
 
 def init_project(
     title: Annotated[str, typer.Option(help="Title of the project to find or create.")] = "rankloop",
-    project: Annotated[int | None, typer.Option("--project", help="Id of a project to adopt instead.")] = None,
+    project: Annotated[int | None, typer.Option("--project", help="Id of an existing project to use instead.")] = None,
     label_config: Annotated[
-        Path | None, typer.Option(help="XML file. Without it a project keeps its own, and a new one gets live pairs.")
+        Path | None, typer.Option(help="XML file. By default a project keeps its own, and a new one gets live pairs.")
     ] = None,
     prompts: Annotated[
         str | None, typer.Option(help="Prompts to import: a .txt, .jsonl or .csv file, or the name of a dataset.")
     ] = None,
     prompt_field: Annotated[str, typer.Option(help="Column that holds the prompt.")] = "prompt",
-    split: Annotated[str, typer.Option(help="Part of a dataset.")] = "train",
-    limit: Annotated[int | None, typer.Option(min=1, help="Draw no more prompts than this, at random.")] = None,
+    split: Annotated[str, typer.Option(help="Split of the dataset.")] = "train",
+    limit: Annotated[int | None, typer.Option(min=1, help="Import at most this many prompts, drawn at random.")] = None,
     connect: Annotated[bool, typer.Option(help="Connect the running backend and secure its webhook.")] = True,
 ) -> None:
-    """Make a project in Label Studio, connect the backend, and import prompts. Safe to repeat.
+    """Create a project in Label Studio, connect the backend, and import prompts. Safe to repeat.
 
     The backend must be running (`rankloop up`). Prompts the project already has are not imported twice.
 
@@ -57,14 +57,14 @@ def init_project(
         )
     typer.echo(f"Project {done.project.id} {done.project.title!r} asks for {done.kind} judgements.")
     if done.backend:
-        typer.echo(f"It is connected to {done.backend.url}, and its webhook brings the credentials that are set.")
+        typer.echo(f"It is connected to {done.backend.url}, and its webhook sends the configured credentials.")
     if prompts:
-        typer.echo(f"Imported {done.imported} prompts; {done.already_there} were there already.")
+        typer.echo(f"Imported {done.imported} prompts; {done.already_there} were already there.")
     typer.echo(f"Label at {label_studio.url}/projects/{done.project.id}/data")
 
 
 def propose(project: ProjectOption = None) -> None:
-    """Have answers proposed for every task that has none of the champion's. The worker does it in the background.
+    """Propose the champion's answers for every task without any. The worker does it in the background.
 
     Example: `rankloop propose --project 7`
     """
@@ -79,10 +79,10 @@ def propose(project: ProjectOption = None) -> None:
 def export(
     out: Annotated[Path, typer.Option(help="Where to write preferences, as JSON lines.")] = Path("preferences.jsonl"),
     from_file: Annotated[
-        Path | None, typer.Option(help="A JSON export of Label Studio, instead of asking the server.")
+        Path | None, typer.Option(help="A JSON export from Label Studio, instead of asking the server.")
     ] = None,
     label_config: Annotated[
-        Path | None, typer.Option(help="The labeling configuration of --from-file; without it, inferred from results.")
+        Path | None, typer.Option(help="The labeling configuration of --from-file; by default inferred from results.")
     ] = None,
     project: ProjectOption = None,
 ) -> None:

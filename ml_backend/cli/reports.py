@@ -1,4 +1,4 @@
-"""What the command line tells of versions and jobs, and how it waits for a training cycle."""
+"""Prints versions and jobs, and waits for a training cycle."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def show_versions(settings: Settings) -> None:
     if rows:
         show_table(_VERSION_COLUMNS, rows)
     else:
-        output().print("There is no version yet; the first `rankloop up` registers the base model.", markup=False)
+        output().print("There are no versions yet; the first `rankloop up` registers the base model.", markup=False)
 
 
 def version_rows(versions: Iterable[Version], champion: Version | None) -> Iterator[tuple[str, ...]]:
-    """One table row per version; what a version has no figure for (the base has none) is a dash."""
+    """One table row per version; missing figures (the base has none) are dashes."""
     for version in versions:
         figures = version.metrics
         yield (
@@ -46,7 +46,7 @@ def version_rows(versions: Iterable[Version], champion: Version | None) -> Itera
 
 
 def show_status(settings: Settings) -> None:
-    """Print the champion, what is queued and running, and how the latest cycles ended."""
+    """Print the champion, the queued and running jobs, and how the latest cycles ended."""
     from ml_backend.loop import Jobs
     from ml_backend.registry import Registry
 
@@ -57,8 +57,8 @@ def show_status(settings: Settings) -> None:
     new = [f"{number} in project {project}" for project, number in state["new_judgements"].items()]
     facts = [
         ("champion", champion.name if champion else "none yet: the first `rankloop up` registers the base model"),
-        ("proposing answers", "\n".join(proposing) or "for nobody at the moment"),
-        (f"judgements not learned from (training starts at {settings.train_after})", ", ".join(new) or "none counted"),
+        ("proposing answers", "\n".join(proposing) or "none at the moment"),
+        (f"judgements not trained on yet (training starts at {settings.train_after})", ", ".join(new) or "none"),
     ]
     show_table(("", ""), facts)
     cycles = [cycle_row(cycle) for cycle in jobs.cycles(CYCLES_SHOWN)]
@@ -67,7 +67,7 @@ def show_status(settings: Settings) -> None:
 
 
 def proposal_line(job: Mapping[str, Any]) -> str:
-    """How far background proposals of one project are."""
+    """The progress of one project's background proposals."""
     if job["state"] == "queued":
         return f"for project {job['project_id']}: queued"
     left = "counting tasks" if job["left"] is None else f"{job['left']} tasks left"
@@ -75,7 +75,7 @@ def proposal_line(job: Mapping[str, Any]) -> str:
 
 
 def cycle_row(cycle: CycleJob) -> tuple[str, ...]:
-    """A training cycle as a table row; one that runs says how far it is."""
+    """A training cycle as a table row, with its progress while it runs."""
     return (cycle.job, str(cycle.project_id), _moment(cycle.created_at), _state(cycle), cycle.reason)
 
 
@@ -83,7 +83,7 @@ def wait_for_cycle(jobs: Jobs, job: str) -> int:
     """Wait until a training cycle has ended, with a progress bar that follows its steps.
 
     Returns:
-        0 when its version was promoted, 1 when it wasn't.
+        0 if its version was promoted, else 1.
     """
     console = messages()
     with stage_bar() as show:

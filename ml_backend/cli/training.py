@@ -1,4 +1,4 @@
-"""Commands about training and its versions: train, status, versions, promote, rollback."""
+"""Commands for training and its versions: train, status, versions, promote, rollback."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ml_backend.cli.options import ProjectOption, project_id_from, settings_from
 
 def train(
     project: ProjectOption = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Stay until the cycle is done, with a progress bar.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the cycle is done, with a progress bar.")] = False,
 ) -> None:
-    """Start a training cycle now, on all judgements there are.
+    """Start a training cycle now, on all judgements so far.
 
     Examples: `rankloop train`, `rankloop train --project 7 --wait`
     """
@@ -31,7 +31,7 @@ def train(
 
 
 def status() -> None:
-    """Show the champion, what runs, what waits, and what became of earlier cycles.
+    """Show the champion, running and queued jobs, and how earlier cycles ended.
 
     Example: `rankloop status`
     """
@@ -41,7 +41,7 @@ def status() -> None:
 
 
 def versions() -> None:
-    """List the model versions with what each was trained on and how good it is.
+    """List the model versions, with what each was trained on and how good it is.
 
     Example: `rankloop versions`
     """
@@ -59,12 +59,12 @@ def promote(name: Annotated[str, typer.Argument(help="A version's name, as `rank
     from ml_backend.registry import Registry
 
     settings = settings_from()
-    typer.echo(f"{Registry(settings).promote(name).name} is the champion now.")
+    typer.echo(f"{Registry(settings).promote(name).name} is now the champion.")
     Jobs(settings).champion_changed()
 
 
 def rollback() -> None:
-    """Go back to the version that was champion before.
+    """Go back to the previous champion.
 
     Example: `rankloop rollback`
     """

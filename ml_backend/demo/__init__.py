@@ -1,4 +1,4 @@
-"""`rankloop demo`: the whole loop, for real, with a simulated annotator."""
+"""`rankloop demo`: the whole loop on real servers, with a simulated annotator."""
 
 from ml_backend.demo.run import DemoOptions, run_demo
 from ml_backend.demo.useful import prefer_useful

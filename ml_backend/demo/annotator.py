@@ -1,4 +1,4 @@
-"""The demo's annotator: opens tasks in Label Studio, decides with some noise, submits as the labeling page does."""
+"""The demo's simulated annotator: opens tasks in Label Studio, decides with noise, submits like the labeling page."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from training.data import Verdict
 from training.errors import DataError
 
 NOISE = 0.10
-"""Share of verdicts turned round."""
+"""Share of verdicts that are flipped."""
 EXTRA_TIES = 0.05
-"""Share of verdicts that become ties though there was a difference."""
+"""Share of verdicts that become ties despite a difference."""
 SKIPS = 0.05
 """Share of tasks the annotator skips."""
 SUBMITTERS = 2
@@ -48,11 +48,11 @@ class RoundOfJudging:
 
 
 class SimulatedAnnotator:
-    """Someone with a taste, who errs now and then. The same seed, task and answers get the same decision.
+    """An annotator with a taste and some noise. The same seed, task and answers give the same decision.
 
     Args:
         taste: which answer is better, without noise.
-        seed: of the dice.
+        seed: the random seed.
     """
 
     def __init__(self, taste: Taste, *, seed: int = 0) -> None:
@@ -60,11 +60,11 @@ class SimulatedAnnotator:
         self._seed = seed
 
     def in_own_order(self, tasks: Sequence[OpenedTask]) -> list[OpenedTask]:
-        """The tasks shuffled: each round sees questions of every kind, however the prompt file is sorted."""
+        """Shuffle the tasks, so that each round has questions of every kind, whatever the order of the prompt file."""
         return random.Random(self._seed).sample(tasks, len(tasks))  # noqa: S311  # no secret
 
     def decide(self, task: OpenedTask) -> Verdict | None:
-        """Look at both answers and make up one's mind; None is a skip."""
+        """Decide between both answers; None is a skip."""
         dice = random.Random(f"{self._seed} {task.id} {task.answer1} {task.answer2}")  # noqa: S311  # no secret
         if dice.random() < SKIPS:
             return None
@@ -84,11 +84,11 @@ def annotate_round(
     judgements: int,
     on_progress: Callable[[int, int], None],
 ) -> RoundOfJudging:
-    """Judge open tasks that show answers of `version`, until `judgements` verdicts are in; skips come on top.
+    """Judge open tasks that show answers of `version` until there are `judgements` verdicts, not counting skips.
 
     Raises:
         DataError: too few open tasks show answers of that version.
-        LabelStudioError: Label Studio refuses an annotation.
+        LabelStudioError: Label Studio rejects an annotation.
     """
     config = parse_label_config(project.label_config)
     opened = list(opened_tasks(label_studio.open_tasks(project.id, predictions=True), config, version))
@@ -120,7 +120,7 @@ def annotate_round(
 
 
 def opened_tasks(tasks: Iterable[Mapping[str, Any]], config: LabelConfig, version: str) -> Iterator[OpenedTask]:
-    """Those tasks that have a prediction of `version` with two answers; its newest is what the page shows."""
+    """The tasks that have a prediction of `version` with two answers; the page shows the newest one."""
     names = [field.name for field in config.answers]
     for task in tasks:
         prompt = config.prompt_of(task.get("data"))
@@ -134,7 +134,7 @@ def opened_tasks(tasks: Iterable[Mapping[str, Any]], config: LabelConfig, versio
 
 
 def annotation_result(task: OpenedTask, verdict: Verdict, config: LabelConfig) -> list[dict[str, Any]]:
-    """What the labeling page submits: both predicted answers as they were shown, and the choice that was made."""
+    """The result that the labeling page submits: both predicted answers as shown, and the choice."""
     stored = next(alias for alias, meaning in config.verdicts.items() if meaning is verdict)
     choice = {
         "id": f"verdict{task.id}",
@@ -150,7 +150,7 @@ def annotation_result(task: OpenedTask, verdict: Verdict, config: LabelConfig) -
 def _plan(
     tasks: Iterable[OpenedTask], annotator: SimulatedAnnotator, judgements: int
 ) -> Sequence[tuple[OpenedTask, Verdict | None]]:
-    """Decisions on tasks in order, up to the given number of verdicts."""
+    """Decide on tasks in order, up to the given number of verdicts."""
     plan: list[tuple[OpenedTask, Verdict | None]] = []
     for task in tasks:
         if judgements == 0:

@@ -1,4 +1,4 @@
-"""How much better a version's answers are, judged by the annotator's own taste, without noise, on held-out prompts."""
+"""How much better a version's answers are on held-out prompts, by the annotator's taste without noise."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _SEEDS_PER_SET = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class FreshAnswers:
-    """Answers sampled for the evaluation alone, prompt by prompt.
+    """Answers sampled only for the evaluation, grouped by prompt.
 
-    `answer_tokens` is their mean length, the end of text included.
+    `answer_tokens` is their mean length, including the end of text.
     """
 
     texts: tuple[str, ...]
@@ -26,27 +26,27 @@ class FreshAnswers:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Wins / (wins + losses), 0.5 where there are neither, and ties / all."""
+    """Wins / (wins + losses), 0.5 if there are neither, and ties / all."""
 
     preferred: float
     tied: float
 
 
 def fresh_answers(version: str, folder: Path, settings: Settings, prompts: Sequence[str], *, draw: int) -> FreshAnswers:
-    """Sample answers of a version as the backend does for people.
+    """Sample a version's answers as the backend does for annotators.
 
     Args:
         version: its name.
         folder: its artifacts.
         settings: how answers are sampled.
         prompts: N of them; `ANSWERS_PER_PROMPT` answers each.
-        draw: different draws are independent of each other.
+        draw: different draws are independent.
     """
     from transformers.utils import logging as transformers_logging
 
     from ml_backend.serving import load_version
 
-    transformers_logging.disable_progress_bar()  # it would tear the demo's own lines apart
+    transformers_logging.disable_progress_bar()  # it would break up the demo's own lines
     loaded = load_version(version, folder, settings)
     ids = loaded.codec.encode_prompts(prompts)
     first = draw * _SEEDS_PER_SET
@@ -58,7 +58,7 @@ def fresh_answers(version: str, folder: Path, settings: Settings, prompts: Seque
 
 
 def compare(prompts: Sequence[str], ours: FreshAnswers, theirs: FreshAnswers, taste: Taste) -> Shares:
-    """How often `ours` is preferred to `theirs`. Sides alternate, so that a taste for one side decides nothing."""
+    """How often `ours` is preferred to `theirs`. Sides alternate, so that a bias towards one side cancels out."""
     wins = losses = ties = 0
     for index, (own, other) in enumerate(zip(ours.texts, theirs.texts, strict=True)):
         prompt = prompts[index // ANSWERS_PER_PROMPT]

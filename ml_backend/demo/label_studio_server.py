@@ -1,4 +1,4 @@
-"""A real Label Studio of our own, as a child process: for the demo and the tests, on this machine only."""
+"""A real Label Studio in a child process, for the demo and the tests; reachable only from this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from training.atomic import write_atomically
 from training.errors import ConfigError
 
 START_TIMEOUT_S = 300.0
-"""The first start makes the database: half a minute on a quiet machine, several on a loaded one."""
+"""The first start creates the database: half a minute on an idle machine, several on a loaded one."""
 POLL_S = 0.2
 
 NAME = "label-studio"
@@ -26,7 +26,7 @@ LOG_FILE = f"{NAME}.log"
 CREDENTIALS_FILE = "credentials.json"
 USERNAME = "annotator@example.com"
 
-# Quiet, offline, and willing to call an ML backend on this very machine, which Label Studio refuses by default.
+# Quiet, offline, and allowed to call an ML backend on this machine, which Label Studio refuses by default.
 ENVIRONMENT = {
     "SENTRY_DSN": "",
     "FRONTEND_SENTRY_DSN": "",
@@ -44,16 +44,16 @@ class LabelStudioServer:
     """A Label Studio that runs while the context is entered, and never outlives this process.
 
     Args:
-        data_dir: its data folder; made if missing. What was there before is found again.
-        port: where to listen, on 127.0.0.1 only; None finds a free one.
-        executable: the `label-studio` command; None asks the settings, then looks beside the checkout.
+        data_dir: its data folder; created if missing, reused if not.
+        port: the port on 127.0.0.1; None finds a free one.
+        executable: the `label-studio` command; None takes it from the settings, or else looks beside the checkout.
 
     Attributes:
         url: the server's address.
-        username: the owner of everything in it.
+        username: the owner of all its data.
         password: for the login page.
         token: legacy API token, 40 characters.
-        log: what the server prints.
+        log: the file with the server's output.
     """
 
     def __init__(self, data_dir: Path, *, port: int | None = None, executable: Path | None = None) -> None:
@@ -86,7 +86,7 @@ class LabelStudioServer:
         executable = find_executable(self._executable)
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.username, self.password, self.token = _credentials(self.data_dir)
-        # Credentials count at the first start only; later ones keep what the database holds.
+        # Credentials only matter at the first start; after that the database has them.
         credentials = {
             "LABEL_STUDIO_USERNAME": self.username,
             "LABEL_STUDIO_PASSWORD": self.password,
@@ -102,7 +102,7 @@ class LabelStudioServer:
         """Wait until the server answers.
 
         Raises:
-            LabelStudioError: it ended by itself, or doesn't answer in time; the end of its log is shown.
+            LabelStudioError: it exited, or doesn't answer in time; includes the end of its log.
         """
         deadline = time.monotonic() + timeout_s
         with httpx.Client(timeout=5.0) as client:
@@ -112,19 +112,19 @@ class LabelStudioServer:
                     raise self._failure(f"Label Studio doesn't answer after {timeout_s:.0f} s")
 
     def check(self, wait_s: float = 0.0) -> None:
-        """See to it that the server runs, watching it for `wait_s` seconds.
+        """Check that the server keeps running for `wait_s` seconds.
 
         Raises:
-            LabelStudioError: it has ended by itself, or was never started.
+            LabelStudioError: it has exited, or was never started.
         """
         if self._children is None:
-            raise LabelStudioError("Label Studio was not started")
+            raise LabelStudioError("Label Studio wasn't started")
         ended = self._children.wait(wait_s)
         if ended is not None:
-            raise self._failure(f"Label Studio ended by itself with exit code {ended[1]}")
+            raise self._failure(f"Label Studio exited unexpectedly with code {ended[1]}")
 
     def stop(self) -> None:
-        """End the server and all it started. Nothing happens when it isn't running."""
+        """Stop the server and its child processes, if it is running."""
         if self._children is not None:
             self._children.stop()
             self._children = None
@@ -140,17 +140,17 @@ class LabelStudioServer:
 
 
 def find_executable(given: Path | None = None) -> Path:
-    """The `label-studio` command: the given one, else the setting's, else that of `make setup`.
+    """The `label-studio` command: the given one, or the setting's, or the one from `make setup`.
 
     Raises:
-        ConfigError: it isn't there.
+        ConfigError: it doesn't exist.
     """
     beside = Path(__file__).parents[2] / ".venv-label-studio" / "bin" / "label-studio"
     path = given or load_settings().label_studio_executable or beside
     found = shutil.which(path.expanduser())
     if found is None:
         raise ConfigError(
-            "Label Studio is not installed where it should be",
+            "Label Studio isn't installed where it should be",
             got=str(path),
             remedy="Run `make setup`, or name the label-studio command with RANKLOOP_LABEL_STUDIO_EXECUTABLE.",
         )
@@ -158,7 +158,7 @@ def find_executable(given: Path | None = None) -> Path:
 
 
 def _credentials(data_dir: Path) -> tuple[str, str, str]:
-    """Username, password and token: those of the data folder's first start."""
+    """Username, password and token, created at the data folder's first start."""
     path = data_dir / CREDENTIALS_FILE
     if not path.is_file():
         made = {"username": USERNAME, "password": secrets.token_urlsafe(12), "token": secrets.token_hex(20)}

@@ -1,4 +1,4 @@
-"""The demo's phases in order: project, judging, training, fresh proposals, again, and what came of it."""
+"""The demo's phases in order: project, judging, training, new proposals, repeated, and a final comparison."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROPOSALS_TIMEOUT_S = 300.0
 CYCLE_TIMEOUT_S = 3600.0
 STEPS = {
     "snapshot": "reading the annotations",
-    "preferences": "making preferences of them",
+    "preferences": "converting them to preferences",
     "sft": "imitating rewritten answers",
     "reward": "training the reward model",
     "reward gate": "judging the reward model",
@@ -30,12 +30,12 @@ STEPS = {
     "policy gate": "judging the policy",
     "register": "registering the version",
 }
-"""What people read while a step of a training cycle runs; of others, its own name."""
+"""What is displayed while a step of a training cycle runs; other steps show their own names."""
 
 
 @dataclass(frozen=True, slots=True)
 class BeforeAndAfter:
-    """One held-out question, with an answer of the base and one of the last version."""
+    """One held-out question, with an answer from the base and one from the latest version."""
 
     prompt: str
     before: str
@@ -43,17 +43,17 @@ class BeforeAndAfter:
 
 
 class CycleFailedError(RankloopError):
-    """A training cycle broke."""
+    """A training cycle failed."""
 
 
 class DemoLoop:
-    """Goes round the loop against running servers.
+    """Runs the loop against running servers.
 
     Args:
-        stack: the servers, up.
+        stack: the running servers.
         label_studio: a client of that Label Studio.
-        taste: what the annotator likes.
-        judgements: how many there are in a round.
+        taste: the annotator's preference.
+        judgements: judgements per round.
         screen: shows the phases.
     """
 
@@ -68,7 +68,7 @@ class DemoLoop:
         self._stack = stack
         self._label_studio = label_studio
         self._registry = Registry(stack.settings)
-        self._jobs = Jobs(stack.settings)  # tells of training cycles; none is ever asked for
+        self._jobs = Jobs(stack.settings)  # only reports training cycles, never requests one
         self._taste = taste
         self._annotator = SimulatedAnnotator(taste)
         self._judgements = judgements
@@ -76,7 +76,7 @@ class DemoLoop:
         self._seen: set[str] = set()
 
     def open_project(self, prompts: Path) -> Project:
-        """Create the project, connect the backend, import the prompts, and wait until all have proposals."""
+        """Create the project, connect the backend, import the prompts, and wait for all proposals."""
         with self._screen.phase("import", "Importing prompts, proposing answers") as phase:
             address = BackendAddress.from_settings(self._stack.settings)
             source = PromptSource(str(prompts))
@@ -86,10 +86,10 @@ class DemoLoop:
         return ready.project
 
     def go_round(self, number: int, project: Project) -> None:
-        """Judge what the champion proposes, wait for the cycle that the webhooks start, and for fresh proposals.
+        """Judge the champion's proposals, then wait for the cycle that the webhooks start, and for new proposals.
 
         Raises:
-            CycleFailedError: the cycle broke. (One that a gate held back is no failure: its champion stays.)
+            CycleFailedError: the cycle failed. (Rejection by a gate is no failure: the champion stays.)
         """
         with self._screen.phase(f"annotate_{number}", f"Round {number}: annotating in Label Studio") as phase:
             version = self._registry.current().name
@@ -105,7 +105,7 @@ class DemoLoop:
             self._wait_for_proposals(project, phase)
 
     def evaluate(self, held_out: Sequence[str], project: Project) -> tuple[DemoReport, BeforeAndAfter]:
-        """Measure every version with fresh answers to prompts that were never imported."""
+        """Evaluate every version with fresh answers to prompts that were never imported."""
         with self._screen.phase("evaluate", "Comparing versions on held-out prompts") as phase:
             versions = self._registry.versions()
             base = self._answers(versions[0], held_out, draw=0)
@@ -124,7 +124,7 @@ class DemoLoop:
         return fresh_answers(version.name, self._registry.fetch(version), self._stack.settings, prompts, draw=draw)
 
     def _wait_for_proposals(self, project: Project, phase: Phase) -> None:
-        """Until every open task shows answers of the champion."""
+        """Wait until every open task shows the champion's answers."""
         version = self._registry.current().name
 
         def done() -> bool:
@@ -137,9 +137,9 @@ class DemoLoop:
         self._stack.wait_until(done, what, timeout_s=PROPOSALS_TIMEOUT_S)
 
     def _wait_for_cycle(self, project: Project, phase: Phase) -> CycleJob:
-        """Until a cycle that wasn't there before has ended."""
+        """Wait until a new cycle has ended."""
         ended: list[CycleJob] = []
-        phase.note("the webhook's job waits until it is quiet")
+        phase.note("the webhook's job waits for a quiet moment")
 
         def done() -> bool:
             for cycle in self._jobs.cycles():
@@ -167,7 +167,7 @@ class DemoLoop:
 
 
 def _telling_pair(prompts: Sequence[str], before: FreshAnswers, after: FreshAnswers, taste: Taste) -> BeforeAndAfter:
-    """The first question on which the annotator prefers the new answer; the first of all where there is none."""
+    """The first question on which the annotator prefers the new answer, or else the first question."""
     pairs = [
         BeforeAndAfter(prompts[index // ANSWERS_PER_PROMPT], old, new)
         for index, (old, new) in enumerate(zip(before.texts, after.texts, strict=True))

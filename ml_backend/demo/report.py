@@ -1,4 +1,4 @@
-"""What the demo showed: one row of figures per version, for people as a table and for programs as JSON."""
+"""The demo's results: one row of figures per version, as a table for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ LEGEND = (
 class VersionFigures:
     """One version's figures. The defaults are the base's, which has learned nothing and has no reward model.
 
-    annotations: how many were there when it was trained, skips included.
-    reward_accuracy, reward_accuracy_interval: on the test part; 95%.
+    annotations: how many there were when it was trained, including skips.
+    reward_accuracy, reward_accuracy_interval: on the test split, with its 95% interval.
     kl_nats: from the base, per answer.
     win_rate_vs_base: by the reward model's score.
     answer_tokens: mean length of fresh answers.
@@ -52,7 +52,7 @@ class DemoReport:
     seconds: Mapping[str, float]
 
     def write(self, path: Path) -> None:
-        """Write it as JSON."""
+        """Write the report as JSON."""
         content = {
             "versions": [asdict(figures) for figures in self.versions],
             "predictions_by_version": dict(self.predictions_by_version),
@@ -66,12 +66,12 @@ class DemoReport:
 
 
 def base_figures(version: Version, answers: FreshAnswers, shares: Shares) -> VersionFigures:
-    """The base's row: nothing was learned yet, and against itself it wins as often as it loses."""
+    """The base's row: it has learned nothing, and wins against itself as often as it loses."""
     return VersionFigures(version=version.name, answer_tokens=answers.answer_tokens, tie_share=shares.tied)
 
 
 def trained_figures(version: Version, answers: FreshAnswers, shares: Shares) -> VersionFigures:
-    """A trained version's row: what training registered, and what the demo measured."""
+    """A trained version's row: the metrics from training, and what the demo measured."""
     metrics = version.metrics
     return VersionFigures(
         version=version.name,

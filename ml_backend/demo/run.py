@@ -1,4 +1,4 @@
-"""`rankloop demo`: the whole loop, for real, with a simulated annotator: rankings, reward model, PPO, and back."""
+"""Runs the demo: starts the servers, goes through the rounds, prints the report, and cleans up."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ PROMPTS = DATA / "prompts.txt"
 HELD_OUT_PROMPTS = DATA / "held_out_prompts.txt"
 
 MOST_ANNOTATIONS = 200
-"""Judgements a round by default, where the prompts suffice."""
+"""Default number of judgements per round, if there are enough prompts."""
 SPARE_TASKS = 20
-"""Prompts that stay unlabeled at the end, so that the last version's proposals can be looked at."""
+"""Prompts left unlabeled at the end, so that the last version's proposals can be seen."""
 TASKS_PER_JUDGEMENT = 1.12
-"""Skips come on top of judgements."""
+"""Tasks opened per judgement; the rest are skips."""
 
 FAILED = 1
 INTERRUPTED = 130
@@ -37,10 +37,10 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What the person asked for.
+    """The user's options.
 
-    rounds: of annotating and training.
-    annotations: judgements a round; None chooses.
+    rounds: rounds of annotating and training.
+    annotations: judgements per round; None chooses.
     preference: `FILE.py:FUNCTION`; None prefers useful answers.
     report: a JSON file for the figures.
     keep_running: leave everything running at the end, until Ctrl-C.
@@ -54,11 +54,10 @@ class DemoOptions:
 
 
 def run_demo(options: DemoOptions) -> int:
-    """Show the loop, from the main thread. Leaves no process and no file behind, also when it is interrupted.
+    """Run the demo, from the main thread. Leaves no process or file behind, even if interrupted.
 
     Returns:
-        0 when all went well, 1 when something broke on the way (then the logs are kept, and the message says where),
-        130 after Ctrl-C or SIGTERM.
+        0 on success, 1 on failure (the logs are kept, and the message says where), 130 after Ctrl-C or SIGTERM.
 
     Raises:
         ConfigError: the preference, the number of annotations or Label Studio's installation can't be used.
@@ -71,37 +70,37 @@ def run_demo(options: DemoOptions) -> int:
         try:
             try:
                 return _show(options, stack, taste, judgements)
-            finally:  # also an interrupt that comes between these two lines ends everything, below
+            finally:  # so that even an interrupt between these two lines ends everything, below
                 ignore_interrupts()
                 stack.stop()
                 stack.remove()
         except KeyboardInterrupt:
             stack.stop()
             stack.remove()
-            _say("Interrupted. Label Studio, the server and the worker have ended, and their data is removed.")
+            _say("Interrupted. Label Studio, the server and the worker have been stopped, and their data removed.")
             return INTERRUPTED
 
 
 def judgements_per_round(options: DemoOptions, prompts: int) -> int:
-    """How many judgements the annotator makes in a round.
+    """How many judgements the annotator makes per round.
 
     Raises:
-        ConfigError: there are too few prompts for so many.
+        ConfigError: there are too few prompts.
     """
     most = int((prompts - SPARE_TASKS) / options.rounds / TASKS_PER_JUDGEMENT)
     wanted = options.annotations if options.annotations is not None else min(MOST_ANNOTATIONS, most)
     if not 0 < wanted <= most:
         raise ConfigError(
-            f"the demo's {prompts} prompts don't suffice for {options.rounds} rounds of so many annotations",
+            f"the demo's {prompts} prompts aren't enough for {options.rounds} rounds of that many annotations",
             got=wanted,
-            expected=f"at most {most} a round",
+            expected=f"at most {most} per round",
             remedy="Choose fewer --rounds or fewer --annotations.",
         )
     return wanted
 
 
 def _show(options: DemoOptions, stack: DemoStack, taste: Taste, judgements: int) -> int:
-    """Everything between the first process and the last; what breaks is said, and its logs are kept."""
+    """Run everything that needs the servers; on failure, report it and keep the logs."""
     try:
         with Screen() as screen:
             with screen.phase("start", "Starting Label Studio, the ML backend and its worker"):
@@ -124,7 +123,7 @@ def _show(options: DemoOptions, stack: DemoStack, taste: Taste, judgements: int)
 
 
 def _conclude(report: DemoReport, shown: BeforeAndAfter, path: Path | None) -> None:
-    show_table(COLUMNS, report.rows(), title="What the rankings taught")
+    show_table(COLUMNS, report.rows(), title="What was learned from the rankings")
     for label, text in (("Asked", shown.prompt), ("Before", shown.before), ("After", shown.after)):
         output().print(f"{label + ':':<8}{text}", markup=False)
     output().print(f"\n{LEGEND}\n{report.seconds['total']:.0f} seconds in all.", markup=False)
@@ -134,13 +133,13 @@ def _conclude(report: DemoReport, shown: BeforeAndAfter, path: Path | None) -> N
 
 
 def _keep_running(stack: DemoStack, project: Project) -> None:
-    """Until Ctrl-C."""
+    """Leave everything running until Ctrl-C."""
     server = stack.label_studio
     _say(
-        f"Everything still runs. Go on by hand: {server.url}/projects/{project.id}/data\n"
+        f"Everything is still running. Continue by hand: {server.url}/projects/{project.id}/data\n"
         f"Log in as {server.username} with the password {server.password}\n"
         f"Every {stack.settings.train_after} new judgements start a training cycle; Start Training does so at once.\n"
-        "Ctrl-C ends it and removes its data."
+        "Ctrl-C stops everything and removes the data."
     )
     while True:
         stack.pause()
@@ -156,8 +155,8 @@ def _say(message: str) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], None]]:
-    """Let the first SIGINT or SIGTERM raise KeyboardInterrupt, and further ones do nothing, so that ending is not
-    interrupted; yields a function that makes the first do nothing either.
+    """Let the first SIGINT or SIGTERM raise KeyboardInterrupt and ignore further ones, so that cleanup isn't
+    interrupted; yields a function that makes it ignore the first as well.
     """
     over = False
 

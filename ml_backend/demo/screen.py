@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: one line per phase with a spinner, how far it is, and its seconds."""
+"""The demo's progress display: one line per phase with a spinner, its progress, and its duration."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from ml_backend.observe import messages
 
 
 class Phase:
-    """A phase that runs: told how far it is, and what it is doing."""
+    """A running phase, which shows its progress and its current activity."""
 
     def __init__(self, bar: Progress, task: TaskID) -> None:
         self._bar = bar
         self._task = task
 
     def at(self, done: int, total: int) -> None:
-        """How many are done, of how many."""
+        """Show how many are done, of how many."""
         self._bar.update(self._task, completed=done, total=total)
 
     def note(self, detail: str) -> None:
-        """What it is doing, or what came of it; stays on its line."""
+        """Show the current activity or the outcome, which stays on the phase's line."""
         self._bar.update(self._task, detail=detail)
 
 
 class Screen:
-    """Lines on stderr, one per phase. Where that is no terminal, each is printed once its phase is over.
+    """Lines on stderr, one per phase. If stderr isn't a terminal, each is printed when its phase is over.
 
     Attributes:
-        seconds: how long each phase took that is over, by name, and `total` since the beginning.
+        seconds: how long each finished phase took, by name, and `total` since the start.
     """
 
     def __init__(self) -> None:
@@ -58,11 +58,11 @@ class Screen:
 
     @contextmanager
     def phase(self, name: str, description: str) -> Iterator[Phase]:
-        """Show a phase while the block runs, and measure it.
+        """Show a phase while the block runs, and time it.
 
         Args:
-            name: under which its seconds are kept.
-            description: what people read.
+            name: the key for its duration in `seconds`.
+            description: the text displayed.
         """
         task = self._bar.add_task(description, total=None, detail="")
         started = time.monotonic()

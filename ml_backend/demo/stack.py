@@ -1,4 +1,4 @@
-"""The demo's own Label Studio, server and worker, in a temporary folder: all start together, and all end together."""
+"""The demo's own Label Studio, server and worker, in a temporary folder; they start and stop together."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from training.errors import RankloopError
 
 POLL_S = 0.5
 GRACE_S = 10.0
-"""How long server and worker may take to end: what they leave unfinished is thrown away with their data."""
+"""How long server and worker may take to stop; unfinished work is discarded with their data."""
 
 
 class DemoStack:
-    """Three servers that nobody else uses, with data, ports and credentials of their own.
+    """Three private servers, with their own data, ports and credentials.
 
     Start and stop it from the main thread: its processes end with the thread that started them.
 
     Args:
-        folder: where everything goes; removed by `remove`.
-        options: settings by name, on top of the demo's own.
+        folder: the folder for all files; deleted by `remove`.
+        options: settings by name, overriding the demo's own.
 
     Attributes:
-        settings: what server and worker run with.
+        settings: the settings of server and worker.
         label_studio: the Label Studio server.
         logs: a folder with one file per process.
     """
@@ -49,9 +49,9 @@ class DemoStack:
 
     @property
     def settings(self) -> Settings:
-        """What server and worker run with; known once they are started."""
+        """The settings of server and worker, available once they are started."""
         if self._settings is None:
-            raise RankloopError("the demo's servers were not started")
+            raise RankloopError("the demo's servers weren't started")
         return self._settings
 
     def start(self) -> None:
@@ -67,38 +67,38 @@ class DemoStack:
         """Wait until Label Studio and the backend answer.
 
         Raises:
-            RankloopError: one of them ended by itself, or takes too long; its log's end is shown.
+            RankloopError: one of them exited or takes too long; includes the end of the logs.
         """
         self.label_studio.wait_until_up()
         with httpx.Client(timeout=5.0) as client:
             self.wait_until(lambda: self._backend_answers(client), "the ML backend answers")
 
     def wait_until(self, done: Callable[[], bool], what: str, *, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Look again and again until something is so.
+        """Poll until a condition holds.
 
         Raises:
-            RankloopError: a process ended meanwhile, or it takes longer than `timeout_s`.
+            RankloopError: a process exited, or the condition doesn't hold within `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
         while not done():
             self.pause()
             if time.monotonic() > deadline:
-                raise RankloopError(f"after {timeout_s:.0f} s it still isn't so that {what}", remedy=self._tails())
+                raise RankloopError(f"timed out after {timeout_s:.0f} s, waiting until {what}", remedy=self._tails())
 
     def pause(self, seconds: float = POLL_S) -> None:
-        """Let time pass.
+        """Sleep, watching the processes.
 
         Raises:
-            RankloopError: one of the processes has ended by itself.
+            RankloopError: one of the processes has exited.
         """
         self.label_studio.check()
         ended = self._backend.wait(seconds) if self._backend else None
         if ended is not None:
             name, code = ended
-            raise RankloopError(f"rankloop {name} ended by itself with exit code {code}", remedy=self._tails())
+            raise RankloopError(f"rankloop {name} exited unexpectedly with code {code}", remedy=self._tails())
 
     def stop(self) -> None:
-        """End all processes. Doing it twice does no harm."""
+        """Stop all processes. Idempotent."""
         # Label Studio goes first: its idle connections would keep the server waiting.
         self.label_studio.stop()
         if self._backend is not None:
@@ -106,12 +106,12 @@ class DemoStack:
             self._backend = None
 
     def keep(self) -> Path:
-        """Let `remove` do nothing from now on. Returns the folder."""
+        """Turn `remove` into a no-op from now on. Returns the folder."""
         self._kept = True
         return self.folder
 
     def remove(self) -> None:
-        """Remove the folder with all data and logs."""
+        """Delete the folder with all data and logs."""
         if not self._kept:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -148,7 +148,7 @@ class DemoStack:
 
 
 def environment_of(chosen: Mapping[str, Any]) -> dict[str, str]:
-    """The variables that make `load_settings` of another process come to the same."""
+    """The environment variables with which `load_settings` gives the same settings in another process."""
     aliased = {name for name, field in Settings.model_fields.items() if field.validation_alias is not None}
     return {
         name.upper() if name in aliased else f"RANKLOOP_{name.upper()}": str(value) for name, value in chosen.items()

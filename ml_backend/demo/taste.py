@@ -1,4 +1,4 @@
-"""What the demo's annotator likes: the useful answer, or whatever a function of the person's own says."""
+"""The demo annotator's preference: useful answers, or a function that the user provides."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _TRIAL = ("How do I boil an egg?", "Put it into boiling water for eight minutes.
 
 
 def load_taste(name: str | None) -> Taste:
-    """The function that decides which answer is better, tried on one pair.
+    """Load the function that decides which answer is better, and try it on one pair.
 
     Args:
         name: `FILE.py:FUNCTION`; None is `prefer_useful`.
 
     Raises:
-        ConfigError: there is no such file or function, or it doesn't work.
+        ConfigError: there is no such file or function, or the function doesn't work.
     """
     if name is None:
         from ml_backend.demo.useful import prefer_useful
@@ -32,7 +32,7 @@ def load_taste(name: str | None) -> Taste:
         return prefer_useful
     file, colon, function = name.rpartition(":")
     if not colon or not file or not function:
-        raise ConfigError("this names no preference", got=name, remedy=_REMEDY)
+        raise ConfigError("the preference isn't given as a file and a function", got=name, remedy=_REMEDY)
     taste = _checked(name, _function_in(Path(file).expanduser(), function))
     taste(*_TRIAL)
     return taste
@@ -47,7 +47,7 @@ def _function_in(path: Path, name: str) -> Callable[..., object]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the person's file does wrong
+    except Exception as error:  # the user's file may fail in any way
         raise ConfigError(f"{path} can't be run", got=f"{type(error).__name__}: {error}") from error
     found = getattr(module, name, None)
     if not callable(found):
@@ -57,18 +57,18 @@ def _function_in(path: Path, name: str) -> Callable[..., object]:
 
 
 def _checked(name: str, function: Callable[..., object]) -> Taste:
-    """The person's function; what it does wrong is said in words."""
+    """Wrap the user's function, so that whatever it does wrong is a readable error."""
 
     def taste(prompt: str, answer1: str, answer2: str) -> Choice:
         try:
             found = function(prompt, answer1, answer2)
-        except Exception as error:  # whatever the person's function does wrong
+        except Exception as error:  # the user's function may fail in any way
             raise ConfigError(
                 f"the preference {name} fails", got=f"{type(error).__name__}: {error}", remedy=_REMEDY
             ) from error
         for choice in get_args(Choice):
             if found == choice:
                 return choice  # type: ignore[no-any-return]  # get_args knows no types
-        raise ConfigError(f"the preference {name} returns what can't be used", got=found, expected='"1", "2" or "tie"')
+        raise ConfigError(f"the preference {name} returns an invalid choice", got=found, expected='"1", "2" or "tie"')
 
     return taste

@@ -1,24 +1,24 @@
-"""The demo's annotator without noise: someone who likes useful, on-topic and polite answers.
+"""The demo annotator's taste without noise: useful, on-topic and polite answers.
 
-Only the text is judged. An answer's sentences are looked at one by one, and its score is their mean, so that saying
-more is neither better nor worse in itself:
+Only the text is judged. Each sentence is scored, and an answer's score is their mean, so that length in itself is
+neither good nor bad:
 
 =====================  ======  =====================================================================================
 sentence               score   how it is recognised
 =====================  ======  =====================================================================================
 advice on the topic     1.0    it shares telling words with the tips of the question's topic
-neither here nor there  0.0    greetings, encouragement, questions back
-vague                  -0.5    a phrase that says nothing ("it depends on many things")
+neutral                 0.0    greetings, encouragement, questions back
+vague                  -0.5    an empty phrase ("it depends on many things")
 advice on another      -0.7    its telling words belong to another topic
 rude                   -1.5    an insult or a refusal
 =====================  ======  =====================================================================================
 
-On top of the mean: 0.15 for giving a reason along with advice, -1.0 for any rudeness, -2.0 times the share of repeated
-words, and -0.3 for breaking off in the middle of a sentence. Scores less than `TIE_MARGIN` apart are about the same.
+Added to the mean: 0.15 for giving a reason along with advice, -1.0 for any rudeness, -2.0 times the share of repeated
+words, and -0.3 for breaking off in the middle of a sentence. Scores less than `TIE_MARGIN` apart are a tie.
 
-A word is telling for a topic when few other topics use it: it counts 1 / (number of topics whose tips have it), and a
-sentence is about the topic whose words weigh most. For a question on none of the demo's topics, advice is on topic when
-it takes up the question's own words.
+A word is telling if few topics use it: it counts 1 / (number of topics whose tips have it), and a sentence is about the
+topic whose words weigh most. For a question on none of the demo's topics, advice is on topic if it repeats some of the
+question's words.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ from ml_backend.demo.data.topics import TOPICS_FILE, Topic, load_topics
 from ml_backend.demo.taste import Choice
 
 TIE_MARGIN = 0.2
-EMPTY_SCORE = -5.0  # worse than anything said
+EMPTY_SCORE = -5.0  # worse than any text
 
 _ON_TOPIC, _VAGUE, _OFF_TOPIC, _RUDE = 1.0, -0.5, -0.7, -1.5
 _REASON_BONUS, _RUDENESS_PENALTY, _REPETITION_PENALTY, _BROKEN_PENALTY = 0.15, 1.0, 2.0, 0.3
-_TELLING_WEIGHT = 0.7  # a sentence's words must weigh as much as this to be about a topic
+_TELLING_WEIGHT = 0.7  # the least total weight for a sentence to be about a topic
 _SHORTEST_TELLING_WORD = 3
-_COMMONEST_TELLING_WORD = 10  # a word in the tips of more topics than this tells nothing
+_COMMONEST_TELLING_WORD = 10  # a word in the tips of more topics than this isn't telling
 _REPEATED_RUN = 3  # words in a row
 _REASON_WORDS = re.compile(r"\b(because|since)\b|: ")
 
 
 def prefer_useful(prompt: str, answer1: str, answer2: str) -> Choice:
-    """Which of two answers is the better one: more useful, on topic and polite; judged from the text alone.
+    """Decide which of two answers is more useful, on topic and polite, from the text alone.
 
     Args:
         prompt: the question.
-        answer1: one answer, however broken.
+        answer1: one answer, however garbled.
         answer2: the other.
 
     Returns:
-        `"1"`, `"2"`, or `"tie"` when they are about as good.
+        `"1"`, `"2"`, or `"tie"` if they are about equally good.
     """
     difference = score_answer(prompt, answer1) - score_answer(prompt, answer2)
     if abs(difference) < TIE_MARGIN:
@@ -61,7 +61,7 @@ def prefer_useful(prompt: str, answer1: str, answer2: str) -> Choice:
 
 
 def score_answer(prompt: str, answer: str) -> float:
-    """How good an answer is, as the module's table says: about 1 for plain advice, -2.5 for plain rudeness."""
+    """Score an answer by the module's table: about 1 for plain advice, -2.5 for plain rudeness."""
     sentences = [part for part in re.split(r"(?<=[.!?])\s+", answer.strip()) if _words(part)]
     if not sentences:
         return EMPTY_SCORE
@@ -77,7 +77,7 @@ def score_answer(prompt: str, answer: str) -> float:
 
 
 def repeated_share(answer: str) -> float:
-    """Share of an answer's runs of three words that it has said before, from 0 to nearly 1."""
+    """Share of an answer's runs of three words that are repetitions, from 0 to nearly 1."""
     words = _words(answer)
     runs = [tuple(words[i : i + _REPEATED_RUN]) for i in range(len(words) - _REPEATED_RUN + 1)]
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
@@ -108,9 +108,9 @@ def _score_sentence(prompt: str, sentence: str) -> float:
 
 
 def _topic_weights(sentence: str, topic: Topic | None) -> defaultdict[str, float]:
-    """For each topic (by its task), the weight of the sentence's words that are telling for it.
+    """For each topic (by its task), the weight of the sentence's telling words.
 
-    Naming the question's topic is no advice on it, so its name is left out.
+    Naming the question's topic isn't advice on it, so its name is left out.
     """
     text = " ".join(_words(sentence))
     if topic is not None:
@@ -124,7 +124,7 @@ def _topic_weights(sentence: str, topic: Topic | None) -> defaultdict[str, float
 
 
 def _has_cue(text: str, kind: str) -> bool:
-    """Whether a cue stands in the text (words after single spaces); it may go on, as `fool` in `foolish` does."""
+    """Whether a cue occurs in the text (words after single spaces), possibly as a prefix, like `fool` in `foolish`."""
     return any(f" {cue}" in text for cue in _cues()[kind])
 
 
@@ -135,14 +135,14 @@ def _small_talk() -> frozenset[str]:
 
 @cache
 def _cues() -> dict[str, list[str]]:
-    """Phrases that give a `rude` or a `vague` sentence away, and words of `small_talk`, which tell no topic."""
+    """Phrases that mark a sentence as `rude` or `vague`, and words of `small_talk`, which suggest no topic."""
     raw: dict[str, list[str]] = json.loads((TOPICS_FILE.parent / "cues.json").read_text(encoding="utf-8"))
     return raw
 
 
 @cache
 def _telling_words() -> dict[str, frozenset[str]]:
-    """Each telling word with the tasks of the topics whose tips have it."""
+    """Each telling word, with the tasks of the topics whose tips have it."""
     tasks: dict[str, set[str]] = {}
     for topic in load_topics():
         counts = Counter(word for tip in topic.tips for word in _words(f"{tip.action} {tip.reason}"))

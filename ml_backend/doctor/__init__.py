@@ -1,4 +1,4 @@
-"""`rankloop doctor`: every part of the loop examined, with what to do about what is wrong."""
+"""`rankloop doctor`: checks every part of the loop and says how to fix what is wrong."""
 
 from ml_backend.doctor.examination import examine
 from ml_backend.doctor.findings import Verdict

@@ -1,4 +1,4 @@
-"""The running backend as the doctor sees it: quick enough, with our credentials, able to answer, without faults."""
+"""Checks of the running backend: its speed, our credentials, whether it can answer, and its recent faults."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ml_backend.label_studio import BACKEND_AUTH_REMEDY, SECRET_HEADER, BackendA
 from ml_backend.settings import Settings
 
 TIMEOUT_S = 3.0
-"""Label Studio's own patience with /setup."""
+"""Label Studio's timeout for /setup."""
 RECENT_S = 3600.0
 _OTHER_WEBHOOKS = (
     "Set the RANKLOOP_WEBHOOK_SECRET that the running backend was started with, or restart it with this one, "
-    "then run: rankloop init-project"
+    "and then run: rankloop init-project"
 )
 
 
 def examine_backend(settings: Settings) -> Iterator[Finding]:
-    """Ask the backend on this machine what Label Studio asks it, and how it has been lately."""
+    """Send the local backend the requests that Label Studio sends, and ask about recent faults."""
     guard = BackendAddress.from_settings(settings).guard
     host = "localhost" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104  # nothing is bound
     url = f"http://{f'[{host}]' if ':' in host.strip('[]') and not host.startswith('[') else host}:{settings.port}"
@@ -52,21 +52,19 @@ def _answers(settings: Settings, url: str, health: httpx.Response, setup: httpx.
 
 
 def _webhooks(settings: Settings, url: str) -> Iterator[Finding]:
-    """Whether a webhook that brings the secret gets in. Label Studio has no such action: nothing comes of it."""
+    """Check that a webhook with the secret is accepted; Label Studio has no such action, so it has no effect."""
     guard = BackendAddress.from_settings(settings).guard
     if guard.secret:
         headers = {SECRET_HEADER: guard.secret}
         answer = httpx.post(f"{url}/webhook", json={"action": "DOCTOR"}, headers=headers, timeout=TIMEOUT_S)
         if answer.status_code == httpx.codes.UNAUTHORIZED:
-            yield wrong(
-                "backend", "the running backend has another webhook secret than these settings", _OTHER_WEBHOOKS
-            )
+            yield wrong("backend", "the running backend's webhook secret differs from these settings", _OTHER_WEBHOOKS)
     elif guard.basic:
-        yield ok("backend", "webhooks bring the Basic credentials, since no RANKLOOP_WEBHOOK_SECRET is set")
+        yield ok("backend", "webhooks use the Basic credentials, since no RANKLOOP_WEBHOOK_SECRET is set")
 
 
 def _state(status: httpx.Response) -> Iterator[Finding]:
-    """What the backend itself says is wrong, and the last request that failed within the hour."""
+    """Report what the backend itself says is wrong, and the last request that failed within the past hour."""
     if status.status_code != httpx.codes.OK:
         remedy = "Look at the backend's log."
         yield look("backend", f"/status answers {status.status_code}: {_error(status)}", remedy)
@@ -77,8 +75,8 @@ def _state(status: httpx.Response) -> Iterator[Finding]:
     recent = [fault for fault in state.get("faults", []) if time.time() - fault["at"] < RECENT_S]
     if recent:
         last = recent[0]
-        detail = f"{len(recent)} requests failed within the hour, the last to {last['route']}: {last['message']}"
-        yield look("backend", detail, f"The backend's log has more under {last['request_id']}.")
+        detail = f"failed requests within the past hour: {len(recent)}; the last to {last['route']}: {last['message']}"
+        yield look("backend", detail, f"The backend's log has more under request id {last['request_id']}.")
 
 
 def _error(response: httpx.Response) -> str:

@@ -1,4 +1,4 @@
-"""`rankloop doctor`: looks at every part of the loop and says what is wrong and what to do about it."""
+"""The checks of `rankloop doctor`, part by part."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ MIN_FREE_BYTES = 2 * 1024**3
 
 
 def examine(settings: Settings, project_id: int | None = None) -> Iterator[Finding]:
-    """Look at everything, one finding after the other as they come in.
+    """Check everything, yielding findings one by one.
 
     Args:
-        settings: where everything should be.
-        project_id: the project to look at; None looks at every project that shows this backend's predictions.
+        settings: the configuration to check.
+        project_id: the project to check; None checks every project that shows this backend's predictions.
     """
     yield from guarded("model", lambda: _model(settings))
     yield from guarded("disk", lambda: _disk(settings))
@@ -49,7 +49,7 @@ def examine(settings: Settings, project_id: int | None = None) -> Iterator[Findi
 
 
 def _model(settings: Settings) -> Iterator[Finding]:
-    from transformers.utils import logging as transformers_logging  # with torch it takes seconds to load
+    from transformers.utils import logging as transformers_logging  # imports torch, which takes seconds
 
     from training.models import TextCodec, load_causal_lm
 
@@ -61,11 +61,11 @@ def _model(settings: Settings) -> Iterator[Finding]:
 
 def _disk(settings: Settings) -> Iterator[Finding]:
     free = shutil.disk_usage(settings.home()).free
-    with tempfile.TemporaryFile(dir=settings.home()) as probe:  # free space is no proof: quotas, read-only mounts
+    with tempfile.TemporaryFile(dir=settings.home()) as probe:  # free space proves nothing: quotas, read-only mounts
         probe.write(b" " * 4096)
     detail = f"{free / 1024**3:.1f} GB free under {settings.home()}"
     if free < MIN_FREE_BYTES:
-        yield wrong("disk", detail, "Make room: every version keeps a whole model. RANKLOOP_DATA_DIR moves the folder.")
+        yield wrong("disk", detail, "Free space: each version is a whole model. RANKLOOP_DATA_DIR moves the folder.")
     else:
         yield ok("disk", detail)
 
@@ -84,7 +84,7 @@ def _jobs(settings: Settings) -> Iterator[Finding]:
     from ml_backend.loop import Jobs
 
     cycles = Jobs(settings).cycles(limit=1)
-    latest = f"the latest training cycle is {cycles[0].state}" if cycles else "there was no training cycle yet"
+    latest = f"the latest training cycle is {cycles[0].state}" if cycles else "there has been no training cycle yet"
     yield ok("jobs", f"the job queue answers; {latest}")
     if cycles and cycles[0].state == "failed":
         yield look("jobs", f"{cycles[0].job} failed: {cycles[0].reason}", "Its logs are in the data folder.")
@@ -92,11 +92,13 @@ def _jobs(settings: Settings) -> Iterator[Finding]:
         with FileLock(settings.home() / WORKER_LOCK, timeout=0):
             pass
     except Timeout:
-        yield ok("worker", "a worker runs")
+        yield ok("worker", "a worker is running")
     else:
         where = " on this machine" if settings.database_url else ""
         finding = look if settings.database_url else wrong  # with a shared job queue it may run elsewhere
-        yield finding("worker", f"no worker runs{where}: nothing is trained or proposed", "Start one: rankloop worker")
+        yield finding(
+            "worker", f"no worker is running{where}; nothing gets trained or proposed", "Start one: rankloop worker"
+        )
 
 
 def _label_studio(settings: Settings, project_id: int | None) -> Iterator[Finding]:
@@ -106,7 +108,7 @@ def _label_studio(settings: Settings, project_id: int | None) -> Iterator[Findin
         if release.startswith(TESTED_RELEASE):
             yield ok("Label Studio", detail)
         else:
-            yield look("Label Studio", detail, f"rankloop is tested with {TESTED_RELEASE} only.")
+            yield look("Label Studio", detail, f"rankloop is only tested with {TESTED_RELEASE}.")
         yield ok("key", f"belongs to {label_studio.whoami()}")
         address = BackendAddress.from_settings(settings)
         ours = [label_studio.project(project_id)] if project_id else projects_showing(label_studio, address.title)
@@ -117,15 +119,15 @@ def _label_studio(settings: Settings, project_id: int | None) -> Iterator[Findin
 
 
 def examine_project(label_studio: LabelStudio, project: Project, address: BackendAddress) -> Iterator[Finding]:
-    """Look at one project: its labeling configuration, its predictions, the backend, and the webhook."""
+    """Check one project: its labeling configuration, predictions, backend, and webhook."""
     subject = f"project {project.id}"
     try:
         kind = parse_label_config(project.label_config).kind
-        yield ok(subject, f"{project.title!r} asks for {kind} judgements of {project.tasks} tasks")
+        yield ok(subject, f"{project.title!r} asks for {kind} judgements on {project.tasks} tasks")
     except RankloopError as error:
         yield wrong(subject, str(error), f"{_connect(project)} --label-config label_config.xml")
     if not project.shows_predictions or not project.model_version:
-        yield wrong(subject, "annotators are shown no predictions", _connect(project))
+        yield wrong(subject, "annotators don't see predictions", _connect(project))
     yield from guarded(subject, lambda: _connected(label_studio, project, address))
     yield from guarded(subject, lambda: _webhook(label_studio, project, address))
 
@@ -142,8 +144,8 @@ def _connected(label_studio: LabelStudio, project: Project, address: BackendAddr
     if not same_url(backends[0].url, address.url):
         yield wrong(
             subject,
-            f"Label Studio uses the first of its backends only, which is {backends[0].url}",
-            "Remove that one in the project's settings (Model), or run the project on one backend.",
+            f"Label Studio uses only the first of its backends, which is {backends[0].url}",
+            "Remove that one in the project's settings (Model), or connect only one backend.",
         )
     elif len(backends) > 1:
         yield look(subject, f"{len(backends)} backends are connected; the first one is used", _connect(project))
@@ -154,12 +156,12 @@ def _connected(label_studio: LabelStudio, project: Project, address: BackendAddr
         yield from _reachable(label_studio, project, address)
     wanted = address.guard.basic[0] if address.guard.basic else ""
     if ours[0].basic_auth_user != wanted:
-        yield wrong(subject, "Label Studio has other Basic credentials than the backend", _connect(project))
+        yield wrong(subject, "Label Studio's Basic credentials differ from the backend's", _connect(project))
 
 
 def _reachable(label_studio: LabelStudio, project: Project, address: BackendAddress) -> Iterator[Finding]:
-    """Whether Label Studio's protection against private addresses lets the backend through. It tells only when a
-    webhook is made, so one to an address of its own is made and removed at once.
+    """Check that Label Studio's protection against private addresses admits the backend. Only creating a webhook shows
+    this, so one with a separate address is created and removed at once.
     """
     subject = f"project {project.id}"
     if has_single_label_host(address.url):
@@ -178,24 +180,24 @@ def _webhook(label_studio: LabelStudio, project: Project, address: BackendAddres
     yield from _dead_webhooks(label_studio, project, [hook for hook in every if hook.active])
     hooks = [hook for hook in every if same_url(hook.url, address.webhook_url)]
     if not hooks and has_single_label_host(address.url):
-        yield wrong(subject, f"Label Studio makes no webhook to {address.url}", HOST_NAME_REMEDY)
+        yield wrong(subject, f"Label Studio creates no webhook for {address.url}", HOST_NAME_REMEDY)
     elif not hooks:
-        yield wrong(subject, "no webhook tells the backend of judgements", _connect(project))
+        yield wrong(subject, "no webhook tells the backend about judgements", _connect(project))
     elif len(hooks) > 1:
         yield wrong(subject, f"{len(hooks)} webhooks tell the backend everything twice", _connect(project))
     elif not webhook_is_right(hooks[0], address.webhook_headers()):
-        yield wrong(subject, "the webhook is switched off or lacks the backend's credentials", _connect(project))
+        yield wrong(subject, "the webhook is inactive or lacks the backend's credentials", _connect(project))
     else:
-        secured = "with its credentials" if hooks[0].headers else "without credentials, as none are set"
-        yield ok(subject, f"one webhook tells the backend of judgements, {secured}")
+        secured = "with its credentials" if hooks[0].headers else "without credentials, since none are set"
+        yield ok(subject, f"one webhook tells the backend about judgements, {secured}")
 
 
 def _dead_webhooks(label_studio: LabelStudio, project: Project, hooks: list[Webhook]) -> Iterator[Finding]:
-    """Removing a backend leaves its webhook behind, and without Redis each annotator waits for each webhook."""
+    """Find webhooks left behind by removed backends: without Redis every annotator waits for each webhook."""
     urls = [f"{backend.url.rstrip('/')}/webhook" for backend in label_studio.backends(project.id)]
     for hook in hooks:
         if hook.url.rstrip("/").endswith("/webhook") and not any(same_url(hook.url, url) for url in urls):
-            detail = f"the webhook to {hook.url} belongs to no backend of the project; people may wait for it in vain"
+            detail = f"the webhook to {hook.url} belongs to no backend of the project; it may keep annotators waiting"
             yield look(f"project {project.id}", detail, "Delete it in the project's settings (Webhooks).")
 
 

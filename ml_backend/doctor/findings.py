@@ -1,4 +1,4 @@
-"""What an examination finds: a subject, a verdict, and what to do about it."""
+"""Findings of the doctor: a subject, a verdict, and a remedy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from training.errors import RankloopError
 
 
 class Verdict(StrEnum):
-    """How a check came out."""
+    """The outcome of a check."""
 
     OK = "ok"
     WARNING = "look"
@@ -19,7 +19,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found, and what to do about it."""
+    """The result of one check, and how to fix it."""
 
     subject: str
     verdict: Verdict
@@ -28,27 +28,27 @@ class Finding:
 
 
 def ok(subject: str, detail: str) -> Finding:
-    """All is well."""
+    """A check that passed."""
     return Finding(subject, Verdict.OK, detail)
 
 
 def wrong(subject: str, detail: str, remedy: str) -> Finding:
-    """The loop won't turn like this."""
+    """A fault that stops the loop."""
     return Finding(subject, Verdict.WRONG, detail, remedy)
 
 
 def look(subject: str, detail: str, remedy: str) -> Finding:
-    """Works, but not as well as it should."""
+    """A warning: it works, but not as well as it should."""
     return Finding(subject, Verdict.WARNING, detail, remedy)
 
 
 def guarded(subject: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """A check that fails is a finding, not the end of the examination."""
+    """Run a check, turning an error into a finding so that the other checks still run."""
     try:
         yield from check()
     except RankloopError as error:
         yield wrong(subject, error.what if error.got is None else f"{error.what} ({error.got})", error.remedy or "")
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        remedy = "Look at the folder's disk and permissions; RANKLOOP_DATA_DIR moves the data folder."
+        remedy = "Check the folder's disk and permissions; RANKLOOP_DATA_DIR moves the data folder."
         yield wrong(subject, f"{error.strerror or error}{where}", remedy)

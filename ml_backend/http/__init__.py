@@ -1,4 +1,4 @@
-"""The ML backend over HTTP, as Label Studio speaks it."""
+"""The ML backend's HTTP interface, in Label Studio's protocol."""
 
 from ml_backend.http.serve import run_server
 

@@ -1,4 +1,4 @@
-"""How much is let in at once. What can't be answered in time is told to come back, so that health stays quick."""
+"""Admission control: requests that can't be answered in time are told to retry, so that health stays quick."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ml_backend.errors import OverloadError
 
 
 class Admission:
-    """Lets a limited number of slow requests in, as long as the queue behind them isn't too long.
+    """Admits a limited number of slow requests, as long as the queue behind them isn't too long.
 
-    Each request that waits, for the model or for a database that hangs, holds one of the server's threads. With no
-    limit a burst of them would take all threads, and Label Studio gives up on health after a second.
+    Each request waiting for the model or for a hanging database holds one of the server's threads. Without a limit a
+    burst would take all threads, and Label Studio gives up on health after a second.
 
     Args:
-        at_once: most requests inside.
-        patience_s: how long a request waits for one inside to end.
-        most_waiting: from this queue length on nobody is let in.
-        waiting: tells the queue's length.
+        at_once: the maximum number of concurrent requests.
+        patience_s: how long a request waits for another one to end.
+        most_waiting: the queue length from which no request is admitted.
+        waiting: returns the queue's length.
     """
 
     def __init__(
@@ -38,16 +38,16 @@ class Admission:
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
-        """Be inside, or be turned away at once.
+        """Hold a place for one request.
 
         Raises:
-            OverloadError: too many are inside, or too much waits.
+            OverloadError: too many requests are inside, or the queue is too long.
         """
         waiting = self._waiting()
         if waiting >= self._most_waiting:
-            raise OverloadError(f"the backend is busy: {waiting} questions wait for the model")
+            raise OverloadError(f"the backend is busy: {waiting} questions are waiting for the model")
         if not self._free.acquire(timeout=self._patience_s):
-            raise OverloadError(f"the backend is busy: it answers {self._at_once} requests of this kind already")
+            raise OverloadError(f"the backend is busy: it is already answering {self._at_once} requests of this kind")
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""The ML backend over HTTP, as Label Studio speaks it: every answer is JSON, every fault says how to mend it."""
+"""The ML backend's Flask app, in Label Studio's protocol: answers are JSON, and every error says how to fix it."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from training.errors import ModelError
 
 WEBHOOKS_AT_ONCE = 40
 WEBHOOK_PATIENCE_S = 0.4
-"""A burst of webhooks is through in less. Where the job queue hangs, those that wait don't take all threads."""
+"""A burst of webhooks passes in less. If the job queue hangs, waiting webhooks must not take all threads."""
 READERS_AT_ONCE = 4
 
 
 def create_app(settings: Settings, proposer: Proposer, jobs: Jobs, registry: Registry) -> Flask:
-    """Build the application around parts that are already there; starts nothing and blocks on nothing.
+    """Build the application from existing parts, without starting or blocking on anything.
 
     Raises:
-        ConfigError: the credentials are half configured.
+        ConfigError: the credentials are only partly configured.
     """
     app = Flask("rankloop", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # their answer would be no JSON, and nobody asks
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # their answer wouldn't be JSON, and nobody needs it
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
     metrics = Metrics(LoopFacts(proposer, registry, jobs))
     watch_requests(app, metrics)
@@ -72,15 +72,15 @@ def _add_label_studio_routes(app: Flask, settings: Settings, proposer: Proposer,
         body = parse_request(SetupRequest, read_json())
         note(project=body.project)
         if body.label_config:
-            parse_label_config(body.label_config)  # a project that can't be answered is refused when it is connected
+            parse_label_config(body.label_config)  # reject an unusable project when it is connected
         if proposer.version is None and proposer.fault:
-            # Label Studio then shows the reason, and doesn't store empty predictions task by task.
+            # Label Studio then shows the reason, instead of storing an empty prediction for each task.
             raise ModelError("no version can be loaded", expected="a champion that loads", remedy=proposer.fault)
         return jsonify(model_version=proposer.expected)
 
     @app.post("/predict")
     def predict() -> Response:
-        with predicting.admitted():  # before the body is read: who is turned away shall cost nothing
+        with predicting.admitted():  # before reading the body: turning a request away should be cheap
             body = parse_request(PredictRequest, read_json())
             note(project=body.project, tasks=len(body.tasks))
             results = model.predict(body.tasks, body.label_config, body.project)

@@ -1,4 +1,4 @@
-"""What every request goes through, whatever it asks: an id, credentials, a log line, a measurement, and JSON errors."""
+"""What applies to every request: an id, credentials, a log line, metrics, and JSON errors."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from ml_backend.processes import end_request, start_request
 from training.errors import DataError, ModelError, RankloopError
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
-"""5,000 tasks, the most Label Studio sends at once, are about 6.5 MB."""
+"""5,000 tasks, the most that Label Studio sends at once, take about 6.5 MB."""
 OPEN_PATHS = {"/", "/health"}
 REQUEST_ID_HEADER = "X-Request-ID"
 _ROUTINE = {*OPEN_PATHS, "/metrics"}
-"""Asked every few seconds, so that a line for each would drown the rest."""
+"""Requested every few seconds: a log line for each would drown out the rest."""
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _REMEDIES = {
-    400: "the request's body isn't JSON that can be read; send a JSON object.",
-    404: "no such address; /openapi.json lists those there are.",
+    400: "the request's body isn't valid JSON; send a JSON object.",
+    404: "no such address; /openapi.json lists the existing ones.",
     405: "this address takes another method: POST for /setup, /predict and /webhook, GET for the others.",
     413: f"the request's body is larger than {MAX_BODY_BYTES // 2**20} MB; send fewer tasks at once.",
-    415: "the request's body has no JSON content type; send it with Content-Type: application/json.",
+    415: "the request's content type isn't JSON; send the body with Content-Type: application/json.",
 }
 
 logger = logging.getLogger(__name__)
 
 
 def read_json() -> Any:
-    """The request's JSON; Flask answers 415 where the content type isn't JSON.
+    """Parse the request's JSON; Flask answers 415 if the content type isn't JSON.
 
     Raises:
-        BadRequest: no JSON, or nested too deep to read.
-        RequestEntityTooLarge: it is larger than `MAX_BODY_BYTES`.
+        BadRequest: the body isn't JSON, or is nested too deeply.
+        RequestEntityTooLarge: the body is larger than `MAX_BODY_BYTES`.
     """
-    # Werkzeug refuses a length that is too large, but cuts a body that came without a length (in chunks) at the limit
+    # Werkzeug rejects a Content-Length over the limit, but truncates a chunked body at the limit
     if request.is_json and request.content_length is None and len(request.get_data()) >= MAX_BODY_BYTES:
         raise RequestEntityTooLarge
     try:
         return request.get_json()
     except RecursionError as error:
-        raise BadRequest("the request's body is nested too deep; expected a JSON object") from error
+        raise BadRequest("the request's body is nested too deeply; expected a JSON object") from error
 
 
 def watch_requests(app: Flask, metrics: Metrics) -> None:
-    """Give each request an id, and tell the log and Prometheus how it ended."""
+    """Give each request an id, and record its outcome in the log and the metrics."""
 
     @app.before_request
     def begin() -> None:
@@ -64,7 +64,7 @@ def watch_requests(app: Flask, metrics: Metrics) -> None:
         method, route = _method(), _route()
         metrics.answered(method, route, response.status_code, seconds)
         response.headers[REQUEST_ID_HEADER] = g.request_id
-        response.headers["X-Content-Type-Options"] = "nosniff"  # what models write is never taken for a page
+        response.headers["X-Content-Type-Options"] = "nosniff"  # no browser may render model output as a page
         level = logging.DEBUG if route in _ROUTINE and response.status_code < 400 else logging.INFO
         facts = {"route": route, "status": response.status_code, "ms": round(1000 * seconds, 1), **g.get("facts", {})}
         logger.log(level, "%s %s answered", method, route, extra=facts)
@@ -78,12 +78,12 @@ def watch_requests(app: Flask, metrics: Metrics) -> None:
 
 
 def note(**facts: str | int | None) -> None:
-    """Add facts to the line that the log gets of this request: numbers and ids, nothing that anyone wrote."""
+    """Add facts to this request's log line: numbers and ids only, never user text."""
     g.facts = {**g.get("facts", {}), **{name: value for name, value in facts.items() if value is not None}}
 
 
 def ask_for_credentials(app: Flask, guard: Guard) -> None:
-    """Refuse requests that bring no or wrong credentials, before their body is read; only health is open."""
+    """Reject requests with missing or wrong credentials before reading their body; only health is open."""
 
     @app.before_request
     def check() -> Response | None:
@@ -108,7 +108,7 @@ def ask_for_credentials(app: Flask, guard: Guard) -> None:
 
 
 def answer_errors(app: Flask, metrics: Metrics) -> None:
-    """Answer every error with JSON that says what to mend; the traceback stays in the log."""
+    """Answer every error with JSON that says how to fix it; the traceback goes only to the log."""
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
@@ -137,13 +137,13 @@ def answer_errors(app: Flask, metrics: Metrics) -> None:
     @app.errorhandler(Exception)
     def unforeseen(error: Exception) -> Response:
         logger.error("%s %s failed", _method(), _route(), exc_info=error)
-        message = f"the backend failed to answer {_route()}; its log has the reason under {g.request_id}."
+        message = f"the backend failed to answer {_route()}; its log has the reason under request id {g.request_id}."
         metrics.failed(type(error).__name__, _route(), g.request_id, message)
         return _fault(500, message)
 
 
 def _route() -> str:
-    """The address as the app knows it. What was sent may be anything, also line breaks or a token."""
+    """The app's route. The path as sent may contain anything, even line breaks or a token."""
     return request.url_rule.rule if request.url_rule else "unknown"
 
 
@@ -152,7 +152,7 @@ def _method() -> str:
 
 
 def _fault(status: int, message: str) -> Response:
-    """A JSON error. The message is in the status line as well: of a failed /setup Label Studio shows only that."""
+    """A JSON error. The message is also in the status line, which is all that Label Studio shows of a failed /setup."""
     response = jsonify(error=message)
     line = "".join(letter if " " <= letter <= "~" else "?" for letter in message.replace("\n", " "))
     response.status = f"{status} {line[:300]}"

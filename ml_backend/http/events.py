@@ -1,4 +1,4 @@
-"""What an event of Label Studio leads to: a job that counts judgements, proposes answers, or trains."""
+"""Label Studio's events, mapped to jobs that count judgements, propose answers, or train."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from training.errors import DataError
 
 JUDGEMENT_ACTIONS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED", "ANNOTATIONS_DELETED"}
 COUNTED = (
-    "Label Studio is set to start training on every submission, so this counts as one judgement more: a cycle starts "
-    "by itself once enough are new. `rankloop status` says how many are missing, `rankloop train --project {}` starts "
-    "one now."
+    "Label Studio is set to start training on every submission, so this counts as one more judgement: a cycle starts "
+    "by itself once there are enough new ones. `rankloop status` says how many are missing; "
+    "`rankloop train --project {}` starts one now."
 )
 
 
 def pass_on(event: WebhookRequest, jobs: Jobs) -> dict[str, Any]:
-    """Put what an event calls for into the job queue; the work itself is done elsewhere, later.
+    """Enqueue the job that an event calls for; the worker runs it later.
 
     Returns:
-        What is answered; see `WebhookAnswer`.
+        The answer; see `WebhookAnswer`.
 
     Raises:
-        DataError: training is wanted, but the payload doesn't say for which project.
+        DataError: training is requested, but the payload names no project.
         JobsError: the job queue can't be reached.
         OverloadError: the job queue hangs.
     """
@@ -36,12 +36,12 @@ def pass_on(event: WebhookRequest, jobs: Jobs) -> dict[str, Any]:
             return {"job": None, "status": "queued", "message": COUNTED.format(project_id)}
         return jobs.start_training(project_id)
     if action not in JUDGEMENT_ACTIONS and action != "TASKS_CREATED":
-        return {"status": "ignored", "message": f"{action} changes nothing here"}
+        return {"status": "ignored", "message": f"{action} needs no action here"}
     if project_id is None:
         message = "the webhook sends no payload, so its project is unknown; the scheduled reconciliation will find it"
         return {"status": "ignored", "message": message}
     if action == "TASKS_CREATED":
         jobs.propose(project_id)
-    # Tasks imported with annotations send TASKS_CREATED alone.
+    # Importing annotated tasks sends only TASKS_CREATED.
     jobs.judgement_arrived(project_id)
     return {"status": "queued"}

@@ -1,4 +1,4 @@
-"""The same model for those who host their models with label-studio-ml 2.x, next to others.
+"""The same model for hosting with label-studio-ml 2.x, alongside other models.
 
     from label_studio_ml.api import init_app
     from ml_backend.http.label_studio_ml import hosted_model
@@ -6,8 +6,8 @@
 
     app = init_app(model_class=hosted_model(load_settings()))
 
-label-studio-ml passes on neither TASKS_CREATED nor deleted annotations, so there the scheduled reconciliation of
-`rankloop worker` finds new tasks and judgements. Our own server (`rankloop serve`) needs no such detour.
+label-studio-ml passes on neither TASKS_CREATED nor deleted annotations, so new tasks and judgements are found by the
+scheduled reconciliation of `rankloop worker`. Our own server (`rankloop serve`) handles both.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ INSTALL = "pip install --no-deps git+https://github.com/HumanSignal/label-studio
 
 
 def hosted_model(settings: Settings, proposer: Proposer | None = None, jobs: Jobs | None = None) -> type[Any]:
-    """Make a `LabelStudioMLBase` class for `label_studio_ml.api.init_app`.
+    """Create a `LabelStudioMLBase` class for `label_studio_ml.api.init_app`.
 
     Args:
-        settings: where things are.
-        proposer: the champion, where the caller already has it loaded; made and started otherwise.
-        jobs: takes training and proposals; made otherwise.
+        settings: the configuration.
+        proposer: the champion; None creates and starts a proposer.
+        jobs: enqueues training and proposals; None creates it.
 
     Raises:
         ConfigError: label-studio-ml 2.x isn't installed.
@@ -44,10 +44,10 @@ def hosted_model(settings: Settings, proposer: Proposer | None = None, jobs: Job
     model = AnswerPairModel(champion, queue.propose, deadline_s=settings.predict_deadline_s)
 
     class RankloopModel(base):  # type: ignore[misc]  # the base comes from a package without annotations
-        """One request's view of the champion, in label-studio-ml's shape."""
+        """One request's view of the champion, with label-studio-ml's interface."""
 
         def setup(self) -> None:
-            """Report the version that answers; label-studio-ml keeps it per project, on disk."""
+            """Report the version that is serving; label-studio-ml stores it on disk, per project."""
             version = champion.expected
             if self.get("model_version") != version:
                 self.set("model_version", version)
@@ -58,7 +58,7 @@ def hosted_model(settings: Settings, proposer: Proposer | None = None, jobs: Job
             return model.predict(tasks, self.label_config, project_id)
 
         def fit(self, event: str, data: Mapping[str, Any], **_: Any) -> Mapping[str, Any]:
-            """Pass on what happened; see `events.pass_on`."""
+            """Pass on an event; see `events.pass_on`."""
             return pass_on(parse_request(WebhookRequest, {**data, "action": event}), queue)
 
     return RankloopModel
@@ -71,7 +71,7 @@ def _base_class() -> type[Any]:
         raise ConfigError(
             "label-studio-ml can't be imported",
             got=str(error),
-            expected="label-studio-ml 2.x, which only its git repository has",
+            expected="label-studio-ml 2.x, available only from its git repository",
             remedy=f"Install it with: {INSTALL}",
         ) from error
     return LabelStudioMLBase  # type: ignore[no-any-return]

@@ -1,5 +1,6 @@
-"""What goes over the wire. Requests are checked where they must be right and tolerate everything that may be added;
-tests hold the answers to their models. The OpenAPI description is made from both.
+"""Request and response models, from which the OpenAPI description is generated.
+
+Requests are validated where it matters and may have extra fields; tests check responses against their models.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from training.errors import DataError
 
 
 def _project_id(value: object) -> object:
-    """Label Studio writes a project as `12.1795380917`: its id, then the second it was created in."""
+    """Label Studio writes a project as `12.1795380917`: its id, then its creation time in seconds."""
     if isinstance(value, str):
         number, _, created = value.strip().partition(".")
         return (number or None) if not created or (number and created.isdecimal()) else value
@@ -34,7 +35,7 @@ class _Request(BaseModel):
 
 
 class SetupRequest(_Request):
-    """POST /setup: sent at connect, and with every page that shows the project."""
+    """POST /setup: sent on connecting, and with every page that shows the project."""
 
     project: ProjectId = None
     label_config: str | None = Field(None, alias="schema")
@@ -42,7 +43,7 @@ class SetupRequest(_Request):
 
 
 class PredictParams(_Request):
-    """`params` of POST /predict; `context` is set by interactive labeling only."""
+    """`params` of POST /predict; only interactive labeling sets `context`."""
 
     context: dict[str, Any] | None = None
 
@@ -57,27 +58,27 @@ class PredictRequest(_Request):
 
 
 class WebhookProject(_Request):
-    """The part of a webhook's project that is needed."""
+    """The fields of a webhook's project that we use."""
 
     id: ProjectId = None
     min_annotations_to_start_training: JsonValue = None
 
 
 class WebhookRequest(_Request):
-    """POST /webhook. With "send payload" off only the action comes."""
+    """POST /webhook. With "send payload" off, it contains only the action."""
 
     action: str = Field(min_length=1, max_length=100)
     project: WebhookProject | None = None
 
     @property
     def project_id(self) -> int | None:
-        """The project it is about, where the payload says."""
+        """The event's project, if the payload names it."""
         return self.project.id if self.project else None
 
     @property
     def sent_at_every_save(self) -> bool:
-        """Whether the project has Label Studio send START_TRAINING before each annotation that is saved. Then it can't
-        be told from the button's, and starting a cycle each time would train on next to nothing new.
+        """Whether the project makes Label Studio send START_TRAINING before each saved annotation. It can't be told
+        from the button's, and starting a cycle each time would train on almost nothing new.
         """
         return bool(self.project and self.project.min_annotations_to_start_training)
 
@@ -87,20 +88,20 @@ class _Answer(BaseModel):
 
 
 class HealthAnswer(_Answer):
-    """GET /health: the process lives. Says nothing of models, databases or Label Studio."""
+    """GET /health: the process is alive. Says nothing about models, databases or Label Studio."""
 
     status: Literal["UP"]
     model_class: str
 
 
 class SetupAnswer(_Answer):
-    """POST /setup: the version that answers. Always a string: Label Studio breaks on anything else."""
+    """POST /setup: the version that is serving. Always a string: Label Studio breaks on anything else."""
 
     model_version: str
 
 
 class Prediction(_Answer):
-    """One task's prediction. An empty result of a version that ends in `-pending` is made up for in the background."""
+    """One task's prediction. If the version ends in `-pending`, the result is empty and follows in the background."""
 
     result: list[dict[str, Any]]
     score: float = Field(ge=0, le=1)
@@ -114,11 +115,11 @@ class PredictAnswer(_Answer):
 
 
 class WebhookAnswer(_Answer):
-    """POST /webhook: what the event led to."""
+    """POST /webhook: the outcome of the event."""
 
     status: Literal["queued", "running", "refused", "ignored"]
-    message: str = Field("", description="for people, where there is something to say")
-    job: str | None = Field(None, description="the training cycle's id, where START_TRAINING made or found one")
+    message: str = Field("", description="for people; may be empty")
+    job: str | None = Field(None, description="the training cycle's id, if START_TRAINING queued or found one")
 
 
 class VersionsAnswer(_Answer):
@@ -133,24 +134,24 @@ class Fault(_Answer):
     at: float = Field(description="seconds since 1970")
     kind: str
     route: str
-    request_id: str = Field(description="finds the log's lines about it")
+    request_id: str = Field(description="identifies the request in the log")
     message: str
 
 
 class StatusAnswer(_Answer):
-    """GET /status: how the server and the loop stand."""
+    """GET /status: the state of the server and the loop."""
 
-    loaded: str | None = Field(description="the version that answers")
-    champion: str | None = Field(description="the version that should answer")
+    loaded: str | None = Field(description="the version that is serving")
+    champion: str | None = Field(description="the version that should be serving")
     fault: str | None = Field(description="why the champion can't be loaded")
-    waiting: int = Field(ge=0, description="questions that wait for the model")
+    waiting: int = Field(ge=0, description="questions waiting for the model")
     versions: list[str]
     jobs: dict[str, Any] = Field(description="training cycles and background proposals, running, queued and ended")
-    faults: list[Fault] = Field(description="the last failed requests, the latest first")
+    faults: list[Fault] = Field(description="the most recent failed requests, latest first")
 
 
 class ErrorAnswer(_Answer):
-    """What is wrong and how to mend it, in a sentence."""
+    """What is wrong and how to fix it, in one sentence."""
 
     error: str = Field(min_length=1)
 
@@ -159,10 +160,10 @@ Request = TypeVar("Request", bound=_Request)
 
 
 def parse_request(schema: type[Request], body: object) -> Request:
-    """Check a request's body.
+    """Validate a request's body.
 
     Raises:
-        DataError: names the first field that can't be used, what it held, and what was expected.
+        DataError: names the first invalid field, describes its value, and says what was expected.
     """
     if not isinstance(body, dict):
         raise DataError(f"the request's body is {_shape(body)}", expected="a JSON object")
@@ -177,7 +178,7 @@ def parse_request(schema: type[Request], body: object) -> Request:
 
 
 def _shape(value: object) -> str:
-    """What a value is like, without what it says: a prompt or a token must get into no log and no other answer."""
+    """Describe a value without its content: prompts and tokens must not get into logs or error messages."""
     if value is None or isinstance(value, bool | float):
         return json.dumps(value)
     if isinstance(value, int):

@@ -1,4 +1,4 @@
-"""The OpenAPI description that the backend serves at /openapi.json, made from the models that check requests."""
+"""The OpenAPI description served at /openapi.json, generated from the request and response models."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _REQUESTS = (SetupRequest, PredictRequest, WebhookRequest)
 _ANSWERS = (HealthAnswer, SetupAnswer, PredictAnswer, WebhookAnswer, VersionsAnswer, StatusAnswer, ErrorAnswer)
 _REFERENCE = "#/components/schemas/{model}"
 _FAULTS = {
-    "400": "the request can't be used",
-    "401": "no or wrong credentials",
+    "400": "the request is invalid",
+    "401": "missing or wrong credentials",
     "413": "the body is too large",
-    "415": "the body is no JSON",
+    "415": "the body isn't JSON",
     "500": "the backend failed; its log says why",
-    "503": "busy, or a part it needs is away; try again after Retry-After seconds",
+    "503": "busy, or a part it needs is down; try again after Retry-After seconds",
 }
 
 Security = list[dict[str, list[str]]]
 
 
 def describe(guard: Guard) -> dict[str, Any]:
-    """The description, as JSON can hold it.
+    """Build the description as JSON-serializable data.
 
     Args:
-        guard: the credentials that the server asks for, which tell what security its operations have.
+        guard: the credentials that the server requires, which determine the security of each operation.
     """
     _, schemas = models_json_schema(
         [(model, "validation") for model in (*_REQUESTS, *_ANSWERS)], by_alias=True, ref_template=_REFERENCE
@@ -51,7 +51,7 @@ def describe(guard: Guard) -> dict[str, Any]:
         "info": {
             "title": "rankloop's Label Studio ML backend",
             "version": version("rankloop"),
-            "description": "Speaks Label Studio's ML backend protocol. Errors are JSON and say what to mend.",
+            "description": "Speaks Label Studio's ML backend protocol. Errors are JSON and say how to fix them.",
         },
         "paths": _paths(guard),
         "components": {

@@ -1,7 +1,7 @@
-"""The server process: gunicorn around the app, with the model and its threads in one worker process.
+"""The server process: gunicorn running the app, with the model and its threads in one worker process.
 
-One process, many threads: the champion is in memory once, and all requests share its queue. Models, MLflow and DBOS
-are touched only after gunicorn has forked, since none of them survives a fork.
+With one process and many threads, the champion is in memory once and all requests share its queue. Models, MLflow and
+DBOS are used only after gunicorn has forked, since none of them survives a fork.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from ml_backend.settings import Settings
 from training.errors import RankloopError
 
 THREADS = 128
-"""Requests at once. Those that wait hold a thread each, and health must always find a free one: `app` lets no more in
-than 48 that predict, 40 that pass a webhook on and 4 that read."""
+"""Concurrent requests. A waiting request holds a thread, and health must always find a free one: `app` admits at most
+48 that predict, 40 that pass on a webhook and 4 that read."""
 SWITCH_S = 0.0005
-"""How long a thread may keep Python to itself while others want it. A request takes Python a dozen times, and each time
-the thread that samples answers has it; with Python's own 5 ms that adds up.
+"""How long a thread may hold the interpreter lock while others want it. A request takes the lock a dozen times, each
+time from the thread that samples answers; with Python's default of 5 ms that adds up.
 """
 GRACE_S = 10
-"""How long running requests may go on once the server is told to end."""
+"""How long running requests may take once the server is told to stop."""
 _APP_LOAD_ERROR = 4  # gunicorn's own code for "stop, don't start another worker"
 
 logger = logging.getLogger(__name__)
 
 
 class _Log(Logger):  # type: ignore[misc]  # gunicorn has no annotations
-    """Gunicorn's own lines go where all others go, in the same form."""
+    """Sends gunicorn's own log lines to our log, in its format."""
 
     def setup(self, cfg: Any) -> None:
         """Set the level; the root logger has the handler."""
@@ -47,7 +47,7 @@ class _Log(Logger):  # type: ignore[misc]  # gunicorn has no annotations
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotations
-    """Gunicorn, set up from our settings alone: it reads no command line and no configuration file."""
+    """Gunicorn, configured only by our settings: it reads no command line and no configuration file."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -56,7 +56,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
         super().__init__()
 
     def load_config(self) -> None:
-        """Tell gunicorn what to be."""
+        """Configure gunicorn."""
         host = self._settings.host.strip("[]")
         options: dict[str, Any] = {
             "bind": f"[{host}]:{self._settings.port}" if ":" in host else f"{host}:{self._settings.port}",
@@ -75,14 +75,14 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        """Build the app inside the worker process, and start loading the champion."""
+        """Build the app in the worker process and start loading the champion."""
         sys.setswitchinterval(SWITCH_S)
         try:
             registry = Registry(self._settings)
             self._proposer, self._jobs = Proposer(registry, self._settings), Jobs(self._settings)
             app = create_app(self._settings, self._proposer, self._jobs, registry)
         except RankloopError as error:
-            logger.error("the server can't start: %s", error)  # noqa: TRY400  # a sentence for a person, no traceback
+            logger.error("the server can't start: %s", error)  # noqa: TRY400  # a readable sentence, no traceback
             sys.exit(_APP_LOAD_ERROR)
         self._proposer.start()
         return app
@@ -95,7 +95,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
 
 
 def run_server(settings: Settings) -> NoReturn:
-    """Serve until told to end (SIGTERM, SIGINT); leaves by SystemExit, as gunicorn does.
+    """Serve until SIGTERM or SIGINT; exits with SystemExit, as gunicorn does.
 
     Raises:
         ConfigError: the settings would leave the backend open to the network.

@@ -1,6 +1,6 @@
-"""Label Studio's HTTP API, as far as the loop needs it. Nothing else in the house calls Label Studio.
+"""The part of Label Studio's HTTP API that the loop needs. No other package calls Label Studio.
 
-Everything has a time limit; what may be sent twice is retried; a refusal is a LabelStudioError that says what to do.
+Every request has a timeout, idempotent ones are retried, and a refusal is a LabelStudioError that says what to do.
 """
 
 from ml_backend.label_studio.client import LabelStudio, open_label_studio

@@ -1,4 +1,4 @@
-"""ML backends and webhooks of a project, one request each; what to do with them is decided in `connection`."""
+"""A project's ML backends and webhooks, one request per method; `connection` decides what to do with them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ml_backend.label_studio.records import MLBackend, Webhook
 from ml_backend.label_studio.session import Session, again, once
 
 CONNECT_TIMEOUT_S = 60.0
-"""Label Studio asks the backend for health and setup, twice each, before it answers."""
+"""Before it responds, Label Studio calls the backend's /health and /setup twice each."""
 
 
 class Backends(Session):
-    """What can be done with ML backends and webhooks."""
+    """Operations on ML backends and webhooks."""
 
     def backends(self, project_id: int) -> list[MLBackend]:
-        """The project's ML backends, oldest first: Label Studio uses the first. It asks each for its health first."""
+        """The project's ML backends, oldest first (Label Studio uses that one). This checks the health of each."""
         found = self._call(
             f"list ML backends of project {project_id}",
             lambda: self._sdk.ml.list(project=project_id, request_options=again(CONNECT_TIMEOUT_S)),
@@ -25,7 +25,7 @@ class Backends(Session):
         return sorted((_backend(item) for item in found), key=lambda backend: backend.id)
 
     def add_backend(self, project_id: int, url: str, title: str, basic_auth: tuple[str, str] | None) -> MLBackend:
-        """Connect an ML backend; it must answer."""
+        """Connect an ML backend, which must be running."""
         made = self._call(
             f"connect the backend {url}",
             lambda: self._sdk.ml.create(
@@ -39,7 +39,7 @@ class Backends(Session):
         return _backend(made)
 
     def update_backend(self, backend: MLBackend, title: str, basic_auth: tuple[str, str] | None) -> MLBackend:
-        """Change a connected backend's title and credentials. Without `url` and `project` Label Studio fails."""
+        """Change a connected backend's title and credentials. (Label Studio fails without `url` and `project`.)"""
         changed = self._call(
             f"change the backend {backend.url}",
             lambda: self._sdk.ml.update(
@@ -69,7 +69,7 @@ class Backends(Session):
         return sorted((_webhook(item) for item in found), key=lambda webhook: webhook.id)
 
     def add_webhook(self, project_id: int, url: str, headers: Mapping[str, str]) -> Webhook:
-        """Have everything that happens in the project told to `url`."""
+        """Create a webhook that sends all of the project's events to `url`."""
         made = self._call(
             f"create the webhook {url}",
             lambda: self._sdk.webhooks.create(
@@ -85,7 +85,7 @@ class Backends(Session):
         return _webhook(made)
 
     def update_webhook(self, webhook: Webhook, headers: Mapping[str, str]) -> Webhook:
-        """Set a webhook's headers, and switch it on for all actions with their payload."""
+        """Set a webhook's headers, and enable it for all actions, with payloads."""
         self._call(
             f"change the webhook {webhook.url}",
             lambda: self._sdk.webhooks.update(

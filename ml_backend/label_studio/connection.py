@@ -1,4 +1,4 @@
-"""How a project is wired to this backend: one ML backend row, one webhook that brings the backend's credentials."""
+"""How a project is connected to this backend: one ML backend entry, and one webhook with the backend's credentials."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOST_NAME_REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class BackendAddress:
-    """Where Label Studio finds the backend, and the credentials it must bring."""
+    """Where Label Studio finds the backend, and the credentials it must send."""
 
     url: str
     title: str
@@ -30,16 +30,16 @@ class BackendAddress:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """What the settings say. The title is the model's name."""
+        """The address that the settings give; the title is the model's name."""
         return cls(settings.public_url(), settings.model_name, Guard.from_settings(settings))
 
     @property
     def webhook_url(self) -> str:
-        """Where Label Studio sends what happens."""
+        """Where Label Studio sends events."""
         return f"{self.url}/webhook"
 
     def webhook_headers(self) -> dict[str, str]:
-        """Headers a webhook must carry: Label Studio puts no credentials into webhooks by itself."""
+        """The headers a webhook must carry: Label Studio adds no credentials of its own."""
         headers = {}
         if self.guard.secret:
             headers[SECRET_HEADER] = self.guard.secret
@@ -50,12 +50,12 @@ class BackendAddress:
 
 
 def same_url(one: str, other: str) -> bool:
-    """Whether two addresses are the same, but for a slash at the end."""
+    """Whether two URLs are the same apart from a trailing slash."""
     return one.rstrip("/") == other.rstrip("/")
 
 
 def connected_projects(label_studio: LabelStudio, url: str) -> list[Project]:
-    """The projects that have an ML backend at this URL: whose events count, and whose tasks are proposed for."""
+    """The projects that have an ML backend at this URL: their events count, and their tasks get proposals."""
     return [
         project
         for project in label_studio.projects()
@@ -64,15 +64,15 @@ def connected_projects(label_studio: LabelStudio, url: str) -> list[Project]:
 
 
 def projects_showing(label_studio: LabelStudio, title: str) -> list[Project]:
-    """The projects that show the predictions of the backend with this title, connected or meant to be."""
+    """The projects set to show the predictions of the backend with this title, even if it isn't connected."""
     return [project for project in label_studio.projects() if project.model_version == title]
 
 
 def choose_project(label_studio: LabelStudio, url: str) -> Project:
-    """The one project that is connected to the backend at this URL.
+    """The only project that is connected to the backend at this URL.
 
     Raises:
-        LabelStudioError: there is none, or there are several.
+        LabelStudioError: there are none or several.
     """
     ours = connected_projects(label_studio, url)
     if len(ours) == 1:
@@ -80,12 +80,12 @@ def choose_project(label_studio: LabelStudio, url: str) -> Project:
     if not ours:
         raise LabelStudioError(
             f"no project at {label_studio.url} is connected to the backend {url}",
-            remedy="Connect one with rankloop init-project, or say which with --project ID.",
+            remedy="Connect one with rankloop init-project, or choose one with --project ID.",
         )
     raise LabelStudioError(
         f"{len(ours)} projects are connected to the backend {url}",
         got=", ".join(f"{project.id} ({project.title})" for project in ours),
-        remedy="Say which with --project ID.",
+        remedy="Choose one with --project ID.",
     )
 
 
@@ -102,13 +102,13 @@ def has_single_label_host(url: str) -> bool:
 
 
 def connect_backend(label_studio: LabelStudio, project_id: int, address: BackendAddress) -> MLBackend:
-    """Connect the backend to a project, or put right a connection to the same URL. Safe to repeat.
+    """Connect the backend to a project, or repair a connection to the same URL. Idempotent.
 
-    Rows that repeat the URL are removed; those of other URLs stay and are reported by `rankloop doctor`. A row that a
-    refused connection leaves behind is removed again. The project is made to show this backend's predictions.
+    Duplicate entries for the URL are removed, as is the one that a refused connection leaves behind; entries for other
+    URLs stay and are reported by `rankloop doctor`. The project is set to show this backend's predictions.
 
     Raises:
-        LabelStudioError: Label Studio refuses the address, or the backend doesn't answer there.
+        LabelStudioError: Label Studio rejects the address, or the backend doesn't answer there.
     """
     same = [backend for backend in label_studio.backends(project_id) if same_url(backend.url, address.url)]
     for duplicate in same[1:]:
@@ -133,13 +133,13 @@ def _add(label_studio: LabelStudio, project_id: int, address: BackendAddress) ->
 
 
 def secure_webhook(label_studio: LabelStudio, project_id: int, address: BackendAddress) -> Webhook:
-    """See to it that exactly one webhook tells the backend everything, with the credentials it asks for.
+    """Ensure that exactly one webhook sends the backend all events, with the credentials it requires. Idempotent.
 
-    Label Studio makes the webhook when the backend is connected, without credentials; it silently makes none for a
-    host name without a dot. Safe to repeat.
+    Label Studio creates the webhook when the backend is connected, but without credentials, and silently creates none
+    for a host name without a dot.
 
     Raises:
-        LabelStudioError: there is none, and Label Studio refuses to make one.
+        LabelStudioError: there is none, and Label Studio refuses to create one.
     """
     headers = address.webhook_headers()
     same = [hook for hook in label_studio.webhooks(project_id) if same_url(hook.url, address.webhook_url)]
@@ -149,7 +149,7 @@ def secure_webhook(label_studio: LabelStudio, project_id: int, address: BackendA
         return same[0] if webhook_is_right(same[0], headers) else label_studio.update_webhook(same[0], headers)
     if has_single_label_host(address.url):
         raise LabelStudioError(
-            "Label Studio makes no webhooks to a host name without a dot, so judgements wouldn't reach the backend",
+            "Label Studio creates no webhook for a host name without a dot, so judgements wouldn't reach the backend",
             got=address.url,
             remedy=HOST_NAME_REMEDY,
         )
@@ -157,5 +157,5 @@ def secure_webhook(label_studio: LabelStudio, project_id: int, address: BackendA
 
 
 def webhook_is_right(webhook: Webhook, headers: dict[str, str]) -> bool:
-    """Whether a webhook is switched on for everything and carries these headers."""
+    """Whether a webhook is active for all actions, with payloads, and carries these headers."""
     return webhook.active and webhook.all_actions and webhook.payload and dict(webhook.headers) == headers

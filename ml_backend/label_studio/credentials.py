@@ -1,4 +1,4 @@
-"""Who may speak to the backend: Basic auth, and for webhooks a shared secret as well."""
+"""Authentication of requests to the backend: Basic auth, and for webhooks a shared secret as an alternative."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ SECRET_HEADER = "X-Rankloop-Secret"  # noqa: S105  # a header's name, not a secr
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The credentials the backend asks for. Label Studio sends Basic auth with its own calls, but webhooks bring only
-    the headers that were set on them: hence the second way in.
+    """The credentials the backend requires.
+
+    Label Studio sends Basic auth with its own requests; its webhooks carry only the headers set on them.
     """
 
     basic: tuple[str, str] | None = None
@@ -27,13 +28,13 @@ class Guard:
         """Read the credentials.
 
         Raises:
-            ConfigError: only one half of the Basic pair is set, which would silently leave the backend open.
+            ConfigError: only a user or only a password is set, which would silently leave the backend open.
         """
         user = settings.basic_auth_user or ""
         password = settings.basic_auth_pass.get_secret_value() if settings.basic_auth_pass else ""
         if bool(user) != bool(password):
             raise ConfigError(
-                "Basic auth is half configured",
+                "Basic auth is only half configured",
                 expected="BASIC_AUTH_USER and BASIC_AUTH_PASS both set, or neither",
                 remedy=f"Set {'BASIC_AUTH_PASS' if user else 'BASIC_AUTH_USER'} as well.",
             )
@@ -41,7 +42,7 @@ class Guard:
         return cls((user, password) if user else None, secret or None)
 
     def admits(self, username: str | None, password: str | None) -> bool:
-        """Whether a request that brought this Basic pair may pass. Takes the same time whatever is wrong with it."""
+        """Whether a request with these Basic credentials may pass. Takes the same time whatever is wrong with them."""
         if self.basic is None:
             return True
         user_fits = _same(username, self.basic[0])
@@ -49,7 +50,7 @@ class Guard:
         return user_fits and password_fits
 
     def admits_webhook(self, username: str | None, password: str | None, secret: str | None) -> bool:
-        """Whether a webhook that brought this Basic pair and this `X-Rankloop-Secret` may pass: either is enough."""
+        """Whether a webhook with these Basic credentials or this `X-Rankloop-Secret` may pass; either is enough."""
         if self.basic is None and self.secret is None:
             return True
         by_secret = self.secret is not None and _same(secret, self.secret)
@@ -61,15 +62,15 @@ def refuse_open_bind(settings: Settings) -> None:
     """Refuse to listen beyond this machine without credentials.
 
     Raises:
-        ConfigError: the host is no loopback address, Basic auth is not set, and `allow_open` is off.
+        ConfigError: the host isn't a loopback address, Basic auth is not set, and `allow_open` is off.
     """
     if Guard.from_settings(settings).basic or settings.allow_open or _is_loopback(settings.host):
         return
     raise ConfigError(
-        "the backend would be open to everyone who can reach this machine",
+        "the backend would be open to anyone who can reach this machine",
         got=f"RANKLOOP_HOST={settings.host} without Basic auth",
         expected="a loopback address, or credentials",
-        remedy="Set BASIC_AUTH_USER and BASIC_AUTH_PASS, or RANKLOOP_ALLOW_OPEN=true if something else guards it.",
+        remedy="Set BASIC_AUTH_USER and BASIC_AUTH_PASS, or RANKLOOP_ALLOW_OPEN=true if something else protects it.",
     )
 
 

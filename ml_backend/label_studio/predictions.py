@@ -1,4 +1,4 @@
-"""Predictions: the answer pairs that wait in Label Studio for a person's verdict."""
+"""Predictions: the answer pairs waiting in Label Studio for a verdict."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ml_backend.label_studio.tasks import BATCH, Tasks
 from ml_backend.labels import annotations_in
 
 STALE_GRACE_S = 1800.0
-"""How long a superseded prediction stays: somebody may have it on the screen, and Label Studio refuses an annotation
+"""How long a superseded prediction is kept: somebody may have it on screen, and Label Studio refuses an annotation
 whose `parent_prediction` was deleted."""
 STALE_LIMIT = 500
-"""Most stale predictions deleted at once (0.07 s each); what is left goes the next time."""
+"""The most stale predictions deleted in one call (0.07 s each); the next call deletes more."""
 
 _FIELDS = ("id", "task", "model_version", "score", "result", "created_at")
 
 
 class Predictions(Tasks):
-    """What can be done with predictions."""
+    """Operations on predictions."""
 
     def predictions(self, project_id: int) -> list[Prediction]:
         """A project's predictions, oldest first: `id`, `task`, `model_version`, `score`, `result`, `created_at`."""
@@ -36,7 +36,7 @@ class Predictions(Tasks):
         return sorted(rows, key=lambda row: int(row["id"] or 0))
 
     def predictions_by_version(self, project_id: int) -> dict[str, int]:
-        """How many predictions of each version the project holds."""
+        """The number of predictions of each version in the project."""
         return dict(Counter(str(row["model_version"]) for row in self.predictions(project_id)))
 
     def replace_predictions(
@@ -49,13 +49,13 @@ class Predictions(Tasks):
     ) -> int:
         """Store predictions in bulk, then delete those they supersede on tasks that are still open.
 
-        Predictions for tasks that were labeled or skipped meanwhile, or that have one of the same version already,
-        are left out: the pair a person judged must stay as it was, and a pair must not be shown twice.
+        Predictions for tasks that have since been labeled or skipped, or that already have one of the same version,
+        are left out: a judged pair must stay as it was, and no pair may be shown twice.
 
         Args:
             project_id: the project.
             predictions: `{"task", "result", "model_version", "score"?}` each, all of one version.
-            on_progress: told how many are stored, of how many.
+            on_progress: called with the number stored and the total.
             keep_stale_s: see `drop_stale_predictions`.
 
         Returns:
@@ -88,14 +88,14 @@ class Predictions(Tasks):
     def drop_stale_predictions(
         self, project_id: int, version: str, *, keep_s: float = STALE_GRACE_S, limit: int = STALE_LIMIT
     ) -> int:
-        """Delete, on open tasks that have a prediction of `version`, those of other versions.
+        """On open tasks that have a prediction of `version`, delete those of other versions.
 
-        A prediction that was superseded less than `keep_s` seconds ago stays, because somebody may be looking at it:
+        A prediction superseded less than `keep_s` seconds ago stays, because somebody may be looking at it, and
         submitting a judgement on a deleted prediction fails. Label Studio shows the newest one either way. Predictions
-        of labeled or skipped tasks always stay: annotations refer to them.
+        of labeled or skipped tasks always stay, because annotations refer to them.
 
         Returns:
-            How many were deleted; at most `limit`, so call it again now and then.
+            How many were deleted: at most `limit`, so call it again from time to time.
         """
         open_ids = {task["id"] for task in self.open_tasks(project_id)}
         superseded = _superseded(
@@ -130,12 +130,12 @@ class Predictions(Tasks):
                 lambda: self._sdk.predictions.delete(prediction_id, request_options=again()),
             )
         except LabelStudioError as error:
-            if error.status != 404:  # somebody else deleted it, or a first attempt did whose answer was lost
+            if error.status != 404:  # deleted by somebody else, or by an attempt whose response was lost
                 raise
 
 
 def _superseded(rows: Sequence[Prediction], version: str, before: datetime) -> list[int]:
-    """Ids of predictions of other versions whose successor of `version` was there `before`; and of its duplicates."""
+    """Ids of predictions that one of `version` superseded before `before`: other versions, and its duplicates."""
     first: dict[int, Prediction] = {}
     for row in rows:
         if row["model_version"] == version:

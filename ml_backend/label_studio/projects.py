@@ -10,10 +10,10 @@ from ml_backend.label_studio.session import Session, again, once
 
 
 class Projects(Session):
-    """What can be done with projects."""
+    """Operations on projects."""
 
     def project(self, project_id: int) -> Project:
-        """One project."""
+        """The project with this id."""
         return _project(
             self._call(
                 f"show project {project_id}", lambda: self._sdk.projects.get(project_id, request_options=again())
@@ -21,7 +21,7 @@ class Projects(Session):
         )
 
     def projects(self, title: str | None = None) -> list[Project]:
-        """Every project, or those with exactly this title."""
+        """All projects, or those with exactly this title."""
         found: list[Any] = self._call(
             "list projects", lambda: list(self._sdk.projects.list(title=title, request_options=again()))
         )
@@ -29,7 +29,7 @@ class Projects(Session):
         return [project for project in projects if title is None or project.title == title]
 
     def create_project(self, title: str, label_config: str, description: str = "") -> Project:
-        """Make a project that shows predictions to its annotators."""
+        """Create a project that shows predictions to its annotators."""
         made = self._call(
             f"create project {title!r}",
             lambda: self._sdk.projects.create(
@@ -45,7 +45,7 @@ class Projects(Session):
         return self.project(made.id)
 
     def update_project(self, project_id: int, **fields: Any) -> Project:
-        """Change fields of a project. Label Studio tells the ML backend of it (PROJECT_UPDATED)."""
+        """Change fields of a project. Label Studio notifies the ML backend (PROJECT_UPDATED)."""
         self._call(
             f"change project {project_id}",
             lambda: self._sdk.projects.update(project_id, **fields, request_options=again()),
@@ -63,7 +63,7 @@ class Projects(Session):
             raise LabelStudioError(
                 f"{len(found)} projects are called {title!r}",
                 got=[project.id for project in found],
-                remedy="Say which with --project ID.",
+                remedy="Choose one with --project ID.",
             )
         if not found:
             if label_config is None:

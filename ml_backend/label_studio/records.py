@@ -1,4 +1,4 @@
-"""What Label Studio holds, as far as it matters here."""
+"""Label Studio's objects, reduced to the fields used here."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Task = dict[str, Any]
-"""A task as Label Studio writes it: `id`, `data`, and what else was asked for."""
+"""A task as Label Studio returns it: `id`, `data`, and any other fields requested."""
 Prediction = dict[str, Any]
-"""A prediction as Label Studio takes it: `task`, `result`, `model_version`, `score`."""
+"""A prediction as Label Studio accepts it: `task`, `result`, `model_version`, `score`."""
 Progress = Callable[[int, int], None]
-"""Told how many are done, and of how many."""
+"""Called with the number done and the total."""
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project. `model_version` is whose predictions its labeling page shows: a backend's title, or a version.
+    """A project. `model_version` says whose predictions its labeling page shows: a backend's title, or a version.
 
-    `judgements` counts annotations that are no skips, imported ones too, which Label Studio takes for ground truth.
+    `judgements` counts annotations except skips, but including imported ones, which Label Studio calls ground truth.
     """
 
     id: int
@@ -45,7 +45,7 @@ class MLBackend:
 
     @property
     def connected(self) -> bool:
-        """Whether it answered when Label Studio last asked. (Label Studio also calls it "training" for a while.)"""
+        """Whether it answered Label Studio's last request. (The state may also be "training" for a while.)"""
         return self.state in {"CO", "TR", "PR"}
 
 
@@ -62,6 +62,6 @@ class Webhook:
 
 
 def versions_of(task: Task) -> set[str]:
-    """The versions a listed task has predictions of (`predictions_model_versions` is a comma-separated text)."""
+    """The versions that a listed task has predictions of (`predictions_model_versions` is comma-separated)."""
     listed = str(task.get("predictions_model_versions") or "")
     return {version.strip() for version in listed.split(",") if version.strip()}

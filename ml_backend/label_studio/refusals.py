@@ -1,4 +1,4 @@
-"""Label Studio's refusals in words a person can act on. Never shows a key."""
+"""Turns Label Studio's refusals into errors that a person can act on and that never show a key."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from ml_backend.errors import LabelStudioError
 
 KEY_REMEDY = (
     "Copy a personal access token from Label Studio (Account & Settings, Personal Access Token) into "
-    "LABEL_STUDIO_API_KEY; a legacy token works too where the organization has legacy tokens switched on."
+    "LABEL_STUDIO_API_KEY; a legacy token works too if the organization has enabled legacy tokens."
 )
 LEGACY_REMEDY = (
-    "Legacy tokens are switched off in this Label Studio. Copy a personal access token (Account & Settings, Personal "
-    "Access Token) into LABEL_STUDIO_API_KEY, or have legacy tokens switched on (Organization, API Tokens Settings)."
+    "Legacy tokens are disabled in this Label Studio. Copy a personal access token (Account & Settings, Personal "
+    "Access Token) into LABEL_STUDIO_API_KEY, or have legacy tokens enabled (Organization, API Tokens Settings)."
 )
-ADDRESS_REMEDY = "Start Label Studio, or set LABEL_STUDIO_URL to its address as seen from here."
+ADDRESS_REMEDY = "Start Label Studio, or set LABEL_STUDIO_URL to an address at which this machine can reach it."
 SSRF_REMEDY = (
     "Label Studio's protection against server-side request forgery refuses loopback and private addresses. "
     "Start Label Studio with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false in its environment, "
     "or give the backend an address that isn't private (RANKLOOP_BACKEND_URL)."
 )
 BACKEND_REMEDY = (
-    "Start the backend (`rankloop up`) and set RANKLOOP_BACKEND_URL to its address as seen from Label Studio."
+    "Start the backend (`rankloop up`) and set RANKLOOP_BACKEND_URL to an address at which Label Studio can reach it."
 )
 BACKEND_AUTH_REMEDY = "Set the BASIC_AUTH_USER and BASIC_AUTH_PASS that the running backend was started with."
 
@@ -31,12 +31,12 @@ _TAGS = re.compile(r"<[^>]+>")
 
 
 def refused(doing: str, status: int | None, body: object, url: str) -> LabelStudioError:
-    """The error for an answer of Label Studio that is none of the 2xx (or no JSON at all).
+    """The error for a response from Label Studio that isn't 2xx, or isn't JSON.
 
     Args:
-        doing: what was tried, for instance `import tasks`.
-        status: the HTTP status, None where there was no answer.
-        body: what Label Studio answered, parsed where it was JSON.
+        doing: what was attempted, for instance `import tasks`.
+        status: the HTTP status, None if there was none.
+        body: the response's body, parsed if it was JSON.
         url: Label Studio's address.
     """
     detail = detail_of(body)
@@ -49,16 +49,16 @@ def refused(doing: str, status: int | None, body: object, url: str) -> LabelStud
 
 
 def unreachable(doing: str, reason: str, url: str, *, timed_out: bool = False) -> LabelStudioError:
-    """The error for no answer at all."""
+    """The error for no response at all."""
     if timed_out:
         return LabelStudioError(
-            f"Label Studio at {url} took too long to {doing}", remedy="Look whether it is overloaded, and try again."
+            f"Label Studio at {url} took too long to {doing}", remedy="Check whether it is overloaded, and try again."
         )
     return LabelStudioError(f"Label Studio at {url} can't be reached to {doing}", got=reason, remedy=ADDRESS_REMEDY)
 
 
 def detail_of(body: object) -> str:
-    """What Label Studio says is wrong: its validation errors where it has some, else its detail."""
+    """What Label Studio says is wrong: its validation errors if there are any, else its detail."""
     if not isinstance(body, Mapping):
         return _TAGS.sub(" ", str(body)).strip()[:300]
     faults = body.get("validation_errors")
@@ -79,9 +79,9 @@ def _remedy(status: int, detail: str) -> str | None:
     if any(sign in lowered for sign in _SSRF_SIGNS):
         return SSRF_REMEDY
     if status == 403:
-        return "The key's owner may not do this; use the key of somebody who can change the project."
+        return "The key's owner may not do this; use the key of someone who may change the project."
     if status == 404:
-        return "Look at the id: the project or task was deleted, or belongs to another organization."
+        return "Check the id: the project or task was deleted, or belongs to another organization."
     if "can't resolve hostname" in lowered:
         return "Label Studio can't find that host name. " + BACKEND_REMEDY
     if "health check failed" in lowered:
@@ -89,5 +89,5 @@ def _remedy(status: int, detail: str) -> str | None:
     if "authentication parameters" in lowered:
         return BACKEND_AUTH_REMEDY
     if status >= 500:
-        return "Label Studio failed; its own log says why."
+        return "Label Studio failed; its log says why."
     return None

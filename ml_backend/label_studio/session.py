@@ -1,4 +1,4 @@
-"""The connection to Label Studio, and the only importer of label_studio_sdk: log-in, time limits, retries, errors."""
+"""The connection to Label Studio: login, timeouts, retries, errors. The only importer of label_studio_sdk."""
 
 from __future__ import annotations
 
@@ -25,14 +25,12 @@ BULK_TIMEOUT_S = 600.0
 
 
 def again(timeout_s: float | None = None) -> RequestOptions:
-    """Options of a request that may be sent twice: retried with growing pauses when the connection fails, on 429 and
-    on 5xx.
-    """
+    """Options for an idempotent request: retried with backoff on a failed connection, on 429 and on 5xx."""
     return _options(RETRIES, timeout_s)
 
 
 def once(timeout_s: float | None = None) -> RequestOptions:
-    """Options of a request that must not be sent twice, because it adds something."""
+    """Options for a request that must not be sent twice, because it adds something."""
     return _options(0, timeout_s)
 
 
@@ -46,7 +44,7 @@ class Session:
     Args:
         url: its address, for instance `http://localhost:8080`; a path prefix is kept.
         api_key: a personal access token (exchanged and refreshed as needed) or a legacy token.
-        timeout_s: for everyday requests; bulk work has `BULK_TIMEOUT_S`.
+        timeout_s: for ordinary requests; bulk requests get `BULK_TIMEOUT_S`.
 
     Raises:
         LabelStudioError: the key is empty or expired. Nothing is sent yet.
@@ -54,12 +52,12 @@ class Session:
 
     def __init__(self, url: str, api_key: str, *, timeout_s: float = 30) -> None:
         self.url = url.rstrip("/")
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every request with its whole query
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every request with its full query
         if not api_key.strip():
-            raise LabelStudioError("the key for Label Studio is empty", remedy=KEY_REMEDY)
+            raise LabelStudioError("the API key for Label Studio is empty", remedy=KEY_REMEDY)
         self._http = httpx.Client(timeout=timeout_s, follow_redirects=True)
         self._sdk = self._call(
-            "let the key in",
+            "accept the key",
             # the SDK joins addresses with urljoin, which drops a path prefix that doesn't end in a slash
             lambda: Client(  # type: ignore[no-untyped-call]
                 base_url=self.url + "/", api_key=api_key.strip(), httpx_client=self._http, timeout=timeout_s
@@ -78,20 +76,20 @@ class Session:
 
     def release(self) -> str:
         """The server's version, for instance `1.23.2`."""
-        return str(self._call("tell its version", lambda: self._sdk.versions.get(request_options=again())).release)
+        return str(self._call("report its version", lambda: self._sdk.versions.get(request_options=again())).release)
 
     def whoami(self) -> str:
         """The e-mail address of the key's owner."""
-        user = self._call("say whose key this is", lambda: self._sdk.users.whoami(request_options=again()))
+        user = self._call("identify the key's owner", lambda: self._sdk.users.whoami(request_options=again()))
         return str(user.email)
 
     def _call(self, doing: str, request: Callable[[], Result]) -> Result:
-        """Run `request`, and say what went wrong in words. `doing` continues "Label Studio refused to ..."."""
+        """Run `request`, with errors a person can read. `doing` completes "Label Studio refused to ..."."""
         try:
             return request()
         except ApiError as error:
             raise refused(doing, error.status_code, error.body, self.url) from error
-        except (ParsingError, ValueError) as error:  # ValueError: an answer that is no JSON
+        except (ParsingError, ValueError) as error:  # ValueError: the response isn't JSON
             raise refused(doing, None, str(error)[:200], self.url) from error
         except httpx.TimeoutException as error:
             raise unreachable(doing, "", self.url, timed_out=True) from error

@@ -1,4 +1,4 @@
-"""Make a Label Studio project ready to rank: label config, ML backend, webhook, prompts. Safe to repeat."""
+"""Sets up a Label Studio project for ranking: label config, ML backend, webhook, prompts. Idempotent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LABEL_CONFIG_FILE = "label_config.xml"
 
 @dataclass(frozen=True, slots=True)
 class ReadyProject:
-    """What `init_project` left behind."""
+    """The outcome of `init_project`."""
 
     project: Project
     kind: str
@@ -49,12 +49,12 @@ def init_project(
         address: the backend to connect; None leaves the project unconnected.
         title: the project's title, where `project_id` is None.
         project_id: a project to adopt.
-        label_config: its XML; None keeps what the project has, or takes `label_config.xml` for a new one.
+        label_config: its XML; None keeps the project's own, or uses `label_config.xml` for a new one.
         prompts: what to import.
-        on_progress: told how many prompts are imported, of how many.
+        on_progress: called with the number of prompts imported and the total.
 
     Raises:
-        LabelStudioError: Label Studio refused something; what was done before stays, and repeating goes on from there.
+        LabelStudioError: Label Studio refused a request; completed steps stay, and a repeat continues from there.
         LabelConfigError: the label config has no answers to compare.
         DataError: the prompts can't be read.
     """
@@ -75,10 +75,10 @@ def init_project(
 
 
 def default_label_config() -> str:
-    """The live label config: `label_config.xml` of the folder one stands in, else the one that comes with the package.
+    """The live label config: `label_config.xml` in the working directory, else the one packaged with rankloop.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is neither.
     """
     for folder in (Path.cwd(), Path(__file__).parents[1]):
         path = folder / LABEL_CONFIG_FILE
@@ -88,10 +88,10 @@ def default_label_config() -> str:
 
 
 def data_keys(config: LabelConfig) -> tuple[str, list[str]]:
-    """The key of a task's data that holds the prompt, and those that must hold something beside it.
+    """The key of a task's data that holds the prompt, and the other keys that must not be empty.
 
     Raises:
-        LabelConfigError: the config shows the prompt under no key that a file's column could fill.
+        LabelConfigError: the config's prompt doesn't come from a key of the task's data.
     """
     if config.prompt.key is None:
         raise LabelConfigError("the label config shows no prompt", got=config.prompt.name)
@@ -112,7 +112,7 @@ def _is_blank(label_config: str) -> bool:
 
 
 def _unknown_rows(label_studio: LabelStudio, project_id: int, rows: Iterable[Row], config: LabelConfig) -> list[Row]:
-    """Rows the project has no task for; a row that repeats an earlier one is left out too."""
+    """Rows that the project has no task for yet, without duplicates."""
     prompt_key, others = data_keys(config)
     keys = [prompt_key, *others]
     seen = {_identity(task["data"], keys) for task in label_studio.tasks(project_id)}
@@ -126,6 +126,6 @@ def _unknown_rows(label_studio: LabelStudio, project_id: int, rows: Iterable[Row
 
 
 def _identity(data: Mapping[str, Any], keys: Iterable[str]) -> str:
-    """What makes a task the same question: the texts it shows, however they are laid out."""
+    """What makes two tasks the same question: the texts they show, whitespace aside."""
     shown = [data.get(key) for key in keys]
     return json.dumps([" ".join(value.split()) if isinstance(value, str) else value for value in shown], sort_keys=True)

@@ -22,7 +22,7 @@ _LABELED = {"filter": "filter:tasks:total_annotations", "operator": "greater", "
 
 
 class Tasks(Session):
-    """What can be done with tasks and annotations."""
+    """Operations on tasks and annotations."""
 
     def import_tasks(
         self, project_id: int, rows: Sequence[Mapping[str, Any]], on_progress: Progress | None = None
@@ -30,9 +30,9 @@ class Tasks(Session):
         """Add tasks and return their ids.
 
         Args:
-            project_id: where to.
-            rows: a task's data each (`{"prompt": ...}`), or `{"data": {...}, "predictions": [...]}`.
-            on_progress: told how many are imported, of how many.
+            project_id: the project to add them to.
+            rows: for each task its data (`{"prompt": ...}`), or `{"data": {...}, "predictions": [...]}`.
+            on_progress: called with the number imported and the total.
         """
         ids: list[int] = []
         for start in range(0, len(rows), BATCH):
@@ -47,13 +47,13 @@ class Tasks(Session):
                     request_options=once(BULK_TIMEOUT_S),
                 ),
             )
-            ids += getattr(made, "task_ids", None) or []  # the SDK's type knows the counts only
+            ids += getattr(made, "task_ids", None) or []  # the SDK's type has only the counts
             if on_progress:
                 on_progress(len(ids), len(rows))
         return ids
 
     def tasks(self, project_id: int, include: str = "id,data", *filters: Mapping[str, Any]) -> list[Task]:
-        """A project's tasks by id, with the fields named in `include`, that pass all Data Manager `filters`."""
+        """A project's tasks that pass all Data Manager `filters`, by id, with the fields named in `include`."""
         query: dict[str, Any] = {"ordering": ["tasks:id"]}
         if filters:
             query["filters"] = {"conjunction": "and", "items": list(filters)}
@@ -74,8 +74,9 @@ class Tasks(Session):
         return [{name: value for name, value in task.model_dump().items() if name in wanted} for task in found]
 
     def open_tasks(self, project_id: int, *, predictions: bool = False) -> list[Task]:
-        """Tasks nobody has labeled or skipped: `id`, `data`, `predictions_model_versions`, and on request
-        `predictions` with their results, oldest first.
+        """Tasks nobody has labeled or skipped, oldest first.
+
+        Each has `id`, `data`, `predictions_model_versions` and, on request, `predictions` with their results.
         """
         extra = ",predictions,model_version,result" if predictions else ""
         return self.tasks(project_id, "id,data,predictions_model_versions" + extra, _UNLABELED, _UNSKIPPED)
@@ -104,7 +105,7 @@ class Tasks(Session):
             raise LabelStudioError(error.what, got=error.got, expected=error.expected) from error
 
     def count_judgements_since(self, project_id: int, since: str | None) -> int:
-        """How many annotations that are neither skipped nor empty were made or changed after `since`.
+        """How many annotations, skips and empty ones aside, were created or changed after `since`.
 
         Args:
             project_id: the project.
@@ -115,7 +116,7 @@ class Tasks(Session):
         if after:
             since_then = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime"}
             filters.append({**since_then, "value": filter_value(after)})
-        # `include` also thins out what is inside of a task, so the annotations' own fields are named here as well
+        # `include` also filters nested objects, so the annotations' own fields are named here as well
         tasks = self.tasks(project_id, "id,annotations,updated_at,was_cancelled,result", *filters)
         found = [a for a in annotations_in(tasks) if a.get("result") and not a.get("was_cancelled")]
         if after is None:
@@ -154,11 +155,11 @@ class Tasks(Session):
             ),
         )
         if made.id is None:
-            raise LabelStudioError("Label Studio made an annotation without an id", got=task_id)
+            raise LabelStudioError("Label Studio created an annotation without an id", got=task_id)
         return int(made.id)
 
     def skip(self, task_id: int, *, lead_time: float | None = None, parent_prediction: int | None = None) -> int:
-        """Skip a task, as an annotator who presses Skip. Returns the annotation's id."""
+        """Skip a task as an annotator who presses Skip would. Returns the annotation's id."""
         return self.annotate(task_id, [], lead_time=lead_time, was_cancelled=True, parent_prediction=parent_prediction)
 
 

@@ -1,4 +1,4 @@
-"""One annotation to judgements: what was shown, what the person said of it, and which version wrote what."""
+"""Converts one annotation to judgements: what was shown, the verdict, and which version wrote each answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Json = Mapping[str, Any]
 
 
 class Dropped(StrEnum):
-    """Why an annotation says nothing that can be learned from."""
+    """Why an annotation yields no judgement."""
 
     EMPTY = "empty"
     BOTH_BAD = "both_bad"
@@ -34,13 +34,13 @@ class Dropped(StrEnum):
 def judgements_in(
     annotation: Json, task: Json, config: LabelConfig, project_id: int | None
 ) -> list[Judgement] | Dropped:
-    """What one annotation says: one judgement of a pair, several of a ranking, or why there is none.
+    """The judgements in one annotation (one for a pair, several for a ranking), or why there are none.
 
     Args:
         annotation: Label Studio's JSON of a submitted (not skipped) annotation.
-        task: the annotated task, with its predictions where they are at hand.
+        task: the annotated task, with its predictions if available.
         config: which tags hold prompt, answers and verdict.
-        project_id: noted in the judgements.
+        project_id: recorded in the judgements.
     """
     result = annotation.get("result")
     if not isinstance(result, list) or not all(isinstance(piece, Mapping) for piece in result):
@@ -68,7 +68,7 @@ def judgements_in(
 
 
 def annotator_of(annotation: Json) -> str | None:
-    """Who made an annotation, as a text: the id, else the e-mail address; None where it doesn't say."""
+    """The annotator's id as a string, else their e-mail address; None if the annotation names neither."""
     who = annotation.get("completed_by")
     if isinstance(who, Mapping):
         who = who.get("id", who.get("email"))
@@ -77,7 +77,7 @@ def annotator_of(annotation: Json) -> str | None:
 
 
 def whole(text: str) -> str:
-    """The text with halves of characters (lone surrogates, which no file can hold) replaced by U+FFFD."""
+    """Replace lone surrogates, which can't be written to a file, by U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -103,7 +103,7 @@ def _live(
         texts = [(piece, text) for piece in result for text in _texts(piece, field)]
         if not texts:
             return Dropped.MISSING_ANSWER
-        if len(texts) > 1:  # a person added a second text: which of them was judged can't be known
+        if len(texts) > 1:  # a person added a second text, so there is no telling which was judged
             return Dropped.UNREADABLE
         piece, text = texts[0]
         answers.append(_authored(text, piece, field, annotation, task))
@@ -153,7 +153,7 @@ def _judgement(prompt: str, pair: _Pair, annotation: Json, task: Json, project_i
 
 
 def _texts(piece: Json, field: Field) -> Iterator[str]:
-    """The texts that are not blank in a TextArea's result."""
+    """The non-blank texts in a TextArea's result."""
     value = piece.get("value")
     if piece.get("from_name") == field.name and isinstance(value, Mapping):
         texts = value.get("text")
@@ -163,9 +163,9 @@ def _texts(piece: Json, field: Field) -> Iterator[str]:
 
 
 def _authored(text: str, piece: Json, field: Field, annotation: Json, task: Json) -> JudgedAnswer:
-    """Who wrote a live answer: by what its region carries, else by the predictions that were shown.
+    """Attribute a live answer to its author by its region's metadata, else by the predictions that were shown.
 
-    Where nothing proves that a version wrote it, or that a person changed it, neither is claimed.
+    Without proof that a version wrote it, or that a person edited it, neither is claimed.
     """
     meta = piece.get("meta")
     meta = meta if isinstance(meta, Mapping) else {}
@@ -197,10 +197,9 @@ class _Proposal:
 
 
 def _proposals(annotation: Json, task: Json, field: Field) -> Iterator[_Proposal]:
-    """What predictions hold for an answer, the one that the annotation began as first.
+    """The answer's text in each prediction, with the annotation's parent prediction first.
 
-    Label Studio notes the prediction that stood there in `prediction` also where the annotation came from elsewhere;
-    only `parent_prediction` says that the annotation began as one.
+    Label Studio fills `prediction` even if the annotation wasn't made from it; only `parent_prediction` proves that.
     """
     stored, noted, parent = task.get("predictions"), annotation.get("prediction"), annotation.get("parent_prediction")
     predictions = [noted, *(stored if isinstance(stored, list) else [])]

@@ -1,10 +1,10 @@
 """Label Studio's labeling configuration: which tags hold the prompt, the answers and the verdict.
 
-Three kinds are known by their tags, whatever these are called:
+Three kinds are recognised by their tags, whatever the tags' names:
 
 live      two TextAreas and a Choices over one Text: the backend proposes both answers, the choice is the verdict
-pairwise  a Pairwise over two Texts: the task brings both answers
-ranker    a Ranker over a List: the task brings any number of answers
+pairwise  a Pairwise over two Texts: the task supplies both answers
+ranker    a Ranker over a List: the task supplies any number of answers
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _TEXT_TAGS = {"text", "hypertext"}
 _KEY = re.compile(r"\$[\w.\[\]]{1,200}")
 MAX_CHARACTERS = 1_000_000
 MAX_DEPTH = 200
-"""Far beyond any real configuration: a limit to the time that one built to take long can take."""
+"""Far beyond any real configuration; it bounds the time that a malicious one can take."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One tag: its name, and the key of the task's data that it shows (None for a tag that is filled in)."""
+    """One tag: its name, and the key of the task's data that it displays (None for an input tag)."""
 
     name: str
     key: str | None = None
 
     def value_in(self, data: object) -> object:
-        """What the task's data holds for it; None where it holds nothing. Keys may lead deeper (`a.b`, `a[0]`)."""
+        """Its value in the task's data, None if missing. Keys may be nested (`a.b`, `a[0]`)."""
         if self.key is None:
             return None
         for step in re.findall(r"[^.\[\]]+", self.key):
@@ -56,14 +56,14 @@ class Field:
         return data
 
     def text_in(self, data: object) -> str | None:
-        """The text the task's data holds for it; None where there is none, or it is blank."""
+        """Its text in the task's data; None if missing, blank or not a string."""
         value = self.value_in(data)
         return value if isinstance(value, str) and value.strip() else None
 
 
 @dataclass(frozen=True, slots=True)
 class ListedAnswer:
-    """One answer of a List: what the ranking calls it, its text, and the version that wrote it where the task says."""
+    """One answer of a List: its id in the ranking, its text, and the version that wrote it, if known."""
 
     id: str
     text: str
@@ -72,11 +72,11 @@ class ListedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class LabelConfig:
-    """What a labeling configuration asks.
+    """A parsed labeling configuration.
 
     `control` is the tag that holds the verdict: the Choices, the Pairwise or the Ranker. `answers` are the two
-    TextAreas of a live config in the order they stand, the two Texts of a pairwise one (left, right), or the one List
-    of a ranker. `verdicts` says what each choice that Label Studio may store means; empty unless live.
+    TextAreas of a live config in document order, the two Texts of a pairwise one (left, right), or the one List
+    of a ranker. `verdicts` maps each choice that Label Studio may store to its meaning; empty unless live.
     """
 
     kind: Kind
@@ -86,18 +86,18 @@ class LabelConfig:
     verdicts: Mapping[str, Verdict]
 
     def prompt_of(self, data: object) -> str | None:
-        """The prompt in a task's data; None where there is none."""
+        """The prompt in a task's data, None if there is none."""
         return self.prompt.text_in(data)
 
     def answers_of(self, data: object) -> tuple[str, str] | None:
-        """Both answers in a task's data, left and right; None unless both are there and the config is pairwise."""
+        """Both answers in a task's data, left and right; None if one is missing or the config isn't pairwise."""
         if self.kind != "pairwise":
             return None
         left, right = (field.text_in(data) for field in self.answers)
         return (left, right) if left and right else None
 
     def items_of(self, data: object) -> list[ListedAnswer]:
-        """The answers a ranker's task brings, as far as they have an id and a text; empty unless it is a ranker."""
+        """The answers in a ranker's task that have an id and a text; empty unless the config is a ranker."""
         items = self.answers[0].value_in(data) if self.kind == "ranker" else None
         return [answer for item in items if (answer := _listed(item))] if isinstance(items, list) else []
 
@@ -106,8 +106,8 @@ def parse_label_config(xml: str) -> LabelConfig:
     """Recognise a labeling configuration by its tags.
 
     Raises:
-        LabelConfigError: it is no XML, tries to expand entities, is too large, or has no two answers and verdict; says
-            what was found and what is needed.
+        LabelConfigError: it isn't valid XML, declares entities, is too large, or lacks two answers and a verdict;
+            says what was found and what is needed.
     """
     tags = [_Tag.of(element) for element in _elements(_parse(xml)) if isinstance(element.tag, str)]
     rankers, pairwise = (_named(tags, kind) for kind in ("ranker", "pairwise"))
@@ -128,7 +128,7 @@ class _Tag:
 
     @classmethod
     def of(cls, element: Element) -> _Tag:
-        """Label Studio takes tags and attributes in any case."""
+        """Label Studio ignores the case of tags and attributes."""
         attributes = {name.lower(): value.strip() for name, value in element.attrib.items()}
         return cls(element.tag.lower(), attributes, element)
 
@@ -161,12 +161,12 @@ def _parse(xml: str) -> Element:
             remedy="Remove the <!DOCTYPE> and <!ENTITY> lines.",
         ) from error
     except (ParseError, ValueError, TypeError) as error:
-        raise LabelConfigError(f"the labeling configuration is no XML ({error})", got=xml, remedy=_REMEDY) from error
+        raise LabelConfigError(f"the labeling configuration isn't XML ({error})", got=xml, remedy=_REMEDY) from error
     return root
 
 
 def _elements(root: Element) -> Iterator[Element]:
-    """All elements in the order they stand, down to a depth that no real configuration has."""
+    """All elements in document order. Nesting deeper than `MAX_DEPTH` is an error."""
     open_ones = [iter([root])]
     while open_ones:
         element = next(open_ones[-1], None)
@@ -175,7 +175,7 @@ def _elements(root: Element) -> Iterator[Element]:
             continue
         yield element
         if len(open_ones) >= MAX_DEPTH:
-            raise LabelConfigError("the labeling configuration is nested too deep", expected=f"{MAX_DEPTH} levels")
+            raise LabelConfigError("the labeling config is nested too deeply", expected=f"at most {MAX_DEPTH} levels")
         open_ones.append(iter(element))
 
 
@@ -196,7 +196,7 @@ def _live(tags: Sequence[_Tag]) -> LabelConfig:
 
 
 def _two_answers(areas: Sequence[_Tag]) -> Sequence[_Tag]:
-    """The two areas for answers. Where there are more (a comment, say), those that are called like answers."""
+    """The two TextAreas for answers. If there are more (for comments, say), those with names like an answer's."""
     if len(areas) > 2:
         areas = [area for area in areas if verdict_called(area.name) in (Verdict.ANSWER1, Verdict.ANSWER2)]
     return areas if len(areas) == 2 else []
@@ -216,7 +216,7 @@ def _verdict_choices(tags: Sequence[_Tag], answers: Sequence[_Tag]) -> tuple[_Ta
         found = [(tag, known) for tag, known in found if tag.name.lower() == "verdict"]
     if len(found) != 1:
         what = "no Choices, or more than one, asks which answer is better"
-        remedy = 'Give its choices alias="answer1", "answer2", "tie" and "both_bad"; of several, call one "verdict".'
+        remedy = 'Give its choices alias="answer1", "answer2", "tie" and "both_bad"; of several, name one "verdict".'
         raise _fault(tags, what, remedy)
     return found[0]
 
@@ -238,7 +238,7 @@ def _pairwise(tags: Sequence[_Tag], control: _Tag) -> LabelConfig:
 def _ranker(tags: Sequence[_Tag], control: _Tag) -> LabelConfig:
     lists = {tag.name: tag for tag in tags if tag.kind == "list"}
     if len(control.targets) != 1 or control.targets[0] not in lists:
-        raise _fault(tags, "the Ranker ranks no List")
+        raise _fault(tags, "the Ranker doesn't rank a List")
     if any(tag.kind == "bucket" for tag in tags):
         raise _fault(tags, "the Ranker sorts into Buckets, which have no order", "Remove the Buckets.")
     answers = _shown(tags, lists[control.targets[0]])
@@ -246,7 +246,7 @@ def _ranker(tags: Sequence[_Tag], control: _Tag) -> LabelConfig:
 
 
 def _prompt(tags: Sequence[_Tag], answers: Iterable[str]) -> Field:
-    """The Text that is no answer; of several, the one called prompt, else the first. A Header may show it, too."""
+    """The Text (or Header) that isn't an answer; of several, the one named prompt, else the first."""
     shown = [tag for tag in tags if tag.kind in _TEXT_TAGS | {"header"} and tag.key and tag.name not in answers]
     named = [tag for tag in shown if "prompt" in (tag.name.lower(), str(tag.key).lower())]
     if not shown:
@@ -256,7 +256,7 @@ def _prompt(tags: Sequence[_Tag], answers: Iterable[str]) -> Field:
 
 def _shown(tags: Sequence[_Tag], tag: _Tag) -> Field:
     if tag.key is None or tag.attributes.get("valuetype", "text").lower() == "url":
-        what = f"the {tag.element.tag} {tag.name!r} doesn't show one text of the task"
+        what = f"the {tag.element.tag} {tag.name!r} doesn't show a text of the task"
         raise _fault(tags, what, 'Give it a value like "$prompt", and no valueType.')
     return Field(tag.name, tag.key)
 

@@ -1,4 +1,4 @@
-"""Label Studio's JSON export, read."""
+"""Reads Label Studio's JSON exports."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from training.errors import DataError
 
 
 def parse_export(body: str | bytes, source: str) -> list[dict[str, Any]]:
-    """The tasks of a JSON export.
+    """Parse the tasks of a JSON export.
 
     Args:
-        body: what the file holds, or the server sent.
-        source: what it is called in errors.
+        body: the file's content, or the server's response.
+        source: what to call it in errors.
 
     Raises:
-        DataError: it is no list of tasks.
+        DataError: it isn't a JSON list of tasks.
     """
     try:
         tasks = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{source} is no JSON ({error})",
+            f"{source} isn't valid JSON ({error})",
             expected='the export format "JSON"',
-            remedy="Export again from Label Studio as JSON; a cut-off file is what a broken-off download leaves.",
+            remedy="Export again from Label Studio as JSON; an interrupted download leaves a truncated file.",
         ) from error
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-        raise DataError(f"{source} is no export", got=tasks, expected="a list of tasks with their annotations")
+        raise DataError(f"{source} isn't an export", got=tasks, expected="a list of tasks with their annotations")
     return tasks
 
 

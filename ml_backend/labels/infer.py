@@ -1,4 +1,4 @@
-"""What an export's labeling configuration must have been, told from its results and its tasks' data."""
+"""Infers an export's labeling configuration from its results and its tasks' data."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Region = Mapping[str, Any]
 
 
 def infer_label_config(tasks: Sequence[object]) -> LabelConfig:
-    """The labeling configuration that an export's results fit.
+    """Infer the labeling configuration that an export's results fit.
 
     The kind follows from the results' types (pairwise, ranker, or textarea with choices), names from `from_name` and
-    `to_name`, keys from the tasks' data. What can't be told is taken to be as in this project's own configurations.
+    `to_name`, keys from the tasks' data. The rest defaults to this project's own configurations.
     """
     regions: defaultdict[str, list[Region]] = defaultdict(list)
     for region in _regions(tasks):
@@ -49,13 +49,13 @@ def infer_label_config(tasks: Sequence[object]) -> LabelConfig:
 
 
 def _answer_keys(keys: Sequence[str]) -> Sequence[str]:
-    """Of the texts beside the prompt, the two that are called like answers, else the first two by their names."""
+    """The two texts, prompt aside, with names like an answer's, else the first two in alphabetical order."""
     named = [key for key in keys if key.lower().startswith(_ANSWER_WORDS)]
     return sorted(named if len(named) == 2 else keys)[:2] if len(keys) > 1 else ("answer1", "answer2")
 
 
 def _area_names(areas: Sequence[Region]) -> Sequence[str]:
-    """The two TextAreas that hold the answers: of more than two, those that are called like answers."""
+    """The two TextAreas that hold the answers; of more than two, those with names like an answer's."""
     names = sorted({area["from_name"] for area in areas})
     if len(names) > 2:
         names = [name for name in names if verdict_called(name) in _SIDES]
@@ -63,7 +63,7 @@ def _area_names(areas: Sequence[Region]) -> Sequence[str]:
 
 
 def _meanings(names: Sequence[str], choices: Sequence[Region]) -> dict[str, Verdict]:
-    """What the choices seen mean, and those every verdict has: by chance an export may lack votes for one answer."""
+    """The meanings of the choices seen, and of every verdict's own name: an export may lack votes for one answer."""
     values = (choice.get("value") for choice in choices)
     found = (value.get("choices") for value in values if isinstance(value, Mapping))
     words = {word for chosen in found if isinstance(chosen, list) for word in chosen if isinstance(word, str)}
@@ -73,7 +73,7 @@ def _meanings(names: Sequence[str], choices: Sequence[Region]) -> dict[str, Verd
 
 
 def _keys(tasks: Sequence[object], kind: type) -> dict[str, None]:
-    """Keys of the tasks' data that hold a `kind`, in the order they first appear."""
+    """Keys of the tasks' data that hold a `kind`, in order of first appearance."""
     found = (task.get("data") for task in tasks if isinstance(task, Mapping))
     rows = (data for data in found if isinstance(data, Mapping))
     return {key: None for data in rows for key, value in data.items() if isinstance(value, kind)}
@@ -90,6 +90,6 @@ def _regions(tasks: Sequence[object]) -> Iterator[Region]:
 
 
 def _usual(regions: Sequence[Region], name: str, default: str) -> str:
-    """What most regions bring under `name`."""
+    """The most common value of `name` in the regions."""
     counted = Counter(region[name] for region in regions).most_common(1)
     return counted[0][0] if counted else default

@@ -1,4 +1,4 @@
-"""Label Studio's annotations to judgements: every annotation counted, nothing unknown ever read as a verdict."""
+"""Converts Label Studio's annotations to judgements: each is counted, and nothing unknown is read as a verdict."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 class ConversionSummary:
     """What became of each annotation: `annotations == kept + skipped + sum(dropped.values())`.
 
-    `ties` and `edited` are among the kept. `preferences` counts the pairs that the kept judgements come to.
+    `ties` and `edited` are part of `kept`. `preferences` counts the pairs that the kept judgements add up to.
     """
 
     annotations: int = 0
@@ -36,16 +36,16 @@ class ConversionSummary:
 def judgements_from_export(
     tasks: Iterable[object], config: LabelConfig, project_id: int | None = None
 ) -> tuple[list[Judgement], ConversionSummary]:
-    """Convert annotated tasks, as a JSON export or the tasks API gives them.
+    """Convert annotated tasks from a JSON export or the tasks API.
 
     An annotation that can't be used is dropped with a reason: `empty`, `both_bad`, `unknown_verdict`,
     `missing_answer`, `identical_answers`, `missing_prompt`, `superseded` (the same person judged the same task again;
-    the newest counts) or `unreadable`. A ranking gives one judgement per two of its answers.
+    the newest counts) or `unreadable`. A ranking gives one judgement per pair of its answers.
 
     Args:
-        tasks: tasks with their annotations; predictions, where they are given, tell which version wrote what.
+        tasks: tasks with their annotations; predictions, if present, tell which version wrote which answer.
         config: which tags hold prompt, answers and verdict.
-        project_id: noted in the judgements.
+        project_id: recorded in the judgements.
 
     Raises:
         DataError: the tasks are a JSON_MIN export, which lacks what is needed.
@@ -69,15 +69,15 @@ def judgements_from_export(
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One annotation of an export; `annotation` is None where it is no JSON object."""
+    """One annotation of an export; `annotation` is None if it isn't a JSON object."""
 
     task: Mapping[str, Any]
     annotation: Mapping[str, Any] | None = None
-    who: Hashable = None  # task and annotator, where both are known
+    who: Hashable = None  # task and annotator, if both are known
 
     @property
     def age(self) -> tuple[datetime, int]:
-        """Orders the annotations of one person on one task; the greatest is the newest."""
+        """Sort key for one person's annotations of one task; the greatest is the newest."""
         annotation = self.annotation or {}
         number = annotation.get("id")
         when = read_moment(annotation.get("updated_at")) or read_moment(annotation.get("created_at")) or _LONG_AGO
@@ -91,7 +91,7 @@ def _entries(task: object, position: int) -> list[_Entry]:
     if annotations is None:
         if "data" not in task and {"annotation_id", "annotator"} & set(task):
             raise DataError(
-                "this is a JSON_MIN export, which leaves out the answers that were shown, the skips and the versions",
+                "this is a JSON_MIN export, which lacks the answers that were shown, the skips and the versions",
                 got=sorted(map(str, task)),
                 expected='the export format "JSON"',
                 remedy="Export again from Label Studio as JSON.",
@@ -114,7 +114,7 @@ def _entry(task: Mapping[str, Any], annotation: object, position: int) -> _Entry
 def _outcome(
     entry: _Entry, config: LabelConfig, project_id: int | None, newest: Mapping[Hashable, _Entry]
 ) -> list[Judgement] | Dropped:
-    """An annotation's judgements, why it has none, or an empty list for one that was skipped."""
+    """An annotation's judgements, the reason it has none, or an empty list if it was skipped."""
     if entry.annotation is None:
         return Dropped.UNREADABLE
     if entry.who is not None and newest[entry.who] is not entry:

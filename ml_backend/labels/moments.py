@@ -1,4 +1,4 @@
-"""Points in time, as Label Studio writes them and as its filters take them."""
+"""Timestamps, as Label Studio writes them and as its filters accept them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 
 def read_moment(value: object) -> datetime | None:
-    """A time in UTC, from ISO 8601 or a datetime; without a time zone it is taken for UTC. None for anything else."""
+    """A datetime or ISO 8601 string as a UTC time; UTC is assumed without a time zone. None for anything else."""
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else value
         if not isinstance(moment, datetime):
@@ -17,5 +17,5 @@ def read_moment(value: object) -> datetime | None:
 
 
 def filter_value(moment: datetime) -> str:
-    """The one form of a time that Label Studio's filters take."""
+    """Format a time in the only way that Label Studio's filters accept."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

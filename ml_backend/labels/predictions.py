@@ -1,4 +1,4 @@
-"""What the backend proposes, in the shapes Label Studio shows: answer pairs, a preferred answer, an order."""
+"""The backend's proposals in Label Studio's format: answer pairs, a preferred answer, an order."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _REGION_ID = re.compile(r"(?P<version>.+)~[ab]~[0-9a-f]+")
 def live_prediction(config: LabelConfig, answer1: str, answer2: str, version: str) -> dict[str, Any]:
     """Fill the two answer cards.
 
-    Label Studio hands a region's id and meta back with the annotation, so the version that wrote an answer, and the
-    answer as it was proposed, travel with the judgement.
+    Label Studio returns a region's id and meta with the annotation, so each answer's version and its original text
+    travel with the judgement.
     """
     shown = zip(config.answers, (answer1, answer2), "ab", strict=True)
     regions = [_answer_region(config, field.name, text, version, side) for field, text, side in shown]
@@ -30,15 +30,15 @@ def pairwise_prediction(config: LabelConfig, selected: Side, score: float, versi
     Args:
         config: a pairwise config.
         selected: the preferred side.
-        score: how sure the reward model is that it is the better one, a probability in [0, 1].
+        score: the reward model's probability that it is the better one, in [0, 1].
         version: the version whose reward model judged.
 
     Raises:
-        ValueError: `selected` is no side (Label Studio would show an error in the task's place), or `score` is no
-            probability (Label Studio would refuse the prediction).
+        ValueError: `selected` isn't a side (Label Studio would show an error instead of the task), or `score` isn't a
+            probability (Label Studio would reject the prediction).
     """
     if selected not in ("left", "right"):
-        raise ValueError(f"selected is left or right, not {selected!r}")
+        raise ValueError(f"selected must be left or right, got {selected!r}")
     return _opinion(config, "preferred", {"selected": selected}, score, version)
 
 
@@ -48,19 +48,19 @@ def ranker_prediction(config: LabelConfig, order: Sequence[str], score: float, v
     Args:
         config: a ranker config.
         order: the items' ids.
-        score: how sure the reward model is, in [0, 1].
+        score: the reward model's confidence, in [0, 1].
         version: the version whose reward model judged.
 
     Raises:
-        ValueError: an id stands in the order twice, or `score` is no probability.
+        ValueError: an id appears twice in the order, or `score` isn't a probability.
     """
     if len(set(order)) != len(order):
-        raise ValueError(f"an id stands in the order twice: {list(order)!r}")
+        raise ValueError(f"an id appears twice in the order: {list(order)!r}")
     return _opinion(config, "order", {"ranker": {config.control: list(order)}}, score, version)
 
 
 def version_in_region_id(region_id: object) -> str | None:
-    """The version that an answer region's id names; None for an id that isn't ours."""
+    """The version named in an answer region's id; None if the id isn't ours."""
     match = _REGION_ID.fullmatch(region_id) if isinstance(region_id, str) else None
     return match["version"] if match else None
 
@@ -79,7 +79,7 @@ def _answer_region(config: LabelConfig, name: str, text: str, version: str, side
 
 def _opinion(config: LabelConfig, what: str, value: dict[str, Any], score: float, version: str) -> dict[str, Any]:
     if not 0.0 <= score <= 1.0:
-        raise ValueError(f"a score is a probability, not {score!r}")
+        raise ValueError(f"a score must be a probability, got {score!r}")
     region = {
         "id": f"{version}~{what}",
         "type": config.kind,

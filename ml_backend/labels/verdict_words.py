@@ -1,4 +1,4 @@
-"""What the choices of a verdict may be called."""
+"""The names that a verdict's choices may have."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from training.data import Verdict
 
-# What a choice may be called (lower case, letters and digits only). Anything else is never read as a verdict.
+# In lower case, letters and digits only. Nothing else is ever read as a verdict.
 _NOUNS = ("", "answer", "response", "option")
 _VERDICT_WORDS = {
     Verdict.ANSWER1: {noun + mark for noun in _NOUNS for mark in "1a"} | {"left", "first"},
@@ -17,11 +17,11 @@ _VERDICT_WORDS = {
 
 
 def verdict_called(value: str) -> Verdict | None:
-    """The verdict that a choice's value or alias is a usual name of; None for any other."""
+    """The verdict that a choice's value or alias names; None if it is unknown."""
     word = plain_word(value)
     return next((verdict for verdict, words in _VERDICT_WORDS.items() if word in words), None)
 
 
 def plain_word(value: str) -> str:
-    """Lower case, letters and digits only."""
+    """The letters and digits of a name, in lower case."""
     return re.sub(r"[\W_]+", "", value).lower()

@@ -1,4 +1,4 @@
-"""Jobs that survive crashes, kept in DBOS: `Jobs` asks for them from any process, `run_worker` does them."""
+"""Jobs that survive crashes, stored in DBOS: `Jobs` enqueues them from any process, `run_worker` runs them."""
 
 from ml_backend.loop.client import CycleJob, Jobs
 from ml_backend.loop.dataset import export_preferences, read_export_file

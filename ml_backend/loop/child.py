@@ -1,6 +1,6 @@
-"""Training in a process of its own, `python -m training ...`, so that it never slows the worker and ends with it.
+"""Training in a child process, `python -m training ...`, which never slows the worker down and ends with it.
 
-A run that is started again in the same folder goes on from its last checkpoint.
+A run that is restarted in the same folder resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from training.errors import ConfigError, RankloopError
 NICENESS = 10
 POLL_S = 1.0
 LOCK_WAIT_S = 60.0
-"""How long an earlier process may take to let go of the folder: one whose worker was killed is just ending."""
+"""How long to wait for an earlier process to release the folder: if its worker was killed, it is just ending."""
 TAIL_LINES = 15
-_REFUSED = 2  # the exit code of `python -m training` for an error it has put into words
+_REFUSED = 2  # the exit code of `python -m training` for an error with a readable message
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a stage is, from its `progress.json`."""
+    """A stage's progress, from its `progress.json`."""
 
     stage: str
     step: int
@@ -50,19 +50,19 @@ def train(
     *,
     poll_s: float = POLL_S,
 ) -> None:
-    """Run one stage of training to its end, in a child process at low priority.
+    """Run one training stage to completion, in a low-priority child process.
 
     Args:
-        stage: what to run: `sft`, `reward`, `ppo`, ...
+        stage: the stage to run: `sft`, `reward`, `ppo`, ...
         options: the command's options by name, without dashes.
         out: the stage's folder; its output goes to a `.log` file beside it.
-        on_progress: told whenever a step is done.
-        poll_s: how often to look.
+        on_progress: called after each step.
+        poll_s: how often to check the process and its progress.
 
     Raises:
-        RankloopError: the training refused, with its own words.
-        CrashError: it crashed or was killed; has the end of its log.
-        ConfigError: another process is writing to `out` and doesn't stop.
+        RankloopError: training rejected its input; has its message.
+        CrashError: training crashed or was killed; includes the end of its log.
+        ConfigError: another process keeps writing to `out`.
     """
     _await_free(out)
     log = out.parent / f"{stage}.log"
@@ -85,7 +85,7 @@ def train(
 
 
 def read_progress(folder: Path) -> Progress | None:
-    """What a stage's folder tells about its progress; None where it tells nothing yet."""
+    """Read a stage's progress from its folder; None if there is none yet."""
     try:
         found = json.loads((folder / "progress.json").read_bytes())
         metrics = {name: float(value) for name, value in found["metrics"].items() if value is not None}
@@ -101,7 +101,7 @@ def _await_free(out: Path) -> None:
             return
     except Timeout as error:
         raise ConfigError(
-            "another process is training in this folder", got=str(out), remedy="Wait until it has ended, or end it."
+            "another process is training in this folder", got=str(out), remedy="Wait for it to finish, or stop it."
         ) from error
 
 
@@ -135,7 +135,7 @@ def _failure(stage: str, code: int, log: Path, start: int) -> RankloopError:
     refusals = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
     if code == _REFUSED and refusals:
         return RankloopError(refusals[-1])
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
     hint = " The system may have run out of memory." if code == -signal.SIGKILL else ""
     tail = "\n".join(lines[-TAIL_LINES:])
     return CrashError(f"{stage} {how}", remedy=f"Its output is in {log}.{hint} It ends:\n{tail}")

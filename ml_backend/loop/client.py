@@ -1,4 +1,4 @@
-"""The side that asks for jobs and tells about them. Every question takes milliseconds; nothing is run here."""
+"""The client side of the job queue: enqueues jobs and reports on them, in milliseconds. Nothing runs here."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from ml_backend.settings import Settings
 
 SHORTEST_DEBOUNCE_S = 0.1
 STORED_EVERY_S = 1.0
-"""How often the same is asked for a project again; it takes a transaction, and a hundred may come at once."""
+"""The shortest interval between equal requests for a project; each is a transaction, and a hundred may come at once."""
 LOOK_TIMEOUT_S = 1.0
-"""How long a look at Label Studio may take before a cycle is queued without one: somebody waits for the answer."""
+"""How long to wait for Label Studio before a cycle is queued without checking it: someone is waiting for the answer."""
 POLL_S = 0.5
 _STATES = {"PENDING": "running", "DELAYED": "queued", "ENQUEUED": "queued", "CANCELLED": "cancelled"}
 _TRAINING_STEPS = {"sft", "reward", "ppo"}
@@ -39,9 +39,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CycleJob:
-    """A training cycle: `state` is queued, running, promoted, rejected, failed or cancelled, `reason` says why.
+    """A training cycle: `state` is queued, running, promoted, rejected, failed or cancelled, and `reason` says why.
 
-    While it runs, `step` is what it does; `done` of `total` where that is training. `created_at` in seconds since 1970.
+    `step` is the current step; `done` and `total` are set while it trains. `created_at` is in seconds since 1970.
     """
 
     job: str
@@ -55,15 +55,15 @@ class CycleJob:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the cycle is over."""
         return self.state not in {"queued", "running"}
 
 
 class Jobs:
-    """Asks for training cycles and proposals. May be used from any thread; connects at first use.
+    """Enqueues training cycles and proposals. Thread-safe; connects on first use.
 
-    Every method raises JobsError when the job queue can't be reached. What is told again and again (a judgement
-    arrived, tasks want proposals) is gathered by project, and raises OverloadError while the job queue hangs.
+    Every method raises JobsError if the job queue can't be reached. `judgement_arrived` and `propose` are coalesced per
+    project, and raise OverloadError while the job queue hangs.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -74,24 +74,24 @@ class Jobs:
         self._unproposed = Gathered(self._store_proposal, STORED_EVERY_S)
 
     def judgement_arrived(self, project_id: int) -> None:
-        """Annotations of a project changed: once it is quiet, count them, and train if there are enough."""
+        """Note that annotations changed: once the project is quiet, count them, and train if there are enough."""
         self._judged(project_id)
 
     def propose(self, project_id: int) -> None:
-        """Have the champion answer the project's open tasks that have no answers of it."""
+        """Enqueue proposals for the project's open tasks that have no answers from the champion."""
         self._unproposed(project_id)
 
     def champion_changed(self) -> None:
-        """Have every connected project looked at, so that its open tasks get answers of the new champion."""
+        """Enqueue a reconciliation, so that open tasks of connected projects get answers from the new champion."""
         with self._asking() as client:
             given: Any = names.options(names.RECONCILE, names.DECISIONS_QUEUE)
             client.enqueue(given, datetime.now().astimezone(), None)
 
     def start_training(self, project_id: int) -> dict[str, Any]:
-        """Queue a training cycle at once, unless the project has one already or has clearly too few judgements.
+        """Queue a training cycle now, unless the project already has one or clearly has too few judgements.
 
         Returns:
-            `job` (its id, None where there is none), `status` (`queued`, `running` or `refused`) and `message`.
+            `job` (its id, or None), `status` (`queued`, `running` or `refused`) and `message`.
         """
         current = self._current(project_id)
         if current is None:
@@ -102,24 +102,24 @@ class Jobs:
             with self._asking() as client:
                 try:
                     client.enqueue(names.cycle_options(project_id, workflow_id), project_id, "asked")  # type: ignore[arg-type]
-                except dbos_error.DBOSQueueDeduplicatedError:  # somebody else was faster
+                except dbos_error.DBOSQueueDeduplicatedError:  # another caller was faster
                     current = self._current(project_id)
                 else:
                     message = f"Training cycle {workflow_id} is queued."
                     return {"job": workflow_id, "status": "queued", "message": message}
         if current is None:
-            return {"job": None, "status": "refused", "message": "A training cycle has just ended; try again."}
-        message = f"Training cycle {current.job} of project {project_id} is {current.state} already."
+            return {"job": None, "status": "refused", "message": "A training cycle has just finished; try again."}
+        message = f"Training cycle {current.job} of project {project_id} is already {current.state}."
         return {"job": current.job, "status": current.state, "message": message}
 
     def cycles(self, limit: int = 20) -> list[CycleJob]:
-        """Training cycles of all projects, the latest first."""
+        """Training cycles of all projects, latest first."""
         with self._asking() as client:
             found = client.list_workflows(name=names.TRAINING_CYCLE, sort_desc=True, limit=limit)
             return [self._cycle(client, item) for item in found]
 
     def status(self) -> dict[str, Any]:
-        """What is queued and running, and how the latest cycles ended, as JSON can hold it.
+        """What is queued and running, and how the latest cycles ended, as JSON-serializable data.
 
         Returns:
             Training cycles `running`, `queued` and `ended`; background proposals `proposing` (see `standing`);
@@ -143,15 +143,15 @@ class Jobs:
         *,
         timeout_s: float | None = None,
     ) -> CycleJob:
-        """Wait until a training cycle has ended.
+        """Wait for a training cycle to end.
 
         Args:
             job: its id.
-            on_progress: told whenever something changed.
-            timeout_s: how long to wait at most.
+            on_progress: called whenever the cycle changes.
+            timeout_s: the longest to wait.
 
         Returns:
-            The cycle as it is in the end, or when the time is up.
+            The cycle at its end or at the timeout.
 
         Raises:
             JobsError: there is no such cycle.
@@ -173,7 +173,7 @@ class Jobs:
             pause.wait(POLL_S)
 
     def close(self) -> None:
-        """Close the connection; the next question opens another."""
+        """Close the connection; the next call opens a new one."""
         self._judged.close()
         self._unproposed.close()
         with self._connecting:
@@ -202,7 +202,7 @@ class Jobs:
             return self._cycle(client, found[0]) if found else None
 
     def _too_few(self, project_id: int) -> str | None:
-        """Why a cycle can't come to anything, where one quick look shows it. The cycle itself counts exactly."""
+        """Why a cycle would be pointless, if a quick look shows it. The cycle itself counts exactly."""
         key = self._settings.label_studio_api_key
         if key is None:
             return None
@@ -214,13 +214,13 @@ class Jobs:
         except LabelStudioError as error:
             if error.status == 404:
                 return str(error)
-            logger.warning("a cycle of project %d is queued without a look at Label Studio: %s", project_id, error)
+            logger.warning("a cycle of project %d is queued without checking Label Studio: %s", project_id, error)
             return None
         if project.judgements >= needed:
             return None
         return (
             f"Project {project_id} has {project.judgements} judgements; training needs at least {needed}. "
-            "Label some more first."
+            "Label more tasks first."
         )
 
     def _cycle(self, client: DBOSClient, item: Any) -> CycleJob:
@@ -263,7 +263,7 @@ class Jobs:
 
 
 def make_tables(settings: Settings) -> None:
-    """Make DBOS's tables, or bring them up to date: whoever comes first, server or worker, does it."""
+    """Create or migrate DBOS's tables; server and worker both call this, and the first one does it."""
     logging.getLogger("dbos").setLevel(logging.WARNING)
     with FileLock(settings.home() / "jobs.lock"):
         DBOS.migrate(settings.jobs_database_url())

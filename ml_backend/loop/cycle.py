@@ -1,7 +1,9 @@
-"""A training cycle's steps. Each leaves its outcome on disk or in the registry, can be repeated after a crash at any
-moment, and takes and gives only what JSON can hold. What follows what is said in `training.cycle`.
+"""The steps of a training cycle; their order is in `training.cycle`.
 
-A cycle's folder: the files of `snapshot`, config.json (training settings), sft/, reward/, ppo/ and their logs.
+Each step stores its outcome on disk or in the registry, can be repeated after a crash at any point, and takes and
+returns only JSON-serializable values.
+
+A cycle's folder has the files of `dataset`, config.json (training settings), sft/, reward/, ppo/ and their logs.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ OpenLabelStudio = Callable[[], AbstractContextManager["LabelStudio"]]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a cycle works on: decided once at its start."""
+    """What a cycle works on, fixed at its start."""
 
     project_id: int
     workflow_id: str
@@ -49,8 +51,8 @@ class CycleSteps:
     """The steps of a training cycle.
 
     Args:
-        settings: where things are.
-        registry: where versions and cycles are recorded.
+        settings: the configuration.
+        registry: stores versions and cycle runs.
         open_label_studio: opens a connection to Label Studio.
     """
 
@@ -60,17 +62,17 @@ class CycleSteps:
         self._open = open_label_studio
 
     def folder(self, plan: Plan) -> Path:
-        """Where a cycle keeps its files."""
+        """The folder of a cycle's files."""
         return self._settings.home() / "cycles" / plan.workflow_id
 
     def count_new(self, project_id: int) -> int:
-        """How many judgements were made since the last cycle that looked at the project."""
+        """Count the judgements made since the project's last snapshot."""
         attempt = self._registry.last_attempt(project_id)
         with self._open() as label_studio:
             return label_studio.count_judgements_since(project_id, attempt.snapshot_at if attempt else None)
 
     def begin(self, project_id: int, workflow_id: str, trigger: str) -> dict[str, Any]:
-        """Open the cycle's run and decide which version it goes on from. Returns the plan."""
+        """Start the cycle's run and choose its parent version. Returns the plan."""
         run_id = self._registry.start_cycle_run(project_id, workflow_id, {"trigger": trigger})
         base = self._registry.ensure_base()
         parent = self._registry.current()
@@ -78,10 +80,10 @@ class CycleSteps:
         return asdict(Plan(project_id, workflow_id, run_id, base.name, parent.name))
 
     def snapshot(self, plan: Plan) -> dict[str, Any]:
-        """Copy the project's annotations, prompts and labeling configuration, and the training settings.
+        """Save the project's annotations, prompts and labeling configuration, and the training settings.
 
         Returns:
-            `tasks` (how many were annotated) and `snapshot_at` (when the newest annotation was made).
+            `tasks` (the number of annotated tasks) and `snapshot_at` (when the newest annotation was made).
         """
         folder = self.folder(plan)
         write_atomically(folder / "config.json", self._settings.cycle_config().model_dump_json(indent=2))
@@ -92,22 +94,21 @@ class CycleSteps:
         return taken
 
     def prepare(self, plan: Plan) -> dict[str, Any]:
-        """Turn the snapshot into preferences and demonstrations.
+        """Convert the snapshot to preferences and demonstrations.
 
         Returns:
-            The conversion's counts, the number of demonstrations, and `fault`: why there is too little to learn from,
-            or None.
+            The conversion's counts, the number of demonstrations, and `fault`: why there is too little data, or None.
         """
         folder = self.folder(plan)
         counts = convert_snapshot(plan.project_id, folder)
         self._registry.note(plan.run_id, {name: str(counts[name]) for name in ("dataset_digest", "kept")})
         self._registry.log_file(plan.run_id, folder / "summary.json")
         needed, found = self._config(plan).gates.min_preferences, counts["preferences"]
-        fault = f"{found} preferences are fewer than the {needed} asked for." if found < needed else None
+        fault = f"{found} preferences are fewer than the required {needed}." if found < needed else None
         return {**counts, "fault": fault}
 
     def sft(self, plan: Plan, demonstrations: int) -> bool:
-        """Imitate the answers people rewrote, where there are enough of them. Whether there were."""
+        """Fine-tune on answers that people rewrote, if there are enough. Returns whether there were."""
         if demonstrations < self._config(plan).min_demonstrations:
             return False
         data = self.folder(plan) / "demonstrations.jsonl"
@@ -115,16 +116,16 @@ class CycleSteps:
         return True
 
     def reward(self, plan: Plan) -> None:
-        """Train the reward model on all preferences, from the base's layers."""
+        """Train the reward model on all preferences, starting from the base model."""
         preferences = self.folder(plan) / "preferences.jsonl"
         self._train(plan, "reward", {"model": self._policy(plan.base), "preferences": preferences})
 
     def reward_gate(self, plan: Plan) -> Gate:
-        """Whether the reward model is good enough to learn from."""
+        """Decide whether the reward model is good enough for PPO."""
         return self._decided(plan, "reward", decide_on_reward_model(self.folder(plan), self._config(plan).gates))
 
     def ppo(self, plan: Plan, after_sft: bool) -> None:  # as in `training.cycle`
-        """Fine-tune the policy, from the champion or from what supervised training made of it."""
+        """Fine-tune the policy with PPO, starting from the champion or from its supervised fine-tuning."""
         folder = self.folder(plan)
         options: dict[str, str | Path] = {
             "model": self._policy(plan.base),
@@ -135,11 +136,11 @@ class CycleSteps:
         self._train(plan, "ppo", options)
 
     def policy_gate(self, plan: Plan) -> Gate:
-        """Whether the policy may become champion."""
+        """Decide whether the policy may become champion."""
         return self._decided(plan, "policy", decide_on_policy(self.folder(plan), self._config(plan).gates))
 
     def register(self, plan: Plan) -> str:
-        """Make the outcome a version. Returns its name; done again, the same. Its folder stays until it is promoted."""
+        """Register the outcome as a version. Idempotent; its folder stays until promotion. Returns its name."""
         folder = self.folder(plan)
         with atomic_folder(folder / "version") as version:
             shutil.copytree(folder / "ppo" / "policy", version / "policy")
@@ -160,9 +161,7 @@ class CycleSteps:
         return registered.name
 
     def promote(self, plan: Plan, name: str) -> str:
-        """Make a version the champion; files of it that the registry lost or damaged are stored again. Returns its
-        name.
-        """
+        """Make a version the champion, restoring files that the registry lost or damaged. Returns its name."""
         folder = self.folder(plan) / "version"
         if folder.is_dir():
             self._registry.mend(name, folder)
@@ -171,7 +170,7 @@ class CycleSteps:
         return promoted
 
     def finish(self, plan: Plan, status: str, reason: str) -> Outcome:
-        """Close the cycle's run. Returns what became of it."""
+        """Close the cycle's run. Returns its outcome."""
         self._registry.finish_run(plan.run_id, status, reason)
         logger.info("cycle %s of project %d: %s. %s", plan.workflow_id, plan.project_id, status, reason)
         return {"status": status, "reason": reason}
@@ -196,7 +195,7 @@ class CycleSteps:
 
 
 class _MetricsLog:
-    """Passes a stage's progress on to the registry, every few seconds."""
+    """Logs a stage's progress to the registry, every few seconds."""
 
     def __init__(self, registry: Registry, run_id: str) -> None:
         self._registry = registry
@@ -213,7 +212,7 @@ class _MetricsLog:
 
 
 def _version_metrics(reports: Mapping[str, Mapping[str, Any]], summary: Mapping[str, Any]) -> dict[str, float]:
-    """The figures by which versions are compared; what wasn't measured is left out."""
+    """The metrics by which versions are compared; unmeasured ones are left out."""
     reward, ppo = reports["reward"], reports["ppo"]
     figures = {
         "annotations": summary["annotations"],

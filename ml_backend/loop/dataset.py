@@ -1,7 +1,7 @@
-"""What training learns from: people's annotations, from Label Studio or an export file, turned into preferences.
+"""Training data: annotations from Label Studio or an export file, converted to preferences.
 
-A snapshot is tasks.json, label_config.xml and prompts.jsonl; what it comes to is preferences.jsonl,
-demonstrations.jsonl and summary.json.
+A snapshot is tasks.json, label_config.xml and prompts.jsonl; it is converted to preferences.jsonl, demonstrations.jsonl
+and summary.json.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from training.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """What annotated tasks come to, and what became of each annotation."""
+    """The training data from annotated tasks, and a count of what became of each annotation."""
 
     preferences: list[Preference]
     demonstrations: list[Demonstration]
@@ -50,15 +50,15 @@ class Dataset:
 
 
 def dataset_from(tasks: Sequence[object], config: LabelConfig | None = None, project_id: int | None = None) -> Dataset:
-    """What training learns from annotated tasks.
+    """Convert annotated tasks to training data.
 
     Args:
         tasks: tasks as exported.
         config: their labeling configuration; None infers it from the results.
-        project_id: noted in the preferences; None takes what the tasks say.
+        project_id: recorded in the preferences; None takes it from the tasks.
 
     Raises:
-        DataError: the tasks are no full export.
+        DataError: the tasks aren't from a full export.
     """
     if project_id is None:
         project_id = _project_of(tasks)
@@ -67,10 +67,10 @@ def dataset_from(tasks: Sequence[object], config: LabelConfig | None = None, pro
 
 
 def read_export_file(path: Path) -> list[dict[str, Any]]:
-    """The tasks in a JSON export of Label Studio.
+    """Read the tasks from Label Studio's JSON export.
 
     Raises:
-        DataError: the file can't be read, or holds no list of tasks.
+        DataError: the file can't be read, or isn't a list of tasks.
     """
     return parse_export(read_text(path), str(path))
 
@@ -78,13 +78,13 @@ def read_export_file(path: Path) -> list[dict[str, Any]]:
 def export_preferences(
     tasks: Sequence[object], out: Path, config: LabelConfig | None = None, project_id: int | None = None
 ) -> ConversionSummary:
-    """Write the preferences of `dataset_from` as JSON lines; the file appears whole or not at all.
+    """Write the preferences of `dataset_from` as JSON lines, atomically.
 
     Returns:
         What became of each annotation.
 
     Raises:
-        DataError: the tasks are no full export, or `out` can't be written.
+        DataError: the tasks aren't from a full export, or `out` can't be written.
     """
     made = dataset_from(tasks, config, project_id)
     try:
@@ -95,11 +95,10 @@ def export_preferences(
 
 
 def take_snapshot(label_studio: LabelStudio, project_id: int, folder: Path) -> dict[str, Any]:
-    """Copy a project's annotated tasks, its prompts and its labeling configuration into `folder`.
+    """Save a project's annotated tasks, prompts and labeling configuration in `folder`.
 
     Returns:
-        `tasks`: how many were annotated; `snapshot_at`: when the newest annotation was made or changed, None where
-        there is none.
+        `tasks`: the number of annotated tasks; `snapshot_at`: when the newest annotation was made or changed, or None.
 
     Raises:
         DataError: the labeling configuration can't be used, or no task has a prompt.
@@ -119,10 +118,10 @@ def take_snapshot(label_studio: LabelStudio, project_id: int, folder: Path) -> d
 
 
 def convert_snapshot(project_id: int, folder: Path) -> dict[str, Any]:
-    """Turn a snapshot into preferences and demonstrations.
+    """Convert a snapshot to preferences and demonstrations.
 
     Returns:
-        The counts of `ConversionSummary`, `demonstrations` (how many), and `dataset_digest`.
+        The counts of `ConversionSummary`, the number of `demonstrations`, and `dataset_digest`.
     """
     config = parse_label_config((folder / "label_config.xml").read_text(encoding="utf-8"))
     made = dataset_from(read_export_file(folder / "tasks.json"), config, project_id)
@@ -135,7 +134,7 @@ def convert_snapshot(project_id: int, folder: Path) -> dict[str, Any]:
 
 
 def _prompts(tasks: Iterable[Mapping[str, Any]], config: LabelConfig) -> list[PromptRecord]:
-    """Each different prompt of the project once, with its reference answer where the data brings one."""
+    """Each distinct prompt of the project, with its reference answer if the data has one."""
     found: dict[str, PromptRecord] = {}
     for task in tasks:
         data = task.get("data")
@@ -155,7 +154,7 @@ def _newest(tasks: Iterable[object]) -> str | None:
 
 
 def _project_of(tasks: Sequence[object]) -> int | None:
-    """The project that all tasks name; None where they name several or none."""
+    """The project that all tasks name; None if they name several or none."""
     projects = [task.get("project") for task in tasks if isinstance(task, Mapping)]
     first = projects[0] if projects else None
     return first if type(first) is int and projects.count(first) == len(projects) else None

@@ -1,4 +1,4 @@
-"""What workflows are made of: steps that are recorded when they are done, and jobs that are queued once."""
+"""Building blocks of workflows: steps that are recorded when done, and jobs that are queued once."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ml_backend.processes import log_context
 from training.errors import RankloopError
 
 ATTEMPTS = 6
-"""How often a small job's step is tried while an outside system doesn't answer: half a minute in all."""
+"""How often a small job's step is tried while an outside system is down: half a minute in all."""
 CYCLE_ATTEMPTS = 10
-"""The same for a training cycle, which nobody asks for again: over eight minutes in all."""
+"""The same for a training cycle, which nothing requests again: over eight minutes in all."""
 CRASHES = 3
-"""How often a step is started again after its training crashed or was killed."""
+"""How often a step is restarted after its training crashed or was killed."""
 FORGET_LIMIT = 1000
 
 Result = TypeVar("Result")
@@ -31,14 +31,12 @@ logger = logging.getLogger(__name__)
 
 
 def step(name: str, function: Callable[..., Result], *arguments: Any) -> Result:
-    """Run a step of the present workflow: recorded when done, tried again while an outside system doesn't answer."""
+    """Run a step of the current workflow: recorded when done, retried while an outside system is down."""
     return _step(name, ATTEMPTS, function, *arguments)
 
 
 def patient_step(name: str, function: Callable[..., Result], *arguments: Any) -> Result:
-    """The same for a training cycle, which has more patience, also with training that was killed: that goes on from
-    its checkpoint.
-    """
+    """Run a training cycle's step: retried for longer; training that was killed resumes from its checkpoint."""
     return _step(name, CYCLE_ATTEMPTS, function, *arguments)
 
 
@@ -60,7 +58,7 @@ def _step(name: str, attempts: int, function: Callable[..., Result], *arguments:
 
 
 def forget_ended(older_than_s: float) -> int:
-    """Delete small jobs that ended longer ago than this, so that the tables don't grow for ever. Returns how many."""
+    """Delete small jobs that ended longer ago than this, so that the tables don't grow forever. Returns how many."""
     before = datetime.now(UTC) - timedelta(seconds=older_than_s)
     ended = DBOS.list_workflows(
         name=[names.CONSIDER_TRAINING, names.PROPOSE_MISSING, names.RECONCILE],
@@ -74,7 +72,7 @@ def forget_ended(older_than_s: float) -> int:
 
 
 def in_words(workflow: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Run a small workflow that is asked for again anyhow: what goes wrong in it is logged in a sentence."""
+    """Run a small workflow that will be requested again anyway; an error is logged as one sentence."""
     try:
         with log_context(workflow_id=DBOS.workflow_id):
             return workflow(*arguments)
@@ -84,8 +82,8 @@ def in_words(workflow: Callable[..., dict[str, Any]], *arguments: Any) -> dict[s
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether a fault may be gone in a moment: an outside system that didn't answer, not one that refused; training
-    that was killed or found the disk full, not training that refused.
+    """Whether a fault is transient: an outside system that didn't answer, or training that was killed or found the disk
+    full; not a system or training that rejected its input.
     """
     if isinstance(error, LabelStudioError):
         passing = error.status is None or error.status >= 500 or error.status == 429
@@ -97,13 +95,13 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def enqueue(workflow: str, queue: str, *arguments: Any, delay_s: float | None = None) -> None:
-    """Queue a workflow, from within another or from a launched worker."""
+    """Queue a workflow, from within another one or from a launched worker."""
     given: Any = names.options(workflow, queue, delay_s)
     DBOS.enqueue_workflow_with_options(given, *arguments)
 
 
 def enqueue_cycle(project_id: int) -> str:
-    """Queue a cycle, unless the project has one already. Returns the id of the one there is."""
+    """Queue a cycle, unless the project already has one. Returns the id of the queued or existing cycle."""
     own = hashlib.blake2b(str(DBOS.workflow_id).encode(), digest_size=4).hexdigest()  # the same when repeated
     given: Any = {
         **names.cycle_options(project_id, f"cycle-{project_id}-{own}"),

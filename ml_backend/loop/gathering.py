@@ -1,4 +1,4 @@
-"""Many equal calls made few: the first is passed on at once, those that come meanwhile or closely after it as one."""
+"""Coalescing of equal calls: the first is passed on at once; those during it or shortly after it become one call."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ml_backend.errors import OverloadError
 from training.errors import RankloopError
 
 PATIENCE_S = 0.9
-"""How long a call may run before others are told that it hangs: Label Studio gives its webhooks a second."""
+"""How long a call may run before callers are told that it hangs: Label Studio gives its webhooks one second."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class _Calls:
-    """One key's calls: when the last one began, whether it still runs, and whether others wait to be covered."""
+    """One key's calls: when the last one began, whether it is running, and whether others are waiting to be covered."""
 
     began: float = float("-inf")
     running: bool = False
@@ -27,16 +27,16 @@ class _Calls:
 
 
 class Gathered:
-    """Passes calls on, per key one at a time and at most one within `every_s`; none is left without a call after it.
+    """Coalesces calls: one at a time per key, at most one per `every_s`, and always one after the last.
 
-    Label Studio waits for its webhooks, and a burst of them says the same thing a hundred times. What the first says
-    is stored before it is answered; the others find out that it was or is being stored, and one more at the end says
-    that there were others. A process that dies in between leaves them to reconciliation.
+    Label Studio waits for its webhooks, and a burst of them says the same thing a hundred times. The first is stored
+    before it is answered; the others return at once and are covered by one more call at the end. If the process dies in
+    between, reconciliation picks them up.
 
     Args:
-        pass_on: what is called with the key, in the caller's thread or in one of its own.
-        every_s: how closely calls may follow each other.
-        patience_s: how long a call may run before whoever comes is turned away.
+        pass_on: called with the key, in the caller's thread or in a thread of its own.
+        every_s: the shortest interval between two calls.
+        patience_s: how long a call may run before further callers are turned away.
     """
 
     def __init__(self, pass_on: Callable[[int], object], every_s: float, patience_s: float = PATIENCE_S) -> None:
@@ -47,11 +47,11 @@ class Gathered:
         self._changed = threading.Condition()
 
     def __call__(self, key: int) -> None:
-        """Pass a call on now, or with others later.
+        """Pass a call on now, or together with others later.
 
         Raises:
-            OverloadError: the call that runs hangs. Once it is over, one more is made all the same.
-            Exception: what `pass_on` raises, where it is called at once.
+            OverloadError: the running call hangs. Another call is still made once it returns.
+            Exception: whatever `pass_on` raises, if it is called at once.
         """
         with self._changed:
             calls = self._keys.setdefault(key, _Calls())
@@ -67,7 +67,7 @@ class Gathered:
         self._run(key, calls)
 
     def close(self) -> None:
-        """Pass on now what waits; a call that runs is waited for, though not if it hangs."""
+        """Pass on waiting calls now, after the running ones unless they hang."""
         with self._changed:
             self._changed.wait_for(lambda: not any(calls.running for calls in self._keys.values()), self._patience_s)
             keys = list(self._keys)
@@ -88,7 +88,7 @@ class Gathered:
                 self._changed.notify_all()
 
     def _cover_later(self, key: int, calls: _Calls) -> None:
-        """Have a thread make the call that covers whoever waits."""
+        """Schedule the call that covers the waiting callers, on another thread."""
         timer = threading.Timer(calls.began + self._every_s - time.monotonic(), self._cover, (key,))
         timer.daemon = True
         timer.start()

@@ -1,4 +1,4 @@
-"""What client and worker call things in DBOS. A job that waits under one name is found under no other."""
+"""Names that client and worker share in DBOS. A job queued under one name can't be found under another."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 APPLICATION = "rankloop"
 APPLICATION_VERSION = "1"
-"""Fixed, so that a restarted worker recognises its own unfinished work. To be raised when a workflow's steps change
-their order: what is unfinished then waits for a worker of its own version."""
+"""Fixed, so that a restarted worker recognises its unfinished work. Raise it when the order of a workflow's steps
+changes: unfinished work then waits for a worker of its own version."""
 EXECUTOR = "rankloop-worker"
 
 TRAINING_CYCLE = "training_cycle"
@@ -19,20 +19,20 @@ TRAINING_QUEUE = "training"
 PROPOSALS_QUEUE = "proposals"
 DECISIONS_QUEUE = "decisions"
 QUEUES = (TRAINING_QUEUE, PROPOSALS_QUEUE, DECISIONS_QUEUE)
-"""Each does one job at a time."""
+"""Each queue runs one job at a time."""
 
 STEP_EVENT = "step"
-"""The event under which a training cycle tells which step it is in."""
+"""The event with which a training cycle reports its current step."""
 
 WORKER_LOCK = "worker.lock"
-"""In the data folder; a worker holds it while it runs."""
+"""In the data folder; held by the running worker."""
 
 WAITING = ("DELAYED", "ENQUEUED")
 UNFINISHED = (*WAITING, "PENDING")
 
 
 def cycle_options(project_id: int, workflow_id: str) -> dict[str, Any]:
-    """How a training cycle is enqueued: one per project at a time."""
+    """The options for enqueueing a training cycle: one per project at a time."""
     return {
         "workflow_name": TRAINING_CYCLE,
         "queue_name": TRAINING_QUEUE,
@@ -43,6 +43,6 @@ def cycle_options(project_id: int, workflow_id: str) -> dict[str, Any]:
 
 
 def options(workflow_name: str, queue_name: str, delay_s: float | None = None) -> dict[str, Any]:
-    """How another workflow is enqueued."""
+    """The options for enqueueing any other workflow."""
     given = {"workflow_name": workflow_name, "queue_name": queue_name, "app_version": APPLICATION_VERSION}
     return given if delay_s is None else {**given, "delay_seconds": delay_s}

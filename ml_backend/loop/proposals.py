@@ -1,4 +1,4 @@
-"""Proposals for all of a project's open tasks, by the champion, stored in Label Studio before anyone opens a task."""
+"""The champion's proposals for all of a project's open tasks, stored in Label Studio before anyone opens a task."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ml_backend.settings import Settings
 
 STORE_AFTER_S = 60.0
 STORE_AFTER_TASKS = 500
-"""Storing reads the project's open tasks again, so it is done for many predictions at once; people who open a task
-meanwhile are answered by the server."""
+"""Storing reads the project's open tasks again, so predictions are stored in bulk; the server answers for tasks that
+are opened in the meantime."""
 
 logger = logging.getLogger(__name__)
 
 
 class BulkProposals:
-    """Fills a project with the champion's predictions. Used from one thread at a time."""
+    """Fills a project with the champion's predictions. Not thread-safe."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class BulkProposals:
         self._loaded: LoadedVersion | None = None
 
     def some(self, project_id: int) -> dict[str, Any]:
-        """Propose for open tasks that have nothing from the champion yet, for about a minute, and store it.
+        """Propose for about a minute for open tasks without the champion's answers, and store the proposals.
 
         Returns:
             `version`, how many predictions were `stored`, and how many tasks are `left`.
@@ -58,7 +58,7 @@ class BulkProposals:
         return {"version": champion.name, "stored": stored, "left": len(tasks) - len(predictions)}
 
     def release(self) -> None:
-        """Let go of the model, whose memory training may need."""
+        """Free the model's memory, which training may need."""
         self._loaded = None
 
     def _predict(
@@ -76,7 +76,7 @@ class BulkProposals:
         return found
 
     def _version(self, champion: Version) -> LoadedVersion:
-        """This version in memory; a champion of before is let go first."""
+        """The loaded champion; a previous one is freed first."""
         if self._loaded is None or self._loaded.name != champion.name:
             self.release()
             self._loaded = load_version(champion.name, self._registry.fetch(champion), self._settings)

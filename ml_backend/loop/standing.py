@@ -1,4 +1,4 @@
-"""How the small jobs stand: proposals in the background, and judgements that wait for a training cycle."""
+"""The state of the small jobs: background proposals, and judgements waiting for a training cycle."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from dbos import DBOSClient
 
 LOOKED_AT = 200
-"""Ended jobs looked at, the latest first. They are forgotten a week after their end."""
+"""How many of the latest ended jobs to look at. Jobs are deleted a week after their end."""
 
 
 def proposing(client: DBOSClient) -> list[dict[str, Any]]:
-    """The background proposals that run or wait, one entry per project.
+    """Running and queued background proposals, one entry per project.
 
     Returns:
-        `project_id`, `state` (running or queued), how many proposals it has `stored`, and how many tasks are `left`
-        (None until the first were stored). A job stores every minute or so.
+        `project_id`, `state` (running or queued), the number of proposals `stored`, and of tasks `left` (None until the
+        first were stored). A job stores about once a minute.
     """
     found = client.list_workflows(
         name=names.PROPOSE_MISSING, status=list(names.UNFINISHED), load_input=True, load_output=False
@@ -39,7 +39,7 @@ def proposing(client: DBOSClient) -> list[dict[str, Any]]:
 
 
 def stored_by_version(client: DBOSClient) -> dict[str, int]:
-    """How many proposals of each version the background jobs of late have stored."""
+    """How many proposals of each version recent background jobs have stored."""
     stored: dict[str, int] = {}
     for item in _ended(client, names.PROPOSE_MISSING):
         version = item.output.get("version")
@@ -49,8 +49,8 @@ def stored_by_version(client: DBOSClient) -> dict[str, int]:
 
 
 def new_judgements(client: DBOSClient) -> dict[int, int]:
-    """For each project, the judgements made since its last training cycle, as they were last counted: when some came
-    in, when a cycle ended, and at each reconciliation.
+    """For each project, the judgements made since its last training cycle, as last counted: when some arrived, when a
+    cycle ended, or at reconciliation.
     """
     counts: dict[int, tuple[float, int]] = {}
     for item in _ended(client, names.CONSIDER_TRAINING):
@@ -64,7 +64,7 @@ def new_judgements(client: DBOSClient) -> dict[int, int]:
 
 
 def project_of(item: Any) -> int:
-    """The project a workflow was asked for."""
+    """The project that a workflow was queued for."""
     return int(item.input["args"][0])
 
 

@@ -1,7 +1,7 @@
-"""The side that does the jobs. Killed at any moment, it goes on where it was when it is started again.
+"""The worker side of the job queue. If killed at any point, it resumes where it was after a restart.
 
-Each step of a workflow is recorded when it is done, and is repeated when the process died within it; what the steps
-themselves do is in `cycle_steps` and `bulk_proposals`.
+Each step of a workflow is recorded when done, and repeated if the process died during it; the steps themselves are in
+`cycle` and `proposals`.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ DATABASE_WAIT_S = 120.0
 """How long a starting worker waits for its database."""
 DATABASE_POLL_S = 2.0
 KEEP_ENDED_S = 7 * 24 * 3600.0
-"""How long small jobs are remembered after their end. Training cycles are remembered for good."""
+"""How long small jobs are kept after their end. Training cycles are kept forever."""
 RECONSIDER_AFTER_S = 2.0
-"""How long after a cycle's end the judgements made meanwhile are counted; the cycle must be over by then."""
+"""How long after a cycle's end to count the judgements made during it; the cycle must be over by then."""
 
 logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """Does the jobs of one data folder.
+    """Runs the jobs of one data folder.
 
     Args:
-        settings: where things are.
-        registry, steps, proposals, open_connection: the parts that do the work, and Label Studio; made from the
-            settings where they aren't given.
+        settings: the configuration.
+        registry, steps, proposals, open_connection: the parts that do the work, and the connection to Label Studio;
+            created from the settings if not given.
     """
 
     def __init__(
@@ -71,17 +71,17 @@ class Worker:
         self._lock = FileLock(settings.home() / names.WORKER_LOCK, timeout=0)
 
     def start(self) -> None:
-        """Take up unfinished work and wait for more, in threads.
+        """Start the threads that resume unfinished work and wait for more.
 
         Raises:
-            ConfigError: another worker works for this data folder, or the reconciliation's schedule can't be read.
-            JobsError: the jobs' database can't be reached.
+            ConfigError: another worker is using this data folder, or the reconciliation's schedule is invalid.
+            JobsError: the job queue's database can't be reached.
         """
         try:
             self._lock.acquire()
         except Timeout as error:
             raise ConfigError(
-                "another worker works for this data folder", got=str(self._settings.home()), remedy="End it first."
+                "another worker is using this data folder", got=str(self._settings.home()), remedy="Stop it first."
             ) from error
         try:
             self._launch()
@@ -90,7 +90,7 @@ class Worker:
             raise
 
     def stop(self) -> None:
-        """End all threads. Work that is under way stays unfinished, for the next start."""
+        """Stop all threads. Work in progress stays unfinished until the next start."""
         DBOS.destroy(destroy_registry=True)
         self._proposals.release()
         self._lock.release()
@@ -103,7 +103,7 @@ class Worker:
                 "system_database_url": self._settings.jobs_database_url(),
                 "application_version": names.APPLICATION_VERSION,
                 "executor_id": names.EXECUTOR,
-                "log_level": "ERROR",  # it warns of every repeated step with a traceback; `durable` does so in words
+                "log_level": "ERROR",  # DBOS logs a traceback for each retried step; `durable` logs one line
                 "scheduler_polling_interval_sec": 1.0,
             }
         )
@@ -117,7 +117,7 @@ class Worker:
         enqueue(names.RECONCILE, names.DECISIONS_QUEUE, datetime.now().astimezone(), None)
 
     def _await_tables(self) -> None:
-        """Make DBOS's tables; a database server that is starting itself is waited for."""
+        """Create DBOS's tables, waiting for a database server that is still starting."""
         until, pause = time.monotonic() + DATABASE_WAIT_S, threading.Event()
         while True:
             try:
@@ -132,7 +132,7 @@ class Worker:
             pause.wait(DATABASE_POLL_S)
 
     def _register(self) -> None:
-        """Give DBOS the functions under the names by which they are asked for."""
+        """Register the workflows with DBOS under the names that clients use."""
 
         def training_cycle(project_id: int, trigger: str) -> Outcome:
             return self._training_cycle(project_id, trigger)
@@ -170,7 +170,7 @@ class Worker:
             ) from error
 
     def _training_cycle(self, project_id: int, trigger: str) -> Outcome:
-        """Learn from a project's judgements, and promote what is better; then see what came in meanwhile."""
+        """Train on a project's judgements and promote a better version; then count what arrived in the meantime."""
         workflow_id = str(DBOS.workflow_id)
         plan = Plan(**patient_step("begin", self._steps.begin, project_id, workflow_id, trigger))
         try:
@@ -188,16 +188,14 @@ class Worker:
         return outcome
 
     def _consider_training(self, project_id: int) -> dict[str, Any]:
-        """Train if enough judgements are new. While a cycle runs it stays at that one, which asks again at its end."""
+        """Queue a cycle if enough judgements are new. A cycle that is already running counts again when it ends."""
         new = step("count new judgements", self._steps.count_new, project_id)
         if new < self._settings.train_after:
             return {"new": new, "cycle": None}
         return {"new": new, "cycle": enqueue_cycle(project_id)}
 
     def _propose_missing(self, project_id: int) -> dict[str, Any]:
-        """Propose until nothing is left to propose for. One that another waits behind leaves it to that one, which
-        sees all that this one would have seen.
-        """
+        """Propose until no task is left. If another such job is queued, leave it the work: it sees the same tasks."""
         waiting = DBOS.list_workflows(
             name=names.PROPOSE_MISSING, status="ENQUEUED", queue_name=names.PROPOSALS_QUEUE, load_output=False
         )
@@ -214,10 +212,10 @@ class Worker:
             self._proposals.release()
 
     def _reconcile(self) -> dict[str, Any]:
-        """Find what a lost webhook missed, in every project that this backend is connected to."""
+        """Pick up what lost webhooks missed, in every project that this backend is connected to."""
         step("forget old jobs", forget_ended, KEEP_ENDED_S)
         if self._settings.label_studio_api_key is None:
-            raise ConfigError("LABEL_STUDIO_API_KEY is not set, so lost webhooks stay lost")
+            raise ConfigError("LABEL_STUDIO_API_KEY is not set, so lost webhooks can't be recovered")
         projects = step("connected projects", self._projects)
         looks = []
         for project_id in projects:
@@ -235,33 +233,33 @@ class Worker:
             return [project.id for project in connected_projects(label_studio, self._settings.public_url())]
 
     def _projects_or(self, project_id: int) -> list[int]:
-        """The same, with this one among them in any case."""
+        """The connected projects and this one; this one alone if Label Studio can't be reached."""
         try:
             return sorted({project_id, *self._projects()})
         except LabelStudioError as error:
-            logger.warning("only project %d gets new proposals now: %s", project_id, error)
+            logger.warning("only project %d gets new proposals for now: %s", project_id, error)
             return [project_id]
 
     def _look(self, project_id: int) -> dict[str, Any]:
-        """What waits in a project; one that can't be asked doesn't keep the others waiting."""
+        """What is waiting in a project; a project that can't be read doesn't hold up the others."""
         try:
             new = self._steps.count_new(project_id)
             champion = self._registry.current()
             with self._open() as label_studio:
                 unproposed = bool(label_studio.tasks_to_propose(project_id, champion.name))
         except LabelStudioError as error:
-            logger.warning("project %d can't be looked at: %s", project_id, error)
+            logger.warning("project %d can't be checked: %s", project_id, error)
             return {"reached": False, "new": 0, "unproposed": False}
         return {"reached": True, "new": new, "unproposed": unproposed}
 
 
 def run_worker(settings: Settings) -> NoReturn:
-    """Do jobs until told to end (SIGTERM, SIGINT); leaves by ending the process.
+    """Run jobs until SIGTERM or SIGINT, then exit the process.
 
-    It ends at once, as if it were killed: training stops with it, and the next start goes on from its last checkpoint.
+    It exits at once, as if killed: training stops with it, and resumes from its last checkpoint at the next start.
 
     Raises:
-        ConfigError: another worker works for this data folder, or a setting can't be used.
+        ConfigError: another worker is using this data folder, or a setting is invalid.
     """
     configure_logging(settings.log_format)
     os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))

@@ -1,4 +1,4 @@
-"""What the program tells people and machines about itself: metrics, facts about the loop, tables."""
+"""Observability: metrics, the state of the loop, and console output."""
 
 from ml_backend.observe.console import messages, output, progress_bar, show_table, stage_bar
 from ml_backend.observe.facts import LoopFacts

@@ -1,4 +1,4 @@
-"""What the command line shows: tables and progress bars, plain where nobody watches."""
+"""Console output: tables and progress bars, in plain text when not on a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 PLAIN_WIDTH = 200
-"""Columns a table may take where output goes to a file or a pipe, so that nothing is cut off."""
+"""Table width when output goes to a file or a pipe, so that nothing is cut off."""
 
 
 def output() -> Console:
@@ -21,12 +21,12 @@ def output() -> Console:
 
 
 def messages() -> Console:
-    """The console for everything that isn't the result (stderr)."""
+    """The console for everything but results (stderr)."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """Print a table. Texts are shown as they are: brackets in them are no markup."""
+    """Print a table. Brackets in cells are printed literally, not read as markup."""
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -37,9 +37,9 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr; yields a function to be told how many are done, and of how many.
+    """Show a progress bar on stderr; yields a function that takes the number done and the total.
 
-    Where stderr is no terminal there is one line at the end instead.
+    If stderr isn't a terminal, one line is printed at the end instead.
     """
     console = messages()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -59,9 +59,9 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def stage_bar() -> Iterator[Callable[[str, int | None, int | None], None]]:
-    """A progress bar whose description changes; yields a function to be told the stage, what is done, and of how much.
+    """Show a progress bar for several stages; yields a function that takes the stage, the number done and the total.
 
-    Where stderr is no terminal there is one line per stage instead.
+    If stderr isn't a terminal, one line per stage is printed instead.
     """
     console = messages()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())

@@ -1,7 +1,7 @@
-"""How the loop stands, for whoever scrapes: queue, versions, training cycles, proposals in the background.
+"""The state of the loop for Prometheus: queue, versions, training cycles, background proposals.
 
-MLflow and DBOS are asked on a thread of its own and at most every few seconds, so a scrape costs them next to nothing
-and never hangs on them: it tells what was learned last, and whether that worked.
+MLflow and DBOS are queried on a separate thread, at most every few seconds, so a scrape costs them almost nothing and
+never hangs on them: it reports the last known values, and whether the last query succeeded.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from ml_backend.serving import Proposer
 
 FRESH_S = 5.0
-"""How long what was learned counts as fresh."""
+"""How long known values count as fresh."""
 PATIENCE_S = 1.0
-"""How long a scrape waits for fresh facts before it tells the old ones."""
+"""How long a scrape waits for fresh values before it reports the old ones."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What MLflow and DBOS said. `reachable` tells of each part whether it answered."""
+    """The last known state from MLflow and DBOS; `reachable` says which of them answered."""
 
     champion: str | None = None
     champion_annotations: float | None = None
@@ -60,22 +60,22 @@ class LoopFacts(Collector):
         self._changed = threading.Condition()
 
     def describe(self) -> list[Metric]:
-        """Nothing in advance: asking what there will be would ask MLflow and DBOS."""
+        """Describe nothing in advance, since that would query MLflow and DBOS."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """The present state as gauges."""
+        """The current state as gauges."""
         facts = self._fresh()
-        yield _gauge("rankloop_queue_waiting", "Questions that wait for the model.", self._proposer.waiting)
+        yield _gauge("rankloop_queue_waiting", "Questions waiting for the model.", self._proposer.waiting)
         yield _gauge(
             "rankloop_champion_fault", "1 while the champion can't be loaded.", int(bool(self._proposer.fault))
         )
         names = [("loaded", self._proposer.version), ("champion", facts.champion)]
         yield _gauges(
-            "rankloop_version", "The version that answers (loaded) and the one that should (champion).",
+            "rankloop_version", "The version that is serving (loaded) and the one that should be (champion).",
             ("role", "version"), [((role, name), 1) for role, name in names if name],
         )  # fmt: skip
-        yield _gauges("rankloop_part_up", "Whether MLflow (registry) and DBOS (jobs) answered the last time.",
+        yield _gauges("rankloop_part_up", "Whether MLflow (registry) and DBOS (jobs) answered last time.",
             ("part",), [((part,), int(up)) for part, up in facts.reachable.items()],
         )  # fmt: skip
         if facts.champion_annotations is not None:
@@ -84,7 +84,7 @@ class LoopFacts(Collector):
         yield from _job_gauges(facts.jobs)
 
     def _fresh(self) -> Facts:
-        """What is known, asked for again where it is old; old facts where asking takes too long."""
+        """The known values, refreshed if stale; the old ones if refreshing takes too long."""
         with self._changed:
             if time.monotonic() - self._learned_at > FRESH_S:
                 if not self._learning:
@@ -111,36 +111,36 @@ class LoopFacts(Collector):
 
 
 def _asked(part: str, ask: Callable[[], Any], otherwise: Any) -> tuple[Any, bool]:
-    """What a part says and whether it said anything; the scrape must go on without it."""
+    """Query a part. Returns its answer, or `otherwise`, and whether it answered; the scrape must go on without it."""
     try:
         return ask(), True
     except RankloopError as error:
-        logger.warning("%s can't be asked for its state: %s", part, error)
+        logger.warning("%s can't be queried for its state: %s", part, error)
     except Exception:
-        logger.exception("%s can't be asked for its state", part)
+        logger.exception("%s can't be queried for its state", part)
     return otherwise, False
 
 
 def _job_gauges(jobs: Mapping[str, Any]) -> Iterator[Metric]:
     running, ended = jobs.get("running", []), jobs.get("ended", [])
     counts = [(("running",), len(running)), (("queued",), len(jobs.get("queued", [])))]
-    yield _gauges("rankloop_cycles", "Training cycles that run or wait.", ("state",), counts)
+    yield _gauges("rankloop_cycles", "Training cycles that are running or queued.", ("state",), counts)
     steps = [((str(cycle["project_id"]), cycle["step"] or "starting"), 1) for cycle in running]
-    yield _gauges("rankloop_cycle_step", "The step a running training cycle is in.", ("project", "step"), steps)
+    yield _gauges("rankloop_cycle_step", "The step that a running training cycle is in.", ("project", "step"), steps)
     shares = [((str(cycle["project_id"]),), cycle["done"] / cycle["total"]) for cycle in running if cycle.get("total")]
     yield _gauges("rankloop_cycle_step_progress", "How much of that step is done, 0 to 1.", ("project",), shares)
-    yield _gauges("rankloop_last_cycle_start_timestamp_seconds", "When the latest cycle that ended so began.",
+    yield _gauges("rankloop_last_cycle_start_timestamp_seconds", "When the latest cycle with this outcome began.",
         ("state",), list({(cycle["state"],): cycle["created_at"] for cycle in reversed(ended)}.items()),
     )  # fmt: skip
     proposing = jobs.get("proposing", [])
     left = [((str(job["project_id"]),), job["left"]) for job in proposing if job["left"] is not None]
-    yield _gauges("rankloop_proposals_left", "Tasks that background proposals still have to do.", ("project",), left)
+    yield _gauges("rankloop_proposals_left", "Tasks still waiting for background proposals.", ("project",), left)
     stored = [((name,), number) for name, number in jobs.get("stored_by_version", {}).items()]
     yield _gauges(
-        "rankloop_proposals_stored", "Proposals stored by background jobs of the last week.", ("version",), stored
+        "rankloop_proposals_stored", "Proposals stored by background jobs in the last week.", ("version",), stored
     )
     new = [((str(project),), number) for project, number in jobs.get("new_judgements", {}).items()]
-    description = "Judgements made since the last training cycle that took them in."
+    description = "Judgements that no training cycle has used yet."
     yield _gauges("rankloop_new_judgements", description, ("project",), new)
 
 

@@ -1,7 +1,7 @@
-"""What the server has done, counted for Prometheus: requests, latencies, predictions by version, faults.
+"""Prometheus metrics of the server: requests, latencies, predictions by version, faults.
 
-The server is one process with many threads, so one registry in its memory holds everything; a second process would
-need Prometheus' multi-process mode. Metric names and labels are documented in docs/operations.md.
+The server is one process with many threads, so a single in-memory registry suffices; a second process would need
+Prometheus' multi-process mode. Metric names and labels are documented in docs/operations.md.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ml_backend.serving import PENDING_SUFFIX
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 FAULTS_KEPT = 20
 _QUICK_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 3.0, 10.0, 30.0, 60.0, 100.0)
-"""Bounds that matter to Label Studio are among them: webhook and health 1 s, setup 3 s, predict 100 s."""
+"""Histogram buckets, including Label Studio's timeouts: webhook and health 1 s, setup 3 s, predict 100 s."""
 
 
 class Metrics:
-    """Counts for one app. May be used from any thread.
+    """The metrics of one app. Thread-safe.
 
     Args:
-        collectors: tell more at each scrape, for instance how long the queue is.
+        collectors: provide further metrics at each scrape, e.g. the queue length.
     """
 
     def __init__(self, *collectors: Collector) -> None:
@@ -39,7 +39,7 @@ class Metrics:
         )
         self._seconds = Histogram(
             "rankloop_http_request_seconds",
-            "From the request's arrival to its answer.",
+            "Time from a request's arrival to its answer.",
             ("route",),
             buckets=_QUICK_S,
             registry=self.registry,
@@ -47,35 +47,33 @@ class Metrics:
         self._busy = Gauge("rankloop_http_requests_in_progress", "Requests being answered.", registry=self.registry)
         self._predictions = Counter(
             "rankloop_predictions",
-            "Tasks of /predict: answered, empty (nothing to say), pending (left to the background).",
+            "Tasks of /predict: answered, empty (nothing to predict), pending (left to the background).",
             ("version", "outcome"),
             registry=self.registry,
         )
-        self._events = Counter(
-            "rankloop_webhooks", "Webhooks by what they led to.", ("status",), registry=self.registry
-        )
+        self._events = Counter("rankloop_webhooks", "Webhooks by outcome.", ("status",), registry=self.registry)
         self._faults = Counter("rankloop_faults", "Requests that failed, by kind.", ("kind",), registry=self.registry)
         self._last_fault = Gauge(
-            "rankloop_last_fault_timestamp_seconds", "When a kind of fault was last seen.", ("kind",),
+            "rankloop_last_fault_timestamp_seconds", "When an error of that kind last occurred.", ("kind",),
             registry=self.registry,
         )  # fmt: skip
         self._recent: deque[dict[str, Any]] = deque(maxlen=FAULTS_KEPT)
         self._lock = threading.Lock()
 
     def began(self) -> None:
-        """A request arrived."""
+        """Record that a request arrived."""
         self._busy.inc()
 
     def ended(self) -> None:
-        """A request is over, whatever became of it."""
+        """Record that a request is over, whatever its outcome."""
         self._busy.dec()
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered.
+        """Record an answered request.
 
         Args:
             method: its HTTP method.
-            route: the address as the app knows it, never as it was sent: anyone can send endless new ones.
+            route: the app's route, never the path as sent: clients can send endlessly many paths.
             status: the HTTP status.
             seconds: how long it took.
         """
@@ -83,7 +81,7 @@ class Metrics:
         self._seconds.labels(route).observe(seconds)
 
     def predicted(self, predictions: Iterable[Mapping[str, Any]]) -> None:
-        """Count predictions by version and by whether they say anything."""
+        """Count predictions by version and outcome."""
         counts: dict[tuple[str, str], int] = {}
         for prediction in predictions:
             version = str(prediction["model_version"])
@@ -95,17 +93,17 @@ class Metrics:
             self._predictions.labels(*key).inc(number)
 
     def passed_on(self, status: str) -> None:
-        """A webhook led to `queued`, `running`, `refused` or `ignored`."""
+        """Count a webhook by outcome: `queued`, `running`, `refused` or `ignored`."""
         self._events.labels(status).inc()
 
     def failed(self, kind: str, route: str, request_id: str, message: str) -> None:
-        """A request failed through no fault of whoever sent it.
+        """Record a request that failed through no fault of the client.
 
         Args:
             kind: the error's class.
-            route: the address, as the app knows it.
-            request_id: finds the log's lines about it.
-            message: what was said of it to the client.
+            route: the app's route.
+            request_id: identifies the request in the log.
+            message: the error message that the client got.
         """
         now = time.time()
         self._faults.labels(kind).inc()
@@ -115,10 +113,10 @@ class Metrics:
             self._recent.append(fault)
 
     def faults(self) -> list[dict[str, Any]]:
-        """The last faults, the latest first, with what was said of each."""
+        """The most recent faults, latest first, with the message sent for each."""
         with self._lock:
             return list(reversed(self._recent))
 
     def exposition(self) -> bytes:
-        """Everything in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""What it takes to start processes, end them, and read what they log."""
+"""Starting and stopping processes, and their logs."""
 
 from ml_backend.processes.children import Children, rankloop_command, run_up, told_to_end
 from ml_backend.processes.logs import configure_logging, end_request, log_context, log_tail, start_request

@@ -1,4 +1,4 @@
-"""Server and worker side by side as child processes: both run, or both end."""
+"""Runs server and worker as child processes: if one exits, the other is stopped."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from ml_backend.processes.tether import tethered
 from ml_backend.processes.threads import SHARED_CORES
 
 GRACE_S = 20.0
-"""How long a child may take to end before it is killed. A worker lets its training process write nothing more."""
+"""How long a child may take to exit before it is killed. A worker and its training exit at once."""
 
 logger = logging.getLogger(__name__)
 
 
 class Children:
-    """Child processes that are ended, by their ids, when the context is left.
+    """Child processes that are stopped, by their ids, when the context exits.
 
-    Each child leads a process group of its own: Ctrl-C reaches the parent alone, which then ends them in order, and
-    what a child leaves behind can be ended with it.
+    Each child leads its own process group: Ctrl-C reaches only the parent, which then stops them in order, and any
+    processes that a child leaves behind can be killed with it.
 
     Args:
-        environment: variables set for the children on top of the parent's. Unless the parent says otherwise, they
-            share the machine's cores (see `SHARED_CORES`).
-        logs: a folder for their output, one file each; None lets them write to the parent's.
+        environment: variables added to the parent's. Unless these say otherwise, the children share the machine's
+            cores (see `SHARED_CORES`).
+        logs: a folder for their output, one file each; None sends it to the parent's.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None, logs: Path | None = None) -> None:
@@ -47,7 +47,7 @@ class Children:
         self.stop()
 
     def start(self, name: str, command: Sequence[str]) -> int:
-        """Start a child and return its process id. It ends at the latest with this process (see `tethered`)."""
+        """Start a child and return its process id. It never outlives this process (see `tethered`)."""
         with contextlib.ExitStack() as files:
             log = files.enter_context((self._logs / f"{name}.log").open("ab")) if self._logs else None
             process = subprocess.Popen(  # noqa: S603  # our own commands
@@ -63,10 +63,10 @@ class Children:
         return process.pid
 
     def wait(self, timeout_s: float | None = None) -> tuple[str, int] | None:
-        """Wait until a child ends by itself, or `interrupt` is called.
+        """Wait until a child exits by itself, or `interrupt` is called.
 
         Returns:
-            The child's name and exit code; None when interrupted or when the time is up.
+            The child's name and exit code; None if interrupted or out of time.
         """
         try:
             return self._ended.get(timeout=timeout_s)
@@ -74,14 +74,14 @@ class Children:
             return None
 
     def interrupt(self) -> None:
-        """Let `wait` return. May be called from a signal handler."""
+        """Make `wait` return. Safe to call from a signal handler."""
         self._ended.put(None)
 
     def stop(self, grace_s: float | None = None) -> None:
-        """End all children, the last started first, and wait until they are gone.
+        """Stop all children, the last started first, and wait until they are gone.
 
         Args:
-            grace_s: how long each may take before it is killed; None is `GRACE_S`.
+            grace_s: how long each may take before it is killed; None means `GRACE_S`.
         """
         grace_s = GRACE_S if grace_s is None else grace_s
         for process in reversed(self._processes.values()):
@@ -91,10 +91,10 @@ class Children:
             try:
                 process.wait(grace_s)
             except subprocess.TimeoutExpired:
-                logger.warning("%s (process %d) didn't end in %.0f s and is killed", name, process.pid, grace_s)
+                logger.warning("%s (process %d) didn't exit within %.0f s; killing it", name, process.pid, grace_s)
                 process.kill()
                 process.wait()
-            # what it started itself and left behind is in its group
+            # anything it started and left behind is in its group
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
         self._processes.clear()
@@ -109,10 +109,10 @@ def rankloop_command(*arguments: str) -> list[str]:
 
 
 def run_up(environment: Mapping[str, str] | None = None) -> int:
-    """Run server and worker until Ctrl-C, SIGTERM, or until one of them ends by itself.
+    """Run server and worker until Ctrl-C, SIGTERM, or until one of them exits by itself.
 
     Returns:
-        0 after Ctrl-C or SIGTERM, 1 when a child ended by itself.
+        0 after Ctrl-C or SIGTERM, 1 if a child exited by itself.
     """
     with Children(environment) as children, told_to_end(children.interrupt):
         for name in ("serve", "worker"):
@@ -120,13 +120,13 @@ def run_up(environment: Mapping[str, str] | None = None) -> int:
         ended = children.wait()
     if ended is None:
         return 0
-    logger.error("%s ended by itself with exit code %d, so the rest was ended too; its output above says why", *ended)
+    logger.error("%s exited with code %d, so the other process was stopped too; its output above says why", *ended)
     return 1
 
 
 @contextlib.contextmanager
 def told_to_end(then: Callable[[], None]) -> Iterator[None]:
-    """Within, SIGINT (Ctrl-C) and SIGTERM call `then` in the main thread, and nothing else."""
+    """Within the context, SIGINT (Ctrl-C) and SIGTERM only call `then`, in the main thread."""
     before = {number: signal.signal(number, lambda *_: then()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

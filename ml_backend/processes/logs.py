@@ -1,7 +1,7 @@
-"""Log lines that belong together carry the same ids: a request's, a workflow's, a step's.
+"""Logging, with the ids of the request, workflow or step on every line.
 
-Every module logs with the standard library; structlog lays the lines out, for people or as JSON, and puts onto each
-what `log_context` has bound. Nothing that people or models wrote is logged: no prompts, answers, tokens or bodies.
+Every module logs with the standard library; structlog formats the lines, as text or JSON, and adds what `log_context`
+has bound. Nothing that people or models wrote is logged: no prompts, answers, tokens or bodies.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import structlog
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NOISY = ("httpx", "httpcore", "urllib3", "alembic", "dbos")
-"""They tell every request they make or every step they take."""
+"""They log every request or every step."""
 
 
 def configure_logging(form: str = "text", *, level: int = logging.INFO, stream: TextIO | None = None) -> None:
-    """Send this process's log to stderr, one line (and for a fault its traceback) per event.
+    """Send this process's log to stderr, one line per event (plus any traceback).
 
     Args:
         form: `text` for people, `json` for one JSON object per line.
-        level: the least important level that is shown.
+        level: the lowest level that is logged.
         stream: where to write instead of stderr.
     """
     shared: list[structlog.typing.Processor] = [
@@ -35,7 +35,7 @@ def configure_logging(form: str = "text", *, level: int = logging.INFO, stream: 
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    # the plain traceback: the other one shows local variables, prompts and passwords among them
+    # plain tracebacks: the default ones show local variables, which may hold prompts and passwords
     renderers: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if form == "json"
@@ -54,15 +54,15 @@ def configure_logging(form: str = "text", *, level: int = logging.INFO, stream: 
 
 
 def log_context(**ids: str | int | None) -> AbstractContextManager[None]:
-    """Put these ids onto every line that is logged within; what is None is left out."""
+    """Add these ids to every line logged within the context; those that are None are left out."""
     return structlog.contextvars.bound_contextvars(**{name: value for name, value in ids.items() if value is not None})
 
 
 def start_request(given: str | None) -> str:
-    """Begin a request on this thread: forget the one before, and put the new one's id onto every line.
+    """Begin a request on this thread: forget the previous one, and add the new one's id to every line.
 
     Args:
-        given: the id that the caller sent, taken over where it is short and plain.
+        given: the id that the caller sent, adopted if it is short and plain.
 
     Returns:
         The request's id.
@@ -74,12 +74,12 @@ def start_request(given: str | None) -> str:
 
 
 def end_request() -> None:
-    """The request is over: what this thread logs next has nothing to do with it."""
+    """End the request: its id no longer appears on this thread's log lines."""
     structlog.contextvars.clear_contextvars()
 
 
 def log_tail(path: Path, lines: int = 15) -> str:
-    """The last lines of a log file; empty where there is none."""
+    """The last lines of a log file; empty if it doesn't exist."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:

@@ -6,7 +6,7 @@ import random
 import socket
 
 PORTS = range(20_000, 30_000)
-"""Below what systems hand out to outgoing connections, so that a port which is free now is free a moment later."""
+"""Below the range used for outgoing connections, so a port that is free now is still free a moment later."""
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -1,4 +1,4 @@
-"""A process's tether to the one that started it."""
+"""Ties a child process's life to its parent's."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
-# Linux tells a process of its parent's death if it asked for that; the question survives exec. The second look at the
-# parent's id is for a parent that died before the question was asked.
+# On Linux a process can ask for a signal when its parent dies, and the request survives exec. Checking the parent's id
+# afterwards covers a parent that died before the request.
 _TETHER = """
 import ctypes, os, sys
 parent, number, niceness = map(int, sys.argv[1:4])
@@ -22,13 +22,13 @@ os.execvp(sys.argv[4], sys.argv[4:])
 
 
 def tethered(command: Sequence[str], death: signal.Signals = signal.SIGTERM, niceness: int = -20) -> list[str]:
-    """The same command, sent a signal when this process dies in any way, also by SIGKILL. (The signal: Linux only.)
+    """Wrap a command so that it gets a signal (on Linux) when this process dies in any way, even by SIGKILL.
 
-    It counts as death when the *thread* ends that started the command, so start it from a thread that stays.
+    The end of the *thread* that started the command counts as death, so start it from a long-lived thread.
 
     Args:
         command: what to run.
         death: the signal.
-        niceness: the least the command runs with; the lowest there is, -20, leaves it as it is.
+        niceness: the command's minimum niceness; -20, the lowest there is, leaves it unchanged.
     """
     return [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), str(int(death)), str(niceness), *command]

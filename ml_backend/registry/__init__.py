@@ -1,4 +1,4 @@
-"""Versions, training cycles and their metrics, kept in MLflow. Nothing else in the house calls MLflow."""
+"""Versions, training cycles and their metrics, stored in MLflow. No other package calls MLflow."""
 
 from ml_backend.registry.records import Version
 from ml_backend.registry.registry import Registry

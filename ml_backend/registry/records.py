@@ -1,4 +1,4 @@
-"""What the registry holds, as far as it matters here."""
+"""The registry's objects, reduced to the fields used here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A registered model version; `name` is what Label Studio shows. `created_at` is in seconds since 1970."""
+    """A registered model version; `name` is what Label Studio shows, `created_at` a Unix time in seconds."""
 
     number: int
     name: str
@@ -21,10 +21,10 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A training cycle as its run remembers it.
+    """A training cycle as recorded in its run.
 
-    `snapshot_at` is the time of the newest annotation it has seen, as Label Studio wrote it; None where it ended
-    before. `status` is `running`, `promoted`, `rejected` or `failed`, and `reason` says why.
+    `snapshot_at` is the time of the newest annotation it saw, as Label Studio wrote it; None if it ended before that.
+    `status` is `running`, `promoted`, `rejected` or `failed`, and `reason` says why.
     """
 
     workflow_id: str

@@ -1,4 +1,4 @@
-"""The registry of one model name: its versions, who is champion, and the cycles that made them."""
+"""The registry client: every operation in one object."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from ml_backend.registry.versions import Versions
 
 
 class Registry(Versions, Runs):
-    """The registry of one model name: its versions, who is champion, and the cycles that made them.
+    """The registry of one model name: its versions, its champion, and the cycles that made them.
 
-    Connects at first use, from any thread; the first use ever takes seconds, because MLflow makes its tables.
+    Connects on first use, from any thread; the very first use takes seconds, because MLflow creates its tables.
 
-    Every method raises RegistryError when MLflow refuses or doesn't answer.
+    Every method raises RegistryError when MLflow refuses a request or doesn't answer.
     """

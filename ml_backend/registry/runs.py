@@ -1,4 +1,4 @@
-"""Training cycles as MLflow runs: what they saw, how far they came, and how they ended."""
+"""Training cycles as MLflow runs: what they saw, how far they got, and how they ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from ml_backend.registry.records import Attempt
 from ml_backend.registry.session import Session, metric, run_tag, safe_id
 
-_METRIC_BATCH = 1000  # the most MLflow takes at once
+_METRIC_BATCH = 1000  # MLflow's limit per request
 _TAG_LIMIT = 5000
 _ATTEMPTS = 50
 _LATEST_FIRST = ["attributes.start_time DESC"]
@@ -20,10 +20,10 @@ Point = tuple[str, float, int]
 
 
 class Runs(Session):
-    """What can be done with runs."""
+    """Operations on runs."""
 
     def start_cycle_run(self, project_id: int, workflow_id: str, tags: Mapping[str, str] | None = None) -> str:
-        """The id of the run that records a training cycle; the run is made if it isn't there."""
+        """The id of the run that records a training cycle; the run is created if there is none yet."""
         with self._lock("runs"), self._asking("start a run") as client:
             experiment = self._connected()[1]
             found = client.search_runs([experiment], f"tags.workflow_id = '{safe_id(workflow_id)}'", max_results=1)
@@ -47,25 +47,25 @@ class Runs(Session):
                 client.log_batch(run_id, metrics=rows[start : start + _METRIC_BATCH])
 
     def log_file(self, run_id: str, path: Path, under: str | None = None) -> None:
-        """Keep a file with a run, in the folder `under` of its artifacts."""
-        with self._asking(f"keep {path.name}") as client:
+        """Store a file with a run, in the folder `under` of its artifacts."""
+        with self._asking(f"store {path.name}") as client:
             client.log_artifact(run_id, str(path), under)
 
     def finish_run(self, run_id: str, status: str, reason: str = "") -> None:
-        """Close a cycle's run: `promoted`, `rejected` (a gate held it back) or `failed`, and why."""
+        """Close a cycle's run as `promoted`, `rejected` (it failed a gate) or `failed`, with the reason."""
         self.note(run_id, {"status": status, "reason": reason})
         with self._asking("finish a run") as client:
             client.set_terminated(run_id, "FAILED" if status == "failed" else "FINISHED")
 
     def attempts(self, project_id: int | None = None) -> list[Attempt]:
-        """The latest training cycles of one project or of all, the last first."""
+        """The latest training cycles of one project or of all, newest first."""
         where = "tags.kind = 'cycle'" + (f" and tags.project_id = '{project_id:d}'" if project_id is not None else "")
         with self._asking("list cycles") as client:
             found = client.search_runs([self._connected()[1]], where, max_results=_ATTEMPTS, order_by=_LATEST_FIRST)
         return [_attempt(run) for run in found]
 
     def last_attempt(self, project_id: int) -> Attempt | None:
-        """The project's latest cycle that has seen annotations, however it ended; None when there was none."""
+        """The project's latest cycle that saw annotations, however it ended; None if there was none."""
         return next((attempt for attempt in self.attempts(project_id) if attempt.snapshot_at), None)
 
 

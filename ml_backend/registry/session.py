@@ -1,4 +1,4 @@
-"""The connection to MLflow, and its only importer: made at first use, quiet, errors in words."""
+"""The connection to MLflow, and its only importer: made on first use, quiet, with readable errors."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Session:
         with self._connecting:
             if self._connection is None:
                 _quieten()
-                # Two processes that make the tables at once would get in each other's way.
-                with self._lock("connect"), _asking("let us in", self._settings.tracking_uri()):
+                # Two processes creating the tables at once would interfere with each other.
+                with self._lock("connect"), _asking("connect", self._settings.tracking_uri()):
                     client = _connect(self._settings.tracking_uri())
                     self._connection = client, self._experiment(client)
             return self._connection
@@ -59,24 +59,24 @@ class Session:
         return str(found.experiment_id)
 
     def _lock(self, purpose: str) -> BaseFileLock:
-        """Keeps this machine's other processes, and this one's other threads, from doing the same at once."""
+        """Keeps other processes on this machine, and other threads, from doing the same thing at once."""
         folder = self._home / "locks"
         folder.mkdir(exist_ok=True)
         return FileLock(folder / f"registry-{safe_id(purpose)}.lock")
 
     @contextmanager
     def _asking(self, doing: str) -> Iterator[Any]:
-        """Yields the client; says in words what went wrong. `doing` continues "MLflow failed to ..."."""
+        """Yields the client; errors become readable. `doing` completes "MLflow failed to ..."."""
         client = self._client
         with _asking(doing, self._settings.tracking_uri()):
             yield client
 
 
 def safe_id(value: str) -> str:
-    """The id itself, where it may stand in a query or a path.
+    """The id unchanged, if it is safe in a query or a path.
 
     Raises:
-        RegistryError: it holds other characters than letters, digits, dots, dashes and underscores.
+        RegistryError: it contains anything but letters, digits, dots, dashes and underscores.
     """
     if not _SAFE_ID.fullmatch(value):
         raise RegistryError("this id can't be used", got=value, expected="letters, digits, dots, dashes, underscores")
@@ -84,29 +84,29 @@ def safe_id(value: str) -> str:
 
 
 def is_absent(error: Exception) -> bool:
-    """Whether MLflow says that there is no such model, version or alias."""
+    """Whether an error means that MLflow has no such model, version or alias."""
     return getattr(error, "error_code", None) in _ABSENT
 
 
 def metric(name: str, value: float, when_ms: int, step: int) -> Any:
-    """A point of a curve, as MLflow takes it."""
+    """A point of a curve, as MLflow's type."""
     from mlflow.entities import Metric
 
     return Metric(name, value, when_ms, step)
 
 
 def run_tag(name: str, value: str) -> Any:
-    """A tag of a run, as MLflow takes it."""
+    """A tag of a run, as MLflow's type."""
     from mlflow.entities import RunTag
 
     return RunTag(name, value)
 
 
 def _quieten() -> None:
-    """Before MLflow is imported, which is when it reads these: no usage reports, and no progress bars of its own."""
+    """Turn off MLflow's telemetry and progress bars, before it is imported and reads these variables."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # Its own patience with a server that is away is minutes long, and a request to our server would wait with it.
+    # By default it retries an unreachable server for minutes, and requests to our server would wait for it.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -115,7 +115,7 @@ def _quieten() -> None:
 def _connect(uri: str) -> Any:
     from mlflow import MlflowClient
 
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # importing it set another level
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # importing it resets the level
     return MlflowClient(uri, registry_uri=uri)
 
 
@@ -129,7 +129,7 @@ def _asking(doing: str, uri: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise RegistryError(
             f"MLflow failed to {doing}: {_without_password(str(error).strip().partition(chr(10))[0])}",
-            remedy=f"Check that {_without_password(uri)} can be reached and written to (RANKLOOP_MLFLOW_TRACKING_URI).",
+            remedy=f"Check that {_without_password(uri)} is reachable and writable (RANKLOOP_MLFLOW_TRACKING_URI).",
         ) from error
 
 

@@ -1,6 +1,6 @@
-"""A version's folder on disk: sealed with a list of digests when it is made, checked against it when it is used.
+"""A version's folder on disk: sealed with a manifest of digests when created, checked against it when used.
 
-policy/ (weights and tokenizer), reward/ (the base has none), config.json, and what else was written down about it.
+It holds policy/ (weights and tokenizer), reward/ (not in the base), config.json, and any other records.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def seal(folder: Path) -> str:
     """Write `manifest.json` with the SHA-256 of every other file in `folder`.
 
     Returns:
-        The manifest's own SHA-256, to be kept somewhere else.
+        The manifest's own SHA-256, to be stored elsewhere.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     digests = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
@@ -27,10 +27,7 @@ def seal(folder: Path) -> str:
 
 
 def damage_in(folder: Path, manifest_sha256: str) -> str | None:
-    """What is wrong with a sealed folder: the first file that is missing or has changed, or None when all are well.
-
-    Files that came later are no harm.
-    """
+    """The first missing or damaged file of a sealed folder, in words; None if all are intact. Extra files are fine."""
     fault = _fault(folder, MANIFEST, manifest_sha256)
     if fault:
         return fault
@@ -40,14 +37,14 @@ def damage_in(folder: Path, manifest_sha256: str) -> str | None:
 
 
 def write_base(model: str, config: CycleConfig, folder: Path) -> None:
-    """Write the base model's version folder: a copy of `model` as it loads, and the training settings.
+    """Write the base model's version folder: `model` as it was loaded, and the training settings.
 
     Raises:
         ModelError: the model or its tokenizer can't be loaded.
     """
     from training.models import (
         TextCodec,
-        load_causal_lm,  # these bring PyTorch, which is needed once in a registry's life
+        load_causal_lm,  # imports PyTorch, which is needed only once per registry
     )
 
     codec = TextCodec.load(model, config.text)
@@ -57,7 +54,7 @@ def write_base(model: str, config: CycleConfig, folder: Path) -> None:
 
 
 def model_identity(model: str) -> str:
-    """What tells one base model from another: a folder's weights, wherever it lies, or a hub name."""
+    """What identifies a base model: a digest of a folder's weights, wherever it is, or a hub name."""
     weights = sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
     if not weights:
         return model

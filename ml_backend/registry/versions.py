@@ -1,4 +1,4 @@
-"""Model versions: registered whole, fetched whole, one of them champion."""
+"""Model versions: registered and fetched as a whole, one of them the champion."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from ml_backend.registry.version_files import damage_in, model_identity, seal, w
 from training.atomic import atomic_folder
 
 _CHAMPION = "champion"  # alias of the version that answers
-_HISTORY = "champions"  # tag of the registered model: who was champion, by number, the present one last
+_HISTORY = "champions"  # tag of the registered model: the numbers of all champions, the current one last
 _HISTORY_LIMIT = 200
-_ARTIFACTS = "version"  # where in a run's artifacts the version's folder lies
+_ARTIFACTS = "version"  # the version's folder among its run's artifacts
 
 logger = logging.getLogger(__name__)
 
 
 class Versions(Session):
-    """What can be done with versions."""
+    """Operations on versions."""
 
     def ensure_base(self) -> Version:
-        """The base model's version, registered as champion if it isn't there yet. Safe in several processes at once.
+        """The base model's version, registered as champion if missing. Safe to call from several processes at once.
 
         Raises:
             ModelError: the base model can't be loaded.
-            RegistryError: the versions that are there descend from another base model.
+            RegistryError: the existing versions descend from another base model.
         """
         identity = model_identity(self._settings.model)
         with self._lock("base"):
@@ -44,21 +44,21 @@ class Versions(Session):
                     "the versions in this registry descend from another base model",
                     got=f"{self._settings.model} with content {identity[:12]}",
                     expected=f"{base.tags['base_model']} with content {base.tags['base'][:12]}",
-                    remedy="Set RANKLOOP_MODEL back (or the files in its folder, if they changed), or start a new line "
+                    remedy="Restore RANKLOOP_MODEL (or the files in its folder, if they changed), or start a new line "
                     "with another RANKLOOP_MODEL_NAME.",
                 )
             return self.promote(base.name) if self.champion() is None else base
 
     def champion(self) -> Version | None:
-        """The version that answers, None when there is none. Takes milliseconds."""
-        return self._found("tell the champion", lambda client: client.get_model_version_by_alias(self._name, _CHAMPION))
+        """The version that answers, None if there is none. Takes milliseconds."""
+        return self._found("find the champion", lambda client: client.get_model_version_by_alias(self._name, _CHAMPION))
 
     def current(self) -> Version:
-        """The champion; else the base's version, which is registered where it isn't there.
+        """The champion, else the base model's version, which is registered if missing.
 
         Raises:
             ModelError: the base model can't be loaded.
-            RegistryError: the versions that are there descend from another base model.
+            RegistryError: the existing versions descend from another base model.
         """
         return self.champion() or self.ensure_base()
 
@@ -77,15 +77,15 @@ class Versions(Session):
         match = re.fullmatch(rf"{re.escape(self._name)}-v([1-9][0-9]{{0,8}})", name)
         if match:
             number = match.group(1)
-            found = self._found(f"tell about {name}", lambda client: client.get_model_version(self._name, number))
+            found = self._found(f"look up {name}", lambda client: client.get_model_version(self._name, number))
             if found:
                 return found
         known = ", ".join(version.name for version in self.versions())
-        expected = f"one of: {known}" if known else "nothing, for there are none yet"
+        expected = f"one of: {known}" if known else "nothing, as there are no versions yet"
         raise RegistryError("there is no such version", got=name, expected=expected)
 
     def fetch(self, version: Version) -> Path:
-        """A local copy of a version's folder, every file of it checked against what was registered.
+        """A local copy of a version's folder, with every file checked against its registered digest.
 
         Raises:
             RegistryError: a file in the registry is damaged or missing.
@@ -103,7 +103,7 @@ class Versions(Session):
                     if damage:
                         raise RegistryError(
                             f"{version.name} can't be used: in the registry {damage}",
-                            remedy="Go back to the version before it with `rankloop rollback`, or restore the file.",
+                            remedy="Go back to the previous version with `rankloop rollback`, or restore the file.",
                         )
         return target
 
@@ -116,9 +116,9 @@ class Versions(Session):
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
     ) -> Version:
-        """Make a folder a version. One run makes one version: doing it again returns the same.
+        """Register a folder as a version. A run has one version: registering again returns the same.
 
-        The version exists once all its files are stored, and the champion stays who it is.
+        The version exists once all its files are stored; the champion stays the same.
         """
         with self._lock("register"), self._asking(f"register {folder}") as client:
             made = client.search_model_versions(f"name = '{self._name}' and run_id = '{safe_id(run_id)}'")
@@ -136,11 +136,11 @@ class Versions(Session):
             return self._version(client.create_model_version(self._name, source, run_id=run_id, tags=recorded))
 
     def mend(self, name: str, folder: Path) -> None:
-        """Store a version's files again, where the registry doesn't hold them as they were registered.
+        """Store a version's files again if they are missing or damaged in the registry.
 
         Args:
             name: the version.
-            folder: what it was registered from; where that has changed since, nothing is done.
+            folder: what it was registered from; if that has changed since, nothing is done.
         """
         version = self.get(name)
         if seal(folder) != version.tags.get("manifest_sha256"):
@@ -150,12 +150,12 @@ class Versions(Session):
         except RegistryError as error:
             if error.__cause__ is not None:  # MLflow didn't answer, which says nothing about the files
                 raise
-            logger.warning("%s Its files are stored again.", error)
+            logger.warning("%s Storing its files again.", error)
             with self._asking(f"store {name} again") as client:
                 client.log_artifacts(version.run_id, str(folder), _ARTIFACTS)
 
     def promote(self, name: str) -> Version:
-        """Make a version the champion, after checking that its files are whole. Doing it again changes nothing.
+        """Make a version the champion, after checking that its files are intact. Idempotent.
 
         Raises:
             RegistryError: there is no such version, or it is damaged.
@@ -169,16 +169,16 @@ class Versions(Session):
         return version
 
     def rollback(self) -> Version:
-        """Make the version that was champion before the present one champion again.
+        """Make the previous champion the champion again.
 
         Raises:
-            RegistryError: there was none before it, or it is damaged.
+            RegistryError: there is no previous champion, or it is damaged.
         """
         with self._lock("champion"):
             champions = self._champions()
             if len(champions) < 2:
                 raise RegistryError(
-                    "there is no earlier champion to go back to", remedy="Choose one with `rankloop promote NAME`."
+                    "there is no previous champion to go back to", remedy="Choose one with `rankloop promote NAME`."
                 )
             before = self.get(self._named(champions[-2]))
             self.fetch(before)
@@ -199,7 +199,7 @@ class Versions(Session):
         return base
 
     def _download(self, version: Version, into: Path) -> None:
-        with self._asking(f"hand out {version.name}") as client:
+        with self._asking(f"download {version.name}") as client:
             copy = Path(client.download_artifacts(version.run_id, _ARTIFACTS, str(into)))
         for path in copy.iterdir():
             path.rename(into / path.name)
@@ -214,11 +214,11 @@ class Versions(Session):
             client.create_registered_model(self._name)
 
     def _champions(self) -> list[int]:
-        """Who was champion, the present one last. A promotion that was cut off half way is left out."""
+        """The numbers of all champions, the current one last. An interrupted promotion is left out."""
         champion = self.champion()
         if champion is None:
             return []
-        with self._asking("tell earlier champions") as client:
+        with self._asking("list previous champions") as client:
             past = json.loads(client.get_registered_model(self._name).tags.get(_HISTORY, "[]"))
         if champion.number not in past:
             return [*past, champion.number]
@@ -234,7 +234,7 @@ class Versions(Session):
         return f"{self._name}-v{number}"
 
     def _found(self, doing: str, ask: Callable[[Any], Any]) -> Version | None:
-        """The version that `ask` gets from MLflow's client; None where MLflow says that there is none."""
+        """The version that `ask` gets from MLflow's client; None if MLflow has no such version."""
         with self._asking(doing) as client:
             try:
                 return self._version(ask(client))

@@ -1,4 +1,4 @@
-"""The champion at work: loaded, swapped, asked through one queue, its answers laid out for Label Studio."""
+"""Serving the champion: loading, swapping and batching it, and formatting its answers for Label Studio."""
 
 from ml_backend.serving.predictions import PENDING_SUFFIX, AnswerPairModel, Prediction, predictions_of
 from ml_backend.serving.proposer import Proposer

@@ -1,4 +1,4 @@
-"""Many requests, one model: work is cut into batches, and everybody gets a fair share of them."""
+"""Batching for one model shared by many requests, with fair scheduling between them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 FIRST_BATCH = 4
-"""Size of the first batch, as long as nobody knows how long one takes."""
+"""Size of the first batch, before the time per item is known."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True)
 class _Order(Generic[Result]):
-    """One caller's items: what is done of them, and whether the caller still waits."""
+    """One caller's items: the results so far, and whether the caller is still waiting."""
 
     deadline: float
     results: list[Result | None]
@@ -44,23 +44,23 @@ class _Ticket(Generic[Group, Item, Result]):
 
 
 class FairBatcher(Generic[Group, Item, Result]):
-    """Runs items in batches on one thread, merging what different callers asked for at the same time.
+    """Runs items in batches on one thread, merging concurrent requests.
 
-    Two generations at once on a few cores are far slower than one after the other, so only one batch runs at a time.
-    An item's turn is the current turn plus its place in its own request: someone who asks for one answer doesn't wait
-    behind someone who asks for thousands. Batches are kept small enough to be done within their callers' time, going
-    by how long the last ones took: a slow model answers some in time rather than none.
+    On a few cores two concurrent generations are far slower than two in sequence, so only one batch runs at a time.
+    An item's turn is the current turn plus its position in its own request, so a request for one answer doesn't wait
+    behind a request for thousands. Batches are sized from the time recent ones took so that they finish within their
+    callers' deadlines: a slow model answers some items in time rather than none.
 
     Args:
-        run: answers the items of one batch, in order; all of them belong to the same group.
-        batch_size: most items in a batch.
+        run: computes the results of one batch, in order; all its items belong to the same group.
+        batch_size: the maximum number of items in a batch.
     """
 
     def __init__(self, run: Callable[[Group, Sequence[Item]], Sequence[Result]], *, batch_size: int) -> None:
         self._run = run
         self._batch_size = batch_size
         self._waiting: list[_Ticket[Group, Item, Result]] = []
-        self._queued = 0  # tickets that somebody still waits for; the others are dropped when their turn comes
+        self._queued = 0  # tickets whose caller is still waiting; the others are dropped when their turn comes
         self._numbers = itertools.count()
         self._turn = 0
         self._item_s: float | None = None
@@ -69,14 +69,14 @@ class FairBatcher(Generic[Group, Item, Result]):
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread that runs batches. Doing it twice does no harm."""
+        """Start the thread that runs batches. Idempotent."""
         with self._changed:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="rankloop-batches", daemon=True)
                 self._thread.start()
 
     def stop(self) -> None:
-        """End after the batch that is running; callers that still wait get None for what isn't done."""
+        """Stop after the current batch; callers still waiting get None for unfinished items."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -85,17 +85,17 @@ class FairBatcher(Generic[Group, Item, Result]):
             thread.join()
 
     def __len__(self) -> int:
-        """How many items wait for their turn, and somebody for them."""
+        """The number of queued items whose caller is still waiting."""
         return self._queued
 
     def submit(self, group: Group, items: Sequence[Item], *, deadline_s: float) -> list[Result | None]:
-        """Wait for the items' results, `deadline_s` seconds at most.
+        """Wait at most `deadline_s` seconds for the items' results.
 
         Returns:
-            One result per item, in order; None for what didn't fit into the time.
+            One result per item, in order; None for items that weren't finished in time.
 
         Raises:
-            Exception: what `run` raised for a batch that held one of these items.
+            Exception: whatever `run` raised for a batch that contained one of these items.
         """
         number = len(items)
         order: _Order[Result] = _Order(time.monotonic() + deadline_s, [None] * number, left=number, queued=number)
@@ -128,7 +128,7 @@ class FairBatcher(Generic[Group, Item, Result]):
                 self._answer(batch)
 
     def _next_batch(self) -> list[_Ticket[Group, Item, Result]]:
-        """Take the tickets whose turn it is: of one group, still waited for, within their time."""
+        """Take the next tickets: all of one group, not abandoned, and not past their deadline."""
         batch: list[_Ticket[Group, Item, Result]] = []
         other_groups = []
         now = time.monotonic()
@@ -157,7 +157,7 @@ class FairBatcher(Generic[Group, Item, Result]):
         self._queued -= 1
 
     def _room(self, left_s: float) -> int:
-        """How many items surely fit into the time that is left; one at least, since no less can be tried."""
+        """How many items safely fit into the remaining time; at least one, so that something is tried."""
         if self._item_s is None:
             return FIRST_BATCH
         return max(1, int(0.5 * left_s / max(self._item_s, 1e-9)))

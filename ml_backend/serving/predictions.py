@@ -1,4 +1,4 @@
-"""Predictions of tasks: pairs of answers to a prompt, or a verdict on the answers that a task brings."""
+"""Predictions for tasks: pairs of answers to a prompt, or a verdict on answers that the task already has."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ml_backend.serving.version import Answer, AnswerPair, Question
 from training.errors import DataError, RankloopError
 
 FIRST_LOAD_WAIT_S = 20.0
-"""How long a request waits for the very first version to be loaded."""
+"""How long a request waits for the first version to load."""
 PENDING_SUFFIX = "-pending"
-"""Ends the version of a prediction that is still to come."""
+"""Suffix of the version name in a prediction that is still to be computed."""
 UNDECIDED = 0.5
-"""The score of a pair of which nobody has said which answer is better."""
+"""The score of a pair with no stated preference."""
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +28,11 @@ Prediction = dict[str, Any]
 
 
 class Answering(Protocol):
-    """Who answers: a loaded version, or one that is asked in turn with others and answers None to what is too late."""
+    """Something that answers: a loaded version, or one behind a queue, which returns None for what came too late."""
 
     @property
     def name(self) -> str:
-        """The version's."""
+        """The version's name."""
 
     @property
     def judges(self) -> bool:
@@ -50,7 +50,7 @@ class AnswerPairModel:
 
     Args:
         proposer: the loaded champion.
-        propose_later: has the tasks of a project proposed for in the background.
+        propose_later: queues background proposals for a project's tasks.
         deadline_s: how long `predict` may take.
     """
 
@@ -62,21 +62,21 @@ class AnswerPairModel:
     def predict(
         self, tasks: Sequence[Task], label_config: str | None, project_id: int | None = None
     ) -> list[Prediction]:
-        """Answer tasks, as far as the time allows; see `predictions_of`.
+        """Answer as many tasks as the deadline allows; see `predictions_of`.
 
         Args:
             tasks: as Label Studio sends them.
             label_config: the project's labeling configuration.
-            project_id: the project, where known; the tasks may tell it as well.
+            project_id: the project, if known; otherwise it is taken from the tasks.
 
         Returns:
-            One prediction per task, in order. A task that can't be answered gets an empty result; where that is for
-            want of time or of a loaded version, it is also proposed for in the background.
+            One prediction per task, in order. A task that can't be answered gets an empty result; if time ran out or no
+            version is loaded, background proposals are queued as well.
 
         Raises:
-            DataError: there are tasks, but no labeling configuration came with them.
+            DataError: the tasks came without a labeling configuration.
             LabelConfigError: the labeling configuration has no answers to compare.
-            ModelError: the champion's reward model is needed and can't be loaded.
+            ModelError: the champion's reward model is needed but can't be loaded.
         """
         config = parse_label_config(label_config) if label_config else None
         if not tasks:
@@ -94,26 +94,26 @@ class AnswerPairModel:
         if late and isinstance(project, int):
             try:
                 self._propose_later(project)
-            except RankloopError as error:  # the answers that are there count more; reconciliation proposes as well
-                logger.warning("%d tasks of project %d stay without proposals for now: %s", late, project, error)
+            except RankloopError as error:  # still return the answers we have; reconciliation will propose for the rest
+                logger.warning("%d tasks of project %d have no proposals for now: %s", late, project, error)
         return [prediction or _empty(f"{version.name}{PENDING_SUFFIX}") for prediction in predictions]
 
 
 def predictions_of(tasks: Sequence[Task], config: LabelConfig, version: Answering) -> list[Prediction | None]:
-    """Answer tasks: pairs of answers for a live config, a preference or an order where the tasks bring answers.
+    """Answer tasks: a pair of answers for a live config; a preference or a ranking for tasks that contain answers.
 
     Returns:
-        One prediction per task, in order; its result is empty where there is nothing to say. None for what the version
-        left out.
+        One prediction per task, in order, with an empty result where there is nothing to predict; None for tasks that
+        the version didn't answer.
 
     Raises:
-        ModelError: the version's reward model is needed and can't be loaded.
+        ModelError: the version's reward model is needed but can't be loaded.
     """
     return _pairs(tasks, config, version) if config.kind == "live" else _verdicts(tasks, config, version)
 
 
 def _pairs(tasks: Sequence[Task], config: LabelConfig, version: Answering) -> list[Prediction | None]:
-    """Fill the answer cards with what the policy samples."""
+    """Fill the answer cards with samples from the policy."""
     prompts = {index: prompt for index, task in enumerate(tasks) if (prompt := config.prompt_of(task.get("data")))}
     questions = [(seed_key(tasks[index], prompt), prompt) for index, prompt in prompts.items()]
     pairs = dict(zip(prompts, version.propose(questions) if questions else [], strict=True))
@@ -121,7 +121,7 @@ def _pairs(tasks: Sequence[Task], config: LabelConfig, version: Answering) -> li
 
 
 def _verdicts(tasks: Sequence[Task], config: LabelConfig, version: Answering) -> list[Prediction | None]:
-    """Preselect or order what each task brings as the reward model prefers it; without one nothing is said."""
+    """Preselect or rank each task's answers with the reward model; without one, predict nothing."""
     choices = [_answers_in(task, config) for task in tasks]
     if not version.judges:
         return [_empty(version.name, UNDECIDED if choice else 0.0) for choice in choices]
@@ -139,7 +139,7 @@ def _verdicts(tasks: Sequence[Task], config: LabelConfig, version: Answering) ->
 
 
 def seed_key(task: Task, prompt: str) -> str:
-    """What seeds the answers to a task: its id, so that the same question gets the same pair."""
+    """The sampling seed's key for a task: its id, so that the same task always gets the same pair."""
     return f"task {task['id']}" if isinstance(task.get("id"), int) else f"prompt {prompt}"
 
 
@@ -150,7 +150,7 @@ def _live(config: LabelConfig, pair: AnswerPair | None) -> Prediction | None:
 
 
 def _answers_in(task: Task, config: LabelConfig) -> list[Answer]:
-    """The answers that a task brings, each with its prompt; none where they can't be told apart."""
+    """The answers in a task, each with its prompt; none if their ids aren't unique."""
     data = task.get("data")
     prompt, items = config.prompt_of(data), config.items_of(data)
     if not prompt or len({item.id for item in items}) < len(items):
@@ -167,14 +167,14 @@ def _preference(config: LabelConfig, _task: Task, log_odds: Sequence[float], ver
 
 
 def _ranking(config: LabelConfig, task: Task, log_odds: Sequence[float], version: str) -> Prediction:
-    """Best first, as sure as the closest call between neighbours."""
+    """Rank the answers best first; the score is the confidence of the closest call between neighbours."""
     ranked = sorted(zip(log_odds, config.items_of(task.get("data")), strict=True), key=lambda pair: -pair[0])
     gaps = [better - worse for (better, _), (worse, _) in pairwise(ranked)]
     return ranker_prediction(config, [item.id for _, item in ranked], _sigmoid(min(gaps, default=0.0)), version)
 
 
 def _empty(version: str, score: float = 0.0) -> Prediction:
-    """A prediction that says nothing, in a form that Label Studio accepts."""
+    """An empty prediction in the form that Label Studio accepts."""
     return {"result": [], "score": score, "model_version": version}
 
 

@@ -1,4 +1,4 @@
-"""The champion at work: loaded in the background, swapped in one step, asked through one queue."""
+"""The current champion: loaded in the background, swapped atomically, and queried through one queue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from training.errors import RankloopError
 from training.models import load_causal_lm
 
 MAX_WAIT_S = 60.0
-"""Longest pause between two attempts at loading a champion that could not be loaded."""
+"""The longest pause between two attempts to load a champion after a failure."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +29,9 @@ Scores = FairBatcher[LoadedVersion, Answer, float]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What one request asks: the version that was loaded when it came, in turn with other requests, until its time is
-    up. What is answered too late is None, and so is everything while no version is loaded.
+    """The version that was loaded when a request arrived, queried in turn with other requests until its deadline.
+
+    What misses the deadline is None, and so is everything while no version is loaded.
     """
 
     name: str
@@ -41,7 +42,7 @@ class Asked:
 
     @property
     def judges(self) -> bool:
-        """Whether there is a reward model, as far as is known."""
+        """Whether there is a reward model; assumed while no version is loaded."""
         return self.version is None or self.version.judges
 
     def propose(self, questions: Sequence[Question]) -> list[AnswerPair | None]:
@@ -61,11 +62,10 @@ class Asked:
 
 
 class Proposer:
-    """Answers with the champion, whichever that is by now.
+    """Answers with the current champion.
 
-    A thread asks the registry for the champion every `champion_poll_s` seconds, loads a new one beside the old one and
-    then replaces one reference. Whoever asks takes that reference once, so the answers to one request never come from
-    two versions.
+    A thread polls the registry for the champion every `champion_poll_s` seconds, loads a new one beside the old one and
+    then swaps a reference. Each request reads that reference once, so its answers never come from two versions.
     """
 
     def __init__(self, registry: Registry, settings: Settings) -> None:
@@ -83,7 +83,7 @@ class Proposer:
         self._scores: Scores = FairBatcher(self._score, batch_size=2 * size)
 
     def start(self) -> None:
-        """Start loading and answering. Doing it twice does no harm."""
+        """Start loading and answering. Idempotent."""
         if self._watcher is None:
             self._pairs.start()
             self._scores.start()
@@ -91,7 +91,7 @@ class Proposer:
             self._watcher.start()
 
     def stop(self) -> None:
-        """End all threads, after the batch that is running."""
+        """Stop all threads after the current batch."""
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
@@ -102,38 +102,38 @@ class Proposer:
 
     @property
     def version(self) -> str | None:
-        """The version that is loaded, None while there is none."""
+        """The name of the loaded version, or None."""
         current = self._current
         return current.name if current else None
 
     @property
     def expected(self) -> str:
-        """The version that answers now, or once it is loaded: Label Studio then shows what it has stored of that
-        version, and asks for the rest, which waits for the model. Ends in `-loading` until the registry has said which.
+        """The name of the version that answers now or will once it is loaded, so that Label Studio shows that version's
+        stored predictions and requests the rest. Ends in `-loading` until the registry has named the champion.
         """
         return self.version or self._expected
 
     @property
     def fault(self) -> str | None:
-        """Why the champion isn't loaded, for people to read; None when all is well."""
+        """Why the champion isn't loaded, as readable text; None if it is."""
         return self._fault
 
     @property
     def waiting(self) -> int:
-        """How many questions wait for their turn."""
+        """The number of queued questions."""
         return len(self._pairs) + len(self._scores)
 
     def wait_until_loaded(self, timeout_s: float) -> bool:
-        """Wait for the first version; gives up at once when loading has failed. Whether one is loaded."""
+        """Wait for the first version, but not once loading has failed. Returns whether one is loaded."""
         with self._changed:
             self._changed.wait_for(lambda: self._current or self._fault or self._stop.is_set(), timeout_s)
             return self._current is not None
 
     def asked(self, *, until: float) -> Asked:
-        """The version that is loaded now, as one request asks it.
+        """The currently loaded version, for use by one request.
 
         Args:
-            until: when the caller has to have its answers, in `time.monotonic`'s seconds.
+            until: the request's deadline on the `time.monotonic` clock.
         """
         current = self._current
         return Asked(current.name if current else self.expected, until, current, self._pairs, self._scores)
@@ -148,7 +148,7 @@ class Proposer:
 
     @cached_property
     def _base(self) -> Any:
-        """The base model, which every version's reward model is built on; loaded once, when first needed."""
+        """The base model, on which every version's reward model is built; loaded once, on first use."""
         return load_causal_lm(self._settings.model, self._settings.device)
 
     def _watch(self) -> None:
@@ -161,13 +161,13 @@ class Proposer:
             except RankloopError as error:
                 wait_s = min(2 * wait_s, MAX_WAIT_S)
                 self._note(str(error))
-            except Exception as error:  # the thread must live: the next champion may be sound
+            except Exception as error:  # keep the thread alive: the next champion may load
                 wait_s = min(2 * wait_s, MAX_WAIT_S)
                 self._note(f"{type(error).__name__}: {error}", error)
             self._stop.wait(wait_s)
 
     def _look(self) -> None:
-        """Load the champion if it is another than the one that is loaded."""
+        """Load the champion if it differs from the loaded version."""
         if self._current is None:
             self._registry.ensure_base()
         champion = self._registry.current()
@@ -179,13 +179,13 @@ class Proposer:
         with self._changed:
             before, self._current = self.version, loaded
             self._changed.notify_all()
-        logger.info("%s answers now (before: %s); loaded in %.1f s", loaded.name, before, time.monotonic() - started)
+        logger.info("now serving %s (before: %s); loaded in %.1f s", loaded.name, before, time.monotonic() - started)
 
     def _load(self, version: Version) -> LoadedVersion:
         return load_version(version.name, self._registry.fetch(version), self._settings, lambda: self._base)
 
     def _note(self, fault: str | None, error: Exception | None = None) -> None:
-        """Remember why the champion isn't loaded; a fault that stays is logged once."""
+        """Record why the champion isn't loaded; a repeated fault is logged only once."""
         if fault is not None and fault != self._fault:
             logger.error("the champion can't be loaded, %s stays: %s", self.version or "nothing", fault, exc_info=error)
         with self._changed:

@@ -1,4 +1,4 @@
-"""One model version in memory: samples answer pairs and scores answers. Never changes once loaded."""
+"""One model version in memory: samples answer pairs and scores answers. Immutable once loaded."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from training.models import RewardModel, TextCodec, load_causal_lm
 from training.sampling import Sampler
 
 ATTEMPTS = 4
-"""How often a pair is sampled before an empty answer or two equal ones are taken as what the policy has to say."""
+"""How often a pair is sampled before an empty answer or two equal ones are accepted."""
 
 logger = logging.getLogger(__name__)
 
 Question = tuple[str, str]
-"""(key, prompt): the key seeds the sampling."""
+"""(key, prompt); the key seeds the sampling."""
 Answer = tuple[str, str]
 """(prompt, answer)."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerPair:
-    """Two answers to one prompt in the order they are shown, and the version that wrote them."""
+    """Two answers to one prompt in display order, and the version that generated them."""
 
     answer1: str
     answer2: str
@@ -37,12 +37,12 @@ class AnswerPair:
 
     @property
     def flawed(self) -> bool:
-        """Whether there is nothing to compare: an answer is empty, or both are the same."""
+        """Whether there is nothing to compare: an answer is empty, or both are equal."""
         return not self.answer1 or not self.answer2 or self.answer1 == self.answer2
 
 
 class Scorer:
-    """A version's reward model, loaded when the first score is asked for; it shares the base's frozen layers."""
+    """A version's reward model, loaded on first use; it shares the base's frozen layers."""
 
     def __init__(self, folder: Path, base: Callable[[], Any]) -> None:
         self._folder = folder
@@ -50,15 +50,15 @@ class Scorer:
 
     @cached_property
     def model(self) -> RewardModel:
-        """The reward model itself."""
+        """The reward model."""
         return RewardModel.load(self._folder, self._base())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedVersion:
-    """A policy with its tokenizer, and its reward model where it has one (the base has none).
+    """A policy with its tokenizer and, except for the base, its reward model.
 
-    Not safe for use from several threads at once: `FairBatcher` calls it from one.
+    Not thread-safe: `FairBatcher` calls it from a single thread.
     """
 
     name: str
@@ -69,14 +69,14 @@ class LoadedVersion:
 
     @property
     def judges(self) -> bool:
-        """Whether it has a reward model; the base has none."""
+        """Whether it has a reward model."""
         return self.scorer is not None
 
     def propose(self, questions: Sequence[Question]) -> list[AnswerPair]:
         """Sample two answers to each prompt. The same key and prompt always get the same pair.
 
         Args:
-            questions: (key, prompt) pairs; the key, for instance a task's id, seeds the sampling.
+            questions: (key, prompt) pairs; the key, e.g. a task's id, seeds the sampling.
         """
         pairs = self._sample(questions, attempt=0)
         for attempt in range(1, ATTEMPTS):
@@ -94,12 +94,14 @@ class LoadedVersion:
         return pairs
 
     def log_odds(self, answers: Sequence[Answer]) -> list[float]:
-        """Score (prompt, answer) pairs with the reward model: the sigmoid of the difference of two answers to one
-        prompt is the calibrated probability that people prefer the first.
+        """Score (prompt, answer) pairs with the reward model.
+
+        The sigmoid of the difference between two answers' scores is the calibrated probability that people prefer the
+        first.
 
         Raises:
-            ValueError: this version has no reward model; ask `judges` first.
-            ModelError: it has one that can't be loaded.
+            ValueError: this version has no reward model; check `judges` first.
+            ModelError: the reward model can't be loaded.
         """
         if self.scorer is None:
             raise ValueError(f"{self.name} has no reward model")
@@ -111,7 +113,7 @@ class LoadedVersion:
         prompts = self.codec.encode_prompts([_readable(prompt) for _, prompt in questions])
         seeds = [self._seed(key, f"answer {which} try {attempt}") for key, _ in questions for which in (0, 1)]
         samples = self.sampler.sample(prompts, self.sampling, seeds=seeds, answers_per_prompt=2)
-        # PostgreSQL, under Label Studio, stores no NUL: one would cost the whole import
+        # PostgreSQL (under Label Studio) can't store NUL characters: one would fail the whole import
         texts = [self.codec.decode_answer(tokens).replace("\x00", "") for tokens in samples.answers()]
         return [
             self._shown(key, first, second)
@@ -119,7 +121,7 @@ class LoadedVersion:
         ]
 
     def _shown(self, key: str, first: str, second: str) -> AnswerPair:
-        """Which answer stands left is chance, so that a habit of choosing the left one teaches nothing."""
+        """Shuffle which answer is on the left, so that a bias towards one side teaches nothing."""
         if self._seed(key, "side") % 2:
             first, second = second, first
         return AnswerPair(first, second, self.name)
@@ -130,14 +132,14 @@ class LoadedVersion:
 
 
 def load_version(name: str, folder: Path, settings: Settings, base: Callable[[], Any] | None = None) -> LoadedVersion:
-    """Load a version as the settings want it.
+    """Load a version according to the settings.
 
     Args:
-        name: the version's.
-        folder: its artifacts (`policy/`, and `reward/` where it has one), as the registry hands them out.
-        settings: how answers are sampled, and on what.
-        base: gives the base model, which the reward model is built on, once a score is asked for; it is loaded from
-            the settings' model where nobody has it yet.
+        name: the version's name.
+        folder: its artifacts (`policy/`, and `reward/` if it has a reward model), as fetched from the registry.
+        settings: the sampling parameters and the device.
+        base: returns the base model that the reward model is built on, called when the first score is needed; None
+            loads it from the settings' model.
 
     Raises:
         ModelError: the policy can't be loaded.
@@ -153,5 +155,5 @@ def load_version(name: str, folder: Path, settings: Settings, base: Callable[[],
 
 
 def _readable(text: str) -> str:
-    """JSON can hold halves of letters (lone surrogates), which no tokenizer takes; they become question marks."""
+    """Replace lone surrogates, which JSON can contain but no tokenizer accepts, with question marks."""
     return text.encode("utf-8", "replace").decode()

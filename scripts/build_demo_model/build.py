@@ -15,7 +15,7 @@ from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT))  # the packages beside which this script stands, installed or not
+sys.path.insert(0, str(ROOT))  # this checkout's packages, installed or not
 
 from demo_corpus import Example, ask, write_corpus, write_tips  # noqa: E402 - needs the path above
 from demo_network import POSITIONS, new_network, sharpen  # noqa: E402
@@ -27,22 +27,22 @@ from training.data import Split, split_of  # noqa: E402
 PACKAGED_SETTINGS = ROOT / "ml_backend" / "demo" / "data" / "model" / TRAINING_CONFIG_FILE
 VALIDATION_EXAMPLES = 1000
 VOCABULARY = 3072
-TEMPERATURE = 0.92  # of the trained network: nearly all words are whole, and answers still of every quality
+TEMPERATURE = 0.92  # built into the network: nearly all words are intact, and answers still vary in quality
 
 
 def build(
     out: Annotated[Path, typer.Option(help="Folder for model/, prompts.txt and held_out_prompts.txt.")],
-    examples: Annotated[int, typer.Option(help="Answers written; about 70% of them are trained on.")] = 72_000,
-    seed: Annotated[int, typer.Option(help="Decides corpus and first weights; training has its own seed.")] = 0,
+    examples: Annotated[int, typer.Option(help="Answers to write; about 70% are used for training.")] = 72_000,
+    seed: Annotated[int, typer.Option(help="Seed of corpus and initial weights; training has its own.")] = 0,
     work: Annotated[Path | None, typer.Option(help="Folder for corpus and checkpoints.  [default: OUT/work]")] = None,
-    corpus_only: Annotated[bool, typer.Option(help="Write the corpus into the work folder, and stop.")] = False,
+    corpus_only: Annotated[bool, typer.Option(help="Write the corpus to the work folder and stop.")] = False,
 ) -> None:
     """Rebuild the demo model.
 
     Writes a corpus of questions and answers of mixed quality (WORK/corpus.jsonl, with the quality of each answer),
     learns a tokenizer from it, trains a small GPT-2 from scratch with `python -m training sft` in two lessons, and
-    lays model and prompts into OUT as they stand in ml_backend/demo/data. Takes some ten minutes on two cores. A build
-    that was cut off goes on from its last checkpoint when it is started again with the same options.
+    writes model and prompts to OUT, laid out as in ml_backend/demo/data. Takes about ten minutes on two cores. An
+    interrupted build resumes from its last checkpoint when started again with the same options.
 
     To look at the texts:  python scripts/build_demo_model/build.py --out /tmp/demo --corpus-only
     """
@@ -54,7 +54,7 @@ def build(
     if corpus_only:
         return
     _prepare(corpus, seed, work / "untrained")
-    # Which tips belong to which question is learned several times faster from tips alone than from whole answers.
+    # The model learns which tips belong to which question several times faster from tips alone than from full answers.
     knowing_tips = _teach("tips", write_tips(), work / "untrained", work)
     trained = _teach("answers", corpus, knowing_tips, work)
     _lay_out(trained, out)
@@ -62,7 +62,7 @@ def build(
 
 
 def _prepare(corpus: list[Example], seed: int, folder: Path) -> None:
-    """What training starts from: an untrained model with its tokenizer."""
+    """Write the starting point of training: an untrained model with its tokenizer."""
     tokenizer = train_tokenizer(
         (f"{example.prompt}\n{example.answer}" for example in corpus), vocabulary=VOCABULARY, longest=POSITIONS
     )
@@ -73,8 +73,8 @@ def _prepare(corpus: list[Example], seed: int, folder: Path) -> None:
 def _teach(lesson: str, examples: list[Example], model: Path, work: Path) -> Path:
     """Train on examples with the settings in `sft_LESSON.json`; returns the folder of the trained model.
 
-    Supervised training goes by the project's split of prompts: it learns from the first part, and picks its best
-    weights by the second, for which a thousand answers are plenty.
+    Supervised training uses the project's split of prompts: it learns from the training split and picks its best
+    weights on the selection split, for which a thousand answers are plenty.
     """
     learned = [example for example in examples if split_of(example.prompt) is Split.TRAIN]
     checked = [example for example in examples if split_of(example.prompt) is Split.SELECTION][:VALIDATION_EXAMPLES]
@@ -92,7 +92,7 @@ def _teach(lesson: str, examples: list[Example], model: Path, work: Path) -> Pat
 
 
 def _lay_out(trained: Path, out: Path) -> None:
-    """Model and prompts as the package has them. The cycle's settings are tuned by hand, and kept."""
+    """Write model and prompts as the package has them. The cycle's settings are tuned by hand, so they are kept."""
     network = GPT2LMHeadModel.from_pretrained(trained)
     sharpen(network, TEMPERATURE)
     network.save_pretrained(out / "model")

@@ -1,4 +1,4 @@
-"""Puts answers of one quality together, of any wished length and number of sentences."""
+"""Composes answers of a given quality, length and number of sentences."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from demo_phrases import Clauses, load_phrases
 from ml_backend.demo.data.topics import Tip, Topic, load_topics
 
 MIN_WORDS, MAX_WORDS = 4, 46
-SENTENCE_COUNT_WEIGHTS = (0.24, 0.27, 0.24, 0.16, 0.09)  # of 1, 2, ... 5 sentences
-CANDIDATES = 8  # answers written for each wished length, of which the nearest is kept
+SENTENCE_COUNT_WEIGHTS = (0.24, 0.27, 0.24, 0.16, 0.09)  # for 1, 2, ... 5 sentences
+CANDIDATES = 8  # drafts per desired length, of which the closest is kept
 FRAME_SHARE = 0.4  # how often a longer answer opens, or closes, with something that isn't advice
 REASON_SHARE = 0.25  # how often a tip is followed by a sentence saying why
 
 
 class Quality(StrEnum):
-    """What is good or bad about an answer."""
+    """An answer's strength or flaw."""
 
     USEFUL = "useful"
     VAGUE = "vague"
@@ -30,8 +30,8 @@ class Quality(StrEnum):
 def write_answer(topic: Topic, quality: Quality, rng: random.Random) -> str:
     """One answer of `quality` to a question about `topic`.
 
-    The number of sentences and the length are drawn first, the same way for every quality, so that neither tells a
-    good answer from a bad one.
+    The number of sentences and the length are drawn first, the same way for every quality, so that neither reveals
+    whether an answer is good.
     """
     count = rng.choices(range(1, len(SENTENCE_COUNT_WEIGHTS) + 1), SENTENCE_COUNT_WEIGHTS)[0]
     wished = rng.uniform(max(MIN_WORDS, 3 * count), min(MAX_WORDS, 15 * count))
@@ -43,7 +43,7 @@ def write_answer(topic: Topic, quality: Quality, rng: random.Random) -> str:
 
 
 def sentence(text: str) -> str:
-    """`text` with a capital and a full stop, unless it ends in punctuation already."""
+    """`text` with an initial capital, and a full stop unless it already ends in punctuation."""
     text = text.strip()
     text = text[0].upper() + text[1:]
     return text if text[-1] in ".!?" else text + "."
@@ -91,7 +91,7 @@ _WRITERS: dict[Quality, Callable[[Topic, int, random.Random], list[str]]] = {
 
 
 def _advice(topic: Topic, count: int, rng: random.Random) -> list[str]:
-    """`count` sentences of advice on `topic`; no tip comes twice."""
+    """`count` sentences of advice on `topic`; no tip is repeated."""
     phrases = load_phrases()
     tips = rng.sample(topic.tips, len(topic.tips))
     sentences: list[str] = []
@@ -122,7 +122,7 @@ def _remarks(clauses: Clauses, topic: Topic, count: int, rng: random.Random) -> 
 
 
 def _framed(topic: Topic, sentences: Sequence[str], rng: random.Random) -> list[str]:
-    """`sentences` with, now and then, the first or the last replaced by something personal."""
+    """`sentences`, with the first or the last occasionally replaced by something personal."""
     phrases = load_phrases()
     framed = list(sentences)
     before = rng.choice((phrases.opening, phrases.feeling))

@@ -1,4 +1,4 @@
-"""The demo model's questions and answers: which questions it may see, and answers of every quality to them."""
+"""The demo model's corpus: the questions it may see, and answers of every quality to them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUALITY_WEIGHTS = {
     Quality.RUDE: 0.18,
     Quality.REPETITIVE: 0.14,
 }
-"""Answers off the topic are the fewest, since so small a model strays from the topic often enough by itself."""
+"""Off-topic answers are the rarest, since so small a model strays from the topic often enough anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """Questions by their use. `labeling` is a part of `seen`; `held_out` has nothing in common with either."""
+    """Questions by use. `labeling` is a subset of `seen`; `held_out` is disjoint from both."""
 
     seen: tuple[Question, ...]
     labeling: tuple[Question, ...]
@@ -42,14 +42,14 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A question, an answer, and the quality the answer was written with."""
+    """A question, an answer, and the answer's quality."""
 
     prompt: str
     answer: str
     quality: Quality
 
     def row(self) -> dict[str, str]:
-        """The example as one JSON line has it."""
+        """The example as a JSON object."""
         return asdict(self)
 
 
@@ -64,16 +64,16 @@ def ask() -> Questions:
         held_out += questions[:HELD_OUT_PER_TOPIC]
         seen += questions[HELD_OUT_PER_TOPIC:]
         labeling += questions[HELD_OUT_PER_TOPIC : HELD_OUT_PER_TOPIC + LABELING_PER_TOPIC]
-    # People label in the order of the file, so it is mixed by another hash than that of the split: otherwise all that
-    # is trained on would come first, and a first round would have nothing to check a reward model with.
+    # People label in file order, so it is shuffled by a different hash than the split's: otherwise all training prompts
+    # would come first, and the first round would have no held-out pairs to test a reward model on.
     labeling.sort(key=lambda q: _digest(f"mixed {q.text}"))
     seen, held_out = (sorted(part, key=lambda q: _digest(q.text)) for part in (seen, held_out))
     return Questions(tuple(seen), tuple(labeling), tuple(held_out))
 
 
 def write_corpus(count: int, seed: int) -> list[Example]:
-    """`count` examples on seen questions; no answer comes twice. The same seed gives the same corpus."""
-    rng = random.Random(seed)  # noqa: S311 - no secret, and it must be reproducible
+    """`count` examples on seen questions; no answer is repeated. The same seed gives the same corpus."""
+    rng = random.Random(seed)  # noqa: S311 - not a secret, and it must be reproducible
     questions = ask().seen
     qualities, weights = list(QUALITY_WEIGHTS), list(QUALITY_WEIGHTS.values())
     examples: list[Example] = []
@@ -90,7 +90,7 @@ def write_corpus(count: int, seed: int) -> list[Example]:
 
 
 def write_tips() -> list[Example]:
-    """Every seen question with each of its topic's tips and reasons alone: what belongs to which topic, in short."""
+    """Every seen question with each single tip and reason of its topic, to teach which belong to which topic."""
     return [
         Example(question.text, sentence(text), Quality.USEFUL)
         for question in ask().seen

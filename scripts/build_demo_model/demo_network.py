@@ -32,10 +32,10 @@ def new_network(tokenizer: PreTrainedTokenizerFast, seed: int) -> GPT2LMHeadMode
 
 
 def sharpen(network: GPT2LMHeadModel, temperature: float) -> None:
-    """Change `network` so that sampling at temperature 1 gives what sampling at `temperature` gave before.
+    """Change `network` so that sampling at temperature 1 is equivalent to sampling at `temperature` before.
 
-    A small network trained for minutes leaves a little probability on every token; over an answer that adds up to a
-    garbled word or two. The logits are linear in the last norm's output, so dividing its parameters divides them.
+    A small network trained for minutes leaves a little probability on every token, which adds up to a garbled word or
+    two per answer. The logits are linear in the last norm's output, so dividing its parameters divides them.
     """
     with torch.no_grad():
         network.transformer.ln_f.weight /= temperature

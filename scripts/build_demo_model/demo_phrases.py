@@ -1,4 +1,4 @@
-"""The phrases that answers are put together from, as `phrases.json` holds them."""
+"""The phrases in `phrases.json`, from which answers are composed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PHRASES_FILE = Path(__file__).parent / "phrases.json"
 
 @dataclass(frozen=True, slots=True)
 class Clauses:
-    """Remarks made of a lead, a clause and a tail, each drawn by itself."""
+    """Remarks made of a lead, a clause and a tail, drawn independently."""
 
     lead: tuple[str, ...]
     clause: tuple[str, ...]
@@ -22,7 +22,7 @@ class Clauses:
 
 @dataclass(frozen=True, slots=True)
 class Phrases:
-    """Templates by their use. A phrase that stands twice in the file is drawn twice as often."""
+    """Templates by use. A phrase listed twice in the file is drawn twice as often."""
 
     questions: tuple[str, ...]
     tip: tuple[str, ...]

@@ -14,12 +14,12 @@ PAD = "<|pad|>"
 
 
 def train_tokenizer(texts: Iterable[str], *, vocabulary: int, longest: int) -> PreTrainedTokenizerFast:
-    """Learn `vocabulary` byte pairs from `texts`; any text at all can be encoded, since every byte is a token.
+    """Train a tokenizer on `texts`; it can encode any text, since every byte is a token.
 
     Args:
         texts: what the model will read and write.
-        vocabulary: number of tokens in all.
-        longest: the longest sequence of the model, in tokens.
+        vocabulary: total number of tokens.
+        longest: the model's longest sequence, in tokens.
     """
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,4 +1,4 @@
-"""Fixtures of the tests against real servers. Every process they start is ended by its id."""
+"""Fixtures of the tests against real servers. Every process they start is stopped by its id."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def label_studio_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder of a Label Studio that was started once: making its tables takes it half a minute or more."""
+    """The data folder of a Label Studio that was started once: creating its tables takes half a minute or more."""
     from ml_backend.demo.label_studio_server import LabelStudioServer
 
     folder = tmp_path_factory.mktemp("label-studio-template")
@@ -30,7 +30,7 @@ def label_studio_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def label_studio_server(
     label_studio_template: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LabelStudioServer]:
-    """A real Label Studio with a data folder of its own, which all tests share."""
+    """A real Label Studio with its own data folder, shared by all tests."""
     from ml_backend.demo.label_studio_server import LabelStudioServer
 
     folder = tmp_path_factory.mktemp("label-studio") / "data"
@@ -41,7 +41,7 @@ def label_studio_server(
 
 @pytest.fixture(scope="session")
 def quick_training(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Training settings under which a cycle of the demo model takes seconds, and whose gates let everything pass."""
+    """Training settings under which a cycle of the demo model takes seconds, and whose gates pass everything."""
     demo = CycleConfig.for_model("ml_backend/demo/data/model").model_dump()
     demo["reward"] |= {"epochs": 2}
     demo["ppo"] |= {"iterations": 3, "prompts_per_iteration": 8, "minibatch_size": 8, "epochs": 1}
@@ -53,7 +53,7 @@ def quick_training(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stack(label_studio_template: Path, quick_training: Path, tmp_path: Path) -> Iterator[DemoStack]:
-    """A Label Studio, a server and a worker of this test's own, which train in seconds after 30 judgements; up."""
+    """A running private Label Studio, server and worker, which train in seconds after 30 judgements."""
     from ml_backend.demo.stack import DemoStack
 
     folder = tmp_path / "stack"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
-# Nothing but the page under test: no sandbox (containers have no user namespaces), no calls home.
+# Only the page under test: no sandbox (containers have no user namespaces), no calls home.
 CHROMIUM_ARGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -22,7 +22,7 @@ PATIENCE_MS = 60_000
 
 @contextmanager
 def chromium_page(width: int = 1400, height: int = 900) -> Iterator[Page]:
-    """A page of a fresh headless Chromium, the one this machine has installed."""
+    """A page in a fresh headless Chromium, whichever is installed."""
     names = ("chromium", "chromium-browser", "google-chrome")
     executable = next((path for name in names if (path := shutil.which(name))), None)
     assert executable, f"the browser tests need one of {', '.join(names)}; `make browser` installs it"
@@ -37,7 +37,7 @@ def chromium_page(width: int = 1400, height: int = 900) -> Iterator[Page]:
 
 
 class LabelingPage:
-    """The labeling page of one project, for someone who has logged in."""
+    """The labeling page of one project, for a logged-in user."""
 
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
@@ -61,11 +61,11 @@ class LabelingPage:
         expect(self.page.get_by_test_id("htx-textbox-content")).to_have_count(2, timeout=PATIENCE_MS)
 
     def prompt(self) -> str:
-        """The prompt that is shown."""
+        """The displayed prompt."""
         return self.page.locator(".rl-prompt .lsf-richtext").inner_text()
 
     def answers(self) -> tuple[str, str]:
-        """The two answers that are shown, left and right."""
+        """The two displayed answers, left and right."""
         first, second = self.page.get_by_test_id("htx-textbox-content").all_inner_texts()
         return first, second
 
@@ -83,7 +83,7 @@ class LabelingPage:
         return self.page.locator(f'input[name="{label}"]')
 
     def press(self, key: str, label: str) -> None:
-        """Press a verdict's key, and see that it is selected."""
+        """Press a verdict's key, and check that it is selected."""
         self.page.keyboard.press(key)
         expect(self.choice(label)).to_be_checked()
 

@@ -1,4 +1,4 @@
-"""An ML backend that Label Studio can connect to: answers what it must, and remembers what it was told."""
+"""An ML backend that Label Studio can connect to: answers the minimum, and records what it receives."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, Self
 
 
 class RecordingBackend:
-    """Serves health, setup, predict and webhook while the context is entered.
+    """Serves health, setup, predict and webhook while the context is open.
 
-    `webhooks` holds (headers, body) of every webhook, in order; `predicted` the ids of tasks it was asked about.
+    `webhooks` holds (headers, body) of every webhook, in order; `predicted` the ids of tasks it was asked to predict.
     """
 
     def __init__(self, version: str = "rankloop-v1") -> None:
@@ -52,7 +52,7 @@ class RecordingBackend:
         self.url = f"http://localhost:{self._server.server_port}"
 
     def webhook(self, action: str, within_s: float = 20) -> tuple[dict[str, str], dict[str, Any]]:
-        """The next webhook with this action; others before it are passed over."""
+        """The next webhook with this action; others before it are skipped."""
         while True:
             headers, body = self.webhooks.get(timeout=within_s)
             if body.get("action") == action:

@@ -1,4 +1,4 @@
-"""A person labels live pairs in a real browser, and what they said arrives in the training data."""
+"""A person labels live pairs in a real browser, and their judgements arrive in the training data."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ USER, PASSWORD = "backend", "a backend's password"
 
 @dataclass(frozen=True)
 class Site:
-    """A person's page on a project whose answers our backend proposes."""
+    """A labeling page for a project whose answers our backend proposes."""
 
     labeling: LabelingPage
     label_studio: LabelStudio
@@ -45,7 +45,7 @@ class Site:
     tasks: list[int]
 
     def judgements(self, task_id: int) -> tuple[list[Judgement], ConversionSummary]:
-        """What Label Studio's own export holds of a task, converted."""
+        """A task from Label Studio's own export, converted."""
         tasks = [task for task in self.label_studio.export_tasks(self.project_id) if task["id"] == task_id]
         return judgements_from_export(tasks, parse_label_config(LIVE), self.project_id)
 
@@ -80,21 +80,21 @@ def backend(
 
 
 def _wait_until_loaded(url: str, children: Children, log: Path) -> None:
-    """Wait until the backend says that the base version is loaded; its status names the loaded one."""
+    """Wait until the backend's status says that the base version is loaded."""
     with httpx.Client(base_url=url, auth=(USER, PASSWORD), timeout=30) as client:
         for _ in range(600):
             try:
                 if client.post("/setup", json={}).json().get("model_version") == "rankloop-v1":
                     return
             except httpx.TransportError:
-                pass  # it doesn't listen yet
+                pass  # it isn't listening yet
             assert children.wait(0.2) is None, log_tail(log, 40)
     pytest.fail(f"the backend didn't load its model in time:\n{log_tail(log, 40)}")
 
 
 @pytest.fixture(scope="module")
 def site(label_studio_server: LabelStudioServer, backend: BackendAddress) -> Iterator[Site]:
-    """Logged in, on a connected project whose tasks hold a prompt and nothing else."""
+    """Logged in, on a connected project whose tasks contain only a prompt."""
     with LabelStudio(label_studio_server.url, label_studio_server.token) as client, chromium_page() as page:
         project_id = init_project(client, backend, title="browser labeling", label_config=LIVE).project.id
         tasks = client.import_tasks(project_id, [{"prompt": prompt} for prompt in PROMPTS])
@@ -148,7 +148,7 @@ def test_without_a_verdict_nothing_is_stored(site: Site) -> None:
 
 
 def test_a_rewritten_answer_arrives_as_rewritten(site: Site) -> None:
-    """The pencil, a better text, key 1: the judged text, what was proposed, and a demonstration."""
+    """The pencil, a better text, key 1: the data has the judged text, the proposed one, and a demonstration."""
     task = site.tasks[2]
     site.labeling.open_task(site.project_id, task)
     proposed, other = site.labeling.answers()
@@ -167,7 +167,7 @@ def test_a_rewritten_answer_arrives_as_rewritten(site: Site) -> None:
 
 
 def test_the_label_stream_brings_the_next_pair(site: Site) -> None:
-    """Label All Tasks opens what is left with its answers filled in; Skip is counted as a skip, not as a verdict."""
+    """Label All Tasks opens the remaining tasks with answers filled in; Skip is counted as a skip, not as a verdict."""
     page = site.labeling.page
     page.goto(f"{site.label_studio.url}/projects/{site.project_id}/data?labeling=1")
     site.labeling.wait_for_answers()

@@ -1,4 +1,4 @@
-"""The doctor's findings on a real Label Studio, with the faults that were really met there."""
+"""The doctor's findings on a real Label Studio, for faults that really occurred there."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def label_studio(label_studio_server: LabelStudioServer) -> Iterator[LabelStudio
 
 @pytest.fixture
 def project(label_studio: LabelStudio) -> Iterator[Project]:
-    """A project of live pairs, gone after the test."""
+    """A project of live pairs, deleted after the test."""
     made = label_studio.create_project("doctor", LIVE)
     yield made
     label_studio.delete_project(made.id)
@@ -52,7 +52,7 @@ def _said(findings: list[Finding], verdict: Verdict) -> str:
 
 
 def test_a_connection_that_degrades_step_by_step(label_studio: LabelStudio, project: Project) -> None:
-    """Well wired; then another secret; then a second backend in front; then a dead one's webhook left behind."""
+    """All is well; then a changed secret, a second backend in front, and a dead backend's leftover webhook."""
     with RecordingBackend() as running, RecordingBackend() as other:
         address = BackendAddress(running.url, "rankloop", Guard(("ada", "lovelace"), "engine"))
         connect_backend(label_studio, project.id, address)
@@ -65,7 +65,7 @@ def test_a_connection_that_degrades_step_by_step(label_studio: LabelStudio, proj
         second = BackendAddress(other.url, "second", Guard())
         connect_backend(label_studio, project.id, second)
         found = _findings(label_studio, project, BackendAddress(other.url, "rankloop", Guard()))
-        assert f"first of its backends only, which is {running.url}" in _said(found, Verdict.WRONG)
+        assert f"only the first of its backends, which is {running.url}" in _said(found, Verdict.WRONG)
 
         for backend in label_studio.backends(project.id):
             if backend.url == other.url:
@@ -79,7 +79,7 @@ def test_a_connection_that_degrades_step_by_step(label_studio: LabelStudio, proj
 
 
 def test_legacy_tokens_that_are_switched_off_are_named(label_studio_server: LabelStudioServer) -> None:
-    """The key was right and is refused nevertheless: what is said is how to get one that works."""
+    """If a correct key is refused nevertheless, the remedy says how to get one that works."""
     with httpx.Client(base_url=label_studio_server.url, timeout=60) as person:
         found = re.search(r'csrfmiddlewaretoken" value="([^"]+)"', person.get("/user/login/").text)
         assert found

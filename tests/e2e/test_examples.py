@@ -48,7 +48,7 @@ def _run(server: LabelStudioServer, folder: Path, script: str, *arguments: str) 
 
 
 def test_the_tutorial_from_prompts_to_better_answers(label_studio_server: LabelStudioServer, tmp_path: Path) -> None:
-    """Prompts become pairs, rankings become preferences, and training's opinions and answers come back."""
+    """Prompts become pairs, rankings become preferences, and the trained model's scores and answers come back."""
     prompts = str(ROOT / "ml_backend" / "demo" / "data" / "prompts.txt")
     made = _run(label_studio_server, tmp_path, "1_make_dataset.py", "--prompts", prompts, "--limit", "60")
     found = re.search(r"(\d+) pairs wait in project (\d+)", made)

@@ -1,4 +1,4 @@
-"""Prompts and answers with scripts in them stay text at Label Studio's page, in a real browser."""
+"""Prompts and answers that contain scripts stay text on Label Studio's page, in a real browser."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERSION = "rankloop-v1"
 
 
 def _hostile(where: str) -> str:
-    """A text that would tell on the window if any part of it were taken for markup."""
+    """A text that would leave a mark on the window if any part of it were interpreted as markup."""
     tell = f"window.owned='{where}'"
     return (
         f'{where}-text <script>{tell}</script><img src=x onerror="{tell}"><svg onload="{tell}"></svg><b>{where}-end</b>'
@@ -41,7 +41,7 @@ def label_studio(label_studio_server: LabelStudioServer) -> Iterator[LabelStudio
 
 @pytest.fixture(scope="module")
 def labeling(label_studio_server: LabelStudioServer) -> Iterator[LabelingPage]:
-    """A person who is logged in."""
+    """A logged-in user's page."""
     with chromium_page() as page:
         person = LabelingPage(page, label_studio_server.url)
         person.log_in(label_studio_server.username, label_studio_server.password)
@@ -49,7 +49,7 @@ def labeling(label_studio_server: LabelStudioServer) -> Iterator[LabelingPage]:
 
 
 def _data(kind: str) -> dict[str, Any]:
-    """A task's data with hostile texts wherever one can stand."""
+    """A task's data with hostile texts wherever text can occur."""
     first, second, prompt = (_hostile(where) for where in ("first", "second", "prompt"))
     if kind == "live":
         return {"prompt": prompt}
@@ -60,7 +60,7 @@ def _data(kind: str) -> dict[str, Any]:
 
 
 def _prediction(kind: str, xml: str) -> dict[str, Any]:
-    """What the backend says of that task."""
+    """The backend's prediction for that task."""
     config = parse_label_config(xml)
     if kind == "live":
         return live_prediction(config, _hostile("first"), _hostile("second"), VERSION)
@@ -74,7 +74,7 @@ def _prediction(kind: str, xml: str) -> dict[str, Any]:
     [("live", "label_config.xml"), ("pairwise", "label_configs/pairwise.xml"), ("ranker", "label_configs/ranker.xml")],
 )
 def test_scripts_in_texts_stay_text(label_studio: LabelStudio, labeling: LabelingPage, kind: str, file: str) -> None:
-    """Every letter of prompt and answers is seen, and nothing of them runs or becomes an element."""
+    """Every character of prompt and answers is displayed, and none of it runs or becomes an element."""
     xml = (ROOT / file).read_text(encoding="utf-8")
     project = label_studio.create_project(f"hostile {kind}", xml)
     try:
@@ -83,7 +83,7 @@ def test_scripts_in_texts_stay_text(label_studio: LabelStudio, labeling: Labelin
         page = labeling.page
         page.goto(f"{label_studio.url}/projects/{project.id}/data?task={task}")
         for where in ("prompt", "first", "second"):
-            # Label Studio may build its page a second time, so what was there a moment ago can be gone for another.
+            # Label Studio may build its page a second time, so an element can disappear for a moment.
             shown = re.compile(re.escape(f"<script>window.owned='{where}'</script>") + f".*{where}-end", re.DOTALL)
             expect(page.locator("body")).to_contain_text(shown, use_inner_text=True, timeout=PATIENCE_MS)
         assert page.evaluate("window.owned") is None

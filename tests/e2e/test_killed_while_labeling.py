@@ -1,4 +1,4 @@
-"""The worker dies in the middle of PPO, while people go on labeling in a real Label Studio."""
+"""The worker dies in the middle of PPO, while people keep labeling in a real Label Studio."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def chosen(label_studio_server: LabelStudioServer, tiny_model_dir: Path, tmp_pat
 
 @pytest.fixture
 def children(chosen: dict[str, Any], tmp_path: Path) -> Iterator[Children]:
-    """Server and worker, running; all ended afterwards."""
+    """A running server and worker, stopped afterwards."""
     with Children(environment_of(chosen), logs=tmp_path) as running:
         running.start("serve", rankloop_command("serve"))
         yield running
@@ -87,8 +87,8 @@ def _shorter(_prompt: str, answer1: str, answer2: str) -> str:
 def test_a_worker_killed_in_ppo_loses_nothing(
     chosen: dict[str, Any], children: Children, label_studio: LabelStudio, tmp_path: Path
 ) -> None:
-    """The same cycle is finished once by the next worker, from all judgements that were made before it began; those
-    made while no worker was there count towards the next.
+    """The next worker finishes the same cycle once, from all judgements made before it began; those made while no
+    worker was running count towards the next one.
     """
     settings = load_settings(**chosen)
     jobs, registry = Jobs(settings), Registry(settings)

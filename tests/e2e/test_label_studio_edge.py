@@ -41,7 +41,7 @@ def label_studio(label_studio_server: LabelStudioServer) -> Iterator[LabelStudio
 
 @pytest.fixture
 def project(label_studio: LabelStudio, request: pytest.FixtureRequest) -> Iterator[Project]:
-    """A project of live pairs, gone after the test."""
+    """A project of live pairs, deleted after the test."""
     made = label_studio.create_project(request.node.name[:50], LIVE)
     yield made
     label_studio._sdk.projects.delete(made.id)
@@ -63,7 +63,7 @@ def _verdict(choice: str) -> dict[str, Any]:
 
 
 def _personal_access_token(label_studio_server: LabelStudioServer) -> str:
-    """What a person gets from the account page."""
+    """A personal access token from the account page."""
     with httpx.Client(base_url=label_studio_server.url, timeout=30) as browser:
         page = browser.get("/user/login/").text
         found = re.search(r'csrfmiddlewaretoken" value="([^"]+)"', page)
@@ -89,20 +89,20 @@ def test_both_kinds_of_key_get_in(label_studio_server: LabelStudioServer) -> Non
 def test_refusals_carry_their_status_and_remedy(
     label_studio_server: LabelStudioServer, label_studio: LabelStudio
 ) -> None:
-    """A wrong key is a 401 and a missing project a 404, each with what to do."""
+    """A wrong key is a 401 and a missing project a 404, each with a remedy."""
     with (
         LabelStudio(label_studio_server.url, "0" * 40) as stranger,
         pytest.raises(LabelStudioError, match="API_KEY") as caught,
     ):
         stranger.whoami()
     assert caught.value.status == 401
-    with pytest.raises(LabelStudioError, match="Look at the id") as caught:
+    with pytest.raises(LabelStudioError, match="Check the id") as caught:
         label_studio.project(999_999)
     assert caught.value.status == 404
 
 
 def test_new_predictions_come_in_without_breaking_an_open_page(label_studio: LabelStudio, project: Project) -> None:
-    """A person who still looks at the old pair can submit it; stale pairs go once nobody can be looking."""
+    """Someone still looking at the old pair can submit it; stale pairs are dropped once nobody can be looking."""
     ids = label_studio.import_tasks(project.id, [{"prompt": f"question {n}"} for n in range(4)])
     assert [task["id"] for task in label_studio.tasks_to_propose(project.id, "m-v1")] == ids
     assert label_studio.replace_predictions(project.id, [_prediction(n, "m-v1") for n in ids]) == 4
@@ -151,7 +151,7 @@ def test_what_was_judged_comes_out_as_it_was(label_studio: LabelStudio, project:
 def test_connecting_twice_leaves_one_backend_and_one_secured_webhook(
     label_studio: LabelStudio, project: Project, backend: RecordingBackend
 ) -> None:
-    """Set-up may be repeated; annotations then arrive with the credentials, Start Training too."""
+    """Setup can be repeated; annotations and Start Training then arrive with the credentials."""
     address = BackendAddress(backend.url, "m", Guard(("ada", "pass"), "secret"))
     label_studio.add_backend(project.id, backend.url, "somebody's own try", None)
     label_studio.add_webhook(project.id, f"{backend.url}/webhook", {})
@@ -176,7 +176,7 @@ def test_connecting_twice_leaves_one_backend_and_one_secured_webhook(
 def test_a_webhook_that_was_deleted_is_made_again(
     label_studio: LabelStudio, project: Project, backend: RecordingBackend
 ) -> None:
-    """A missing webhook would lose every judgement without a word."""
+    """A deleted webhook is created again, since without it every judgement would be lost silently."""
     address = BackendAddress(backend.url, "m", Guard())
     connect_backend(label_studio, project.id, address)
     for webhook in label_studio.webhooks(project.id):
@@ -186,7 +186,7 @@ def test_a_webhook_that_was_deleted_is_made_again(
 
 
 def test_a_backend_that_does_not_answer_is_not_left_behind(label_studio: LabelStudio, project: Project) -> None:
-    """A refused connection says what to do, and leaves no dead row."""
+    """A refused connection is an error with a remedy, and leaves no dead backend behind."""
     with pytest.raises(LabelStudioError, match="rankloop up"):
         connect_backend(label_studio, project.id, BackendAddress("http://localhost:1", "m", Guard()))
     assert label_studio.backends(project.id) == []

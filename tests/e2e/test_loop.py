@@ -1,4 +1,4 @@
-"""The whole loop once, for real; and that an interrupted demo leaves nothing behind."""
+"""The whole loop on real servers, and an interrupted demo, which must leave nothing behind."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 PROMPTS = Path(__file__).parents[2] / "ml_backend" / "demo" / "data" / "prompts.txt"
 JUDGEMENTS = 30
 
-# `rankloop demo` in a folder that is known, with Label Studio's tables made already.
+# `rankloop demo` in a known folder, with Label Studio's tables already created.
 DEMO = """
 import sys, tempfile
 from pathlib import Path
@@ -45,14 +45,14 @@ ml_backend.cli.app.main()
 
 
 def _longer(_prompt: str, answer1: str, answer2: str) -> Any:
-    """A taste that hardly ever ties."""
+    """A taste with hardly any ties."""
     if len(answer1) == len(answer2):
         return "tie"
     return "1" if len(answer1) > len(answer2) else "2"
 
 
 def test_judgements_become_a_version_whose_answers_reach_the_labeling_page(stack: DemoStack, tmp_path: Path) -> None:
-    """Webhook, cycle, promotion, fresh predictions: nothing is started by hand, and every judgement is used."""
+    """Webhook, cycle, promotion, new predictions: nothing is started by hand, and every judgement is used."""
     prompts = tmp_path / "prompts.txt"
     chosen = PROMPTS.read_text(encoding="utf-8").splitlines()[::5]  # some of every split
     prompts.write_text("\n".join(chosen), encoding="utf-8")
@@ -104,7 +104,7 @@ def test_judgements_become_a_version_whose_answers_reach_the_labeling_page(stack
 def test_an_interrupted_demo_leaves_nothing_behind(
     number: signal.Signals, moment: str, label_studio_template: Path, tmp_path: Path
 ) -> None:
-    """Whatever the demo was doing: no process, no folder, one line that says so."""
+    """An interrupt at any phase leaves no process and no folder, and prints one line that says so."""
     folder = tmp_path / "demo"
     shutil.copytree(label_studio_template, folder / "label-studio")
     log = tmp_path / "demo.log"
@@ -133,7 +133,7 @@ def _loaded(stack: DemoStack) -> Any:
 
 
 def _processes_of(folder: Path) -> dict[int, str]:
-    """Process ids with their commands: all that have the folder's name in their command or their environment."""
+    """Process ids and commands of all processes with the folder's name in their command or environment."""
     found = {}
     for process in psutil.process_iter():
         try:

@@ -1,4 +1,4 @@
-"""One machine's SQLite outgrown: jobs in a real PostgreSQL, versions in a real MLflow server over another of its
+"""Beyond one machine's SQLite: jobs in a real PostgreSQL, versions in a real MLflow server on another of its
 databases.
 """
 
@@ -47,7 +47,7 @@ def mlflow(postgres: PostgresServer, tmp_path: Path) -> Iterator[MlflowServer]:
 
 @pytest.fixture
 def chosen(postgres: PostgresServer, mlflow: MlflowServer, tiny_model_dir: Path, tmp_path: Path) -> dict[str, Any]:
-    """Settings of a machine that keeps nothing for good itself."""
+    """Settings of a machine that stores nothing permanently itself."""
     return {
         "data_dir": str(tmp_path / "home"),
         "model": str(tiny_model_dir),
@@ -63,7 +63,7 @@ def chosen(postgres: PostgresServer, mlflow: MlflowServer, tiny_model_dir: Path,
 def test_a_cycle_over_postgresql_and_an_mlflow_server(
     chosen: dict[str, Any], mlflow: MlflowServer, tmp_path: Path
 ) -> None:
-    """A cycle ends in a promoted version whose files lie with MLflow, and another machine fetches it back whole."""
+    """A cycle ends in a promoted version whose files are in MLflow, and another machine fetches them intact."""
     settings = load_settings(**chosen)
     jobs, registry = Jobs(settings), Registry(settings)
     job = jobs.start_training(7)["job"]

@@ -1,4 +1,4 @@
-"""`rankloop up` and the commands around it, as a person types them, against a real Label Studio."""
+"""`rankloop up` and the commands around it, as a user types them, against a real Label Studio."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PROMPTS = "".join(f"What should I know about number {number}?\n" for number in r
 
 @pytest.fixture
 def environment(label_studio_server: LabelStudioServer, tiny_model_dir: Path, tmp_path: Path) -> dict[str, str]:
-    """A backend of its own: data folder, port, model and credentials."""
+    """A private backend: data folder, port, model and credentials."""
     return {
         **os.environ,
         "LABEL_STUDIO_URL": label_studio_server.url,
@@ -83,7 +83,7 @@ def _rankloop(environment: dict[str, str], folder: Path, *arguments: str) -> sub
 def test_from_an_empty_folder_to_proposals_in_label_studio(
     up: subprocess.Popen[bytes], environment: dict[str, str], label_studio_server: LabelStudioServer, tmp_path: Path
 ) -> None:
-    """init-project brings prompts, the worker answers them, the doctor is content, and Ctrl-C ends everything."""
+    """init-project imports prompts, the worker answers them, the doctor finds no fault, and Ctrl-C stops everything."""
     (tmp_path / "prompts.txt").write_text(PROMPTS, encoding="utf-8")
     made = _rankloop(environment, tmp_path, "init-project", "--title", "Numbers", "--prompts", "prompts.txt")
     assert made.returncode == 0, made.stderr

@@ -1,1 +1,1 @@
-"""The fault matrix: a running loop is killed, starved and damaged, and what was lost is counted: `make faults`."""
+"""The fault matrix: a running loop is killed, starved and damaged, and losses are counted: `make faults`."""

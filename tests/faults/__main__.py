@@ -27,13 +27,13 @@ from ml_backend.demo.label_studio_server import LabelStudioServer
 LEAST_FAULTS = 60
 LEAST_KINDS = 12
 LAST_START_SHARE = 0.85
-"""The share of the time after which nothing new is begun."""
+"""The share of the time after which no new scenario starts."""
 
 Scenario = Callable[[Stack], None]
 
 
 class Lane(threading.Thread):
-    """Scenarios that happen to one stack, one after the other. What goes wrong in one doesn't stop the next."""
+    """Scenarios for one stack, run in sequence. A failure in one doesn't stop the next."""
 
     def __init__(self, stack: Stack, scenarios: list[Scenario], until: float) -> None:
         super().__init__(name=stack.name)
@@ -42,7 +42,7 @@ class Lane(threading.Thread):
         self._until = until
 
     def run(self) -> None:
-        """Go through them."""
+        """Run the scenarios."""
         try:
             self._stack.start()
             for scenario in self._scenarios:
@@ -84,7 +84,7 @@ class Lane(threading.Thread):
 
 
 def run(folder: Path, minutes: float, only: str) -> Ledger:
-    """Start everything, live through all faults, and end everything."""
+    """Start everything, go through all faults, and stop everything."""
     started, ledger = time.monotonic(), Ledger()
     until = started + 60 * minutes * LAST_START_SHARE
     model = folder / "model"
@@ -140,10 +140,10 @@ def _outgrown(mlflow: MlflowServer, postgres: PostgresServer) -> list[Scenario]:
 
 
 def main() -> int:
-    """Run the matrix, show it, write it down. Returns the exit code."""
+    """Run the matrix, then print and save it. Returns the exit code."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--report", type=Path, default=Path("faults.json"), help="where the figures go")
-    options.add_argument("--minutes", type=float, default=10.0, help="how long it may take")
+    options.add_argument("--report", type=Path, default=Path("faults.json"), help="file for the figures")
+    options.add_argument("--minutes", type=float, default=10.0, help="time limit in seconds")
     options.add_argument("--only", default="", help="only scenarios with this in their name")
     options.add_argument("--keep", action="store_true", help="leave data and logs behind")
     given = options.parse_args()

@@ -1,4 +1,4 @@
-"""People at work in a real Label Studio: they judge, change their minds, delete, and keep opening tasks."""
+"""Annotators in a real Label Studio: they judge, change their minds, delete, and keep opening tasks."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LABEL_CONFIG = (Path(__file__).parents[2] / "label_config.xml").read_text(encodi
 _CONFIG = parse_label_config(LABEL_CONFIG)
 _WORDS = ["Put", "it", "into", "hot", "boiling", "water", "for", "eight", "minutes", ".", "Leaves", "in"]
 SPLITS = {Split.TRAIN: 18, Split.SELECTION: 7, Split.TEST: 7}
-"""How many prompts of each part a project has: a cycle needs some of all."""
+"""How many prompts of each split a project has: a cycle needs some of each."""
 TIMEOUT_S = 60.0
 
 
 @dataclass(slots=True)
 class Judged:
-    """A project and what people have said in it. `preferred` is the better answer by annotation."""
+    """A project and its judgements. `preferred` is the better answer by annotation."""
 
     id: int
     open_tasks: list[int] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Judged:
 
 
 class Annotators:
-    """Talk to Label Studio itself, as their browsers would. A request that fails is noted in the ledger."""
+    """Sends Label Studio the requests of a browser. Failed requests are noted in the ledger."""
 
     def __init__(self, url: str, token: str, ledger: Ledger) -> None:
         self._http = httpx.Client(base_url=url, headers={"Authorization": f"Token {token}"}, timeout=TIMEOUT_S)
@@ -54,11 +54,11 @@ class Annotators:
                 self._remember(project, annotation)
             if not task["annotations"]:
                 project.open_tasks.append(task["id"])
-        # Label Studio on SQLite, under load, says that it imported annotations which it did not ("database is locked")
+        # under load, Label Studio on SQLite may drop annotations that it reports as imported ("database is locked")
         self.judge(project, judged - len(project.preferred))
 
     def judge(self, project: Judged, number: int) -> list[int]:
-        """Judge so many open tasks. Returns the annotations' ids."""
+        """Judge this many open tasks. Returns the annotations' ids."""
         made = []
         for _ in range(number):
             task = project.open_tasks.pop(0)
@@ -70,13 +70,13 @@ class Annotators:
         return made
 
     def change(self, project: Judged, annotation: int) -> None:
-        """Change one's mind: the other answer is the better one."""
+        """Change a judgement: the other answer is the better one."""
         better, worse = project.answers[annotation]
         changed = self._ask("PATCH", f"/api/annotations/{annotation}/", {"result": _result(worse, better, worse)})
         self._remember(project, changed)
 
     def delete(self, project: Judged, annotation: int) -> None:
-        """Take a judgement back."""
+        """Delete a judgement."""
         self._ask("DELETE", f"/api/annotations/{annotation}/")
         del project.preferred[annotation]
 
@@ -85,7 +85,7 @@ class Annotators:
         self._ask("PATCH", f"/api/projects/{project.id}/", settings)
 
     def open_next(self, project: Judged) -> None:
-        """Ask for the next task, which has Label Studio ask the backend."""
+        """Request the next task, for which Label Studio asks the backend."""
         self._ask("GET", f"/api/projects/{project.id}/next")
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class Annotators:
         except httpx.HTTPError as error:
             self._ledger.asked(f"{method} {path}: {type(error).__name__}")
             raise
-        allowed = answer.is_success or (path.endswith("/next") and answer.status_code == 404)  # nothing is left
+        allowed = answer.is_success or (path.endswith("/next") and answer.status_code == 404)  # no task is left
         self._ledger.asked(None if allowed else f"{method} {path}: {answer.status_code} {answer.text[:200]}")
         if not allowed:
             answer.raise_for_status()
@@ -113,7 +113,7 @@ class Annotators:
 
 
 class Visitor(threading.Thread):
-    """Someone who opens a task every now and then, for as long as the project that is named stays."""
+    """Someone who opens a task of the current project every now and then."""
 
     def __init__(self, annotators: Annotators, pause_s: float) -> None:
         super().__init__(name="visitor", daemon=True)
@@ -124,28 +124,28 @@ class Visitor(threading.Thread):
         self.project: Judged | None = None
 
     def run(self) -> None:
-        """Open tasks until told to end."""
+        """Open tasks until told to stop."""
         while not self._told.wait(self._pause_s):
             with self._visiting:
                 if self.project is not None:
                     try:
                         self._annotators.open_next(self.project)
                     except httpx.HTTPError:
-                        continue  # it is in the ledger
+                        continue  # it's in the ledger
 
     def visit(self, project: Judged | None) -> None:
-        """Go to another project, once the last visit is over."""
+        """Switch to another project, once the last request is over."""
         with self._visiting:
             self.project = project
 
     def end(self) -> None:
-        """Go home."""
+        """Stop opening tasks."""
         self._told.set()
         self.join()
 
 
 def prompts() -> list[str]:
-    """Questions of all three parts, in an order in which any stretch has some of each."""
+    """Questions of all three splits, ordered so that any stretch has some of each."""
     left, found = dict(SPLITS), []
     number = 0
     while any(left.values()):
@@ -165,7 +165,7 @@ def _pair(seed: int) -> tuple[str, str]:
 
 
 def _result(better: str, worse: str, preferred: str) -> list[dict[str, Any]]:
-    """What the labeling page stores: both answers as they were shown, and the verdict. Which stands left is chance."""
+    """What the labeling page stores: both answers as shown, in random order, and the verdict."""
     first, second = sorted((better, worse))
     verdict = {
         "type": "choices",

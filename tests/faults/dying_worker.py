@@ -1,7 +1,7 @@
 """The real worker, which sends itself SIGKILL at the moments that `kills.json` in its data folder names.
 
 `[["before", "register"], ["after", "register"]]` kills it when the step begins, and, in its next life, when the step's
-work is done but not recorded yet, which is the worst moment of all.
+work is done but not yet recorded, the worst moment of all.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ STEPS = {
     "promote": "promote",
     "finish": "finish",
 }
-"""A cycle's steps by name, and the method that does each."""
+"""A cycle's steps by name, each with its method."""
 
 
 def _die_if_planned(plan: Path, moment: str, name: str) -> None:
@@ -58,7 +58,7 @@ def _mortal(plan: Path, name: str, function: Callable[..., Any]) -> Callable[...
 
 
 def main() -> None:
-    """Work until killed or told to end."""
+    """Work until killed or told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     settings = load_settings()
     registry = Registry(settings)

@@ -1,4 +1,4 @@
-"""Faults of what comes in: webhooks lost, refused, doubled and out of order, and people who change their minds."""
+"""Faults of incoming events: webhooks lost, refused, doubled and out of order, and judgements changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from faults.stack import JUDGED_NOW, Stack
 
 
 def webhooks_lost(stack: Stack) -> None:
-    """The server is down while people judge; Label Studio never tells it again."""
+    """The server is down while people judge; Label Studio never resends the webhooks."""
     project = stack.open_project("webhooks lost")
     for _ in range(2):
         stack.server.kill()
@@ -20,7 +20,7 @@ def webhooks_lost(stack: Stack) -> None:
 
 
 def webhooks_refused(stack: Stack) -> None:
-    """Every webhook brings a wrong secret, and is turned away with 401."""
+    """Every webhook has a wrong secret, and is refused with 401."""
     project = stack.open_project("webhooks refused")
     stack.webhook_headers(project, {"X-Rankloop-Secret": "wrong"})
     stack.annotators.judge(project, JUDGED_NOW)
@@ -28,7 +28,7 @@ def webhooks_refused(stack: Stack) -> None:
 
 
 def webhooks_doubled(stack: Stack) -> None:
-    """Each webhook comes four times, and news of a change or a deletion before news of what was changed."""
+    """Each webhook arrives four times, and those about changes and deletions before the ones about creation."""
     project = stack.open_project("webhooks doubled")
     for _ in range(JUDGED_NOW - 1):
         task = project.open_tasks[0]
@@ -44,7 +44,7 @@ def webhooks_doubled(stack: Stack) -> None:
 
 
 def minds_changed(stack: Stack) -> None:
-    """Judgements are turned round and taken back before the cycle looks, and others come in their place."""
+    """Judgements are flipped and deleted before the cycle counts, and others take their place."""
     project = stack.open_project("minds changed")
     first = stack.annotators.judge(project, JUDGED_NOW - 1)
     for annotation in first[:2]:
@@ -56,7 +56,7 @@ def minds_changed(stack: Stack) -> None:
 
 
 def trained_at_every_save(stack: Stack) -> None:
-    """Label Studio is told to start training on submission: START_TRAINING comes before every save."""
+    """Label Studio is set to start training on submission: START_TRAINING precedes every save."""
     project = stack.open_project("trained at every save")
     stack.annotators.switch(project, start_training_on_annotation_update=True)
     stack.annotators.judge(project, JUDGED_NOW)

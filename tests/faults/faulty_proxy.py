@@ -1,4 +1,4 @@
-"""Stands between the backend and a real Label Studio, and now and then answers in its place, as a sick one would."""
+"""A proxy between the backend and a real Label Studio that injects errors in its place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TIMEOUT_S = 600.0
 
 
 class FaultyProxy:
-    """Passes requests on, unless told to fail: with a status, or by hanging up without an answer.
+    """Forwards requests, unless told to fail: with a status, or by closing the connection without an answer.
 
     `injected` counts the requests that it failed.
     """
@@ -67,7 +67,7 @@ class FaultyProxy:
             daemon_threads = True
 
             def handle_error(self, *_: object) -> None:
-                """A side that hangs up is what this is about."""
+                """Ignore closed connections, which are the purpose here."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -82,7 +82,7 @@ class FaultyProxy:
         self._server.server_close()
 
     def fail(self, mode: Mode, requests: int, timeout_s: float) -> int:
-        """Fail until so many requests were failed, or the time is up; then be well again. Returns how many were."""
+        """Fail until this many requests have failed or the time is up, then recover. Returns how many failed."""
         with self._changed:
             before, self._mode = self.injected, mode
             self._changed.wait_for(lambda: self.injected - before >= requests, timeout_s)

@@ -1,4 +1,4 @@
-"""What was tried, and what became of it."""
+"""A record of the injected faults and their outcomes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A training cycle that lived through faults: judgements that were made before it, and those its version used."""
+    """A training cycle that went through faults: judgements made before it, and those its version used."""
 
     job: str
     completed: bool
@@ -22,7 +22,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Row:
-    """A kind of fault. Several kinds may share a cycle: whoever is killed at every step is killed in one."""
+    """A kind of fault. Several kinds may share a cycle, e.g. kills at each of its steps."""
 
     fault: str
     tried: int = 0
@@ -53,7 +53,7 @@ class Ledger:
         self.trouble: list[str] = []
 
     def record(self, tried: dict[str, int], outcome: Outcome) -> None:
-        """Faults that happened to one cycle, how often each."""
+        """Record how often each kind of fault happened to one cycle."""
         with self._lock:
             self._outcomes[outcome.job] = outcome
             for fault, times in tried.items():
@@ -64,7 +64,7 @@ class Ledger:
                 self.trouble.append(f"{outcome.job}: {outcome.note or 'not promoted'}")
 
     def asked(self, failure: str | None = None) -> None:
-        """An annotator's request; `failure` where it failed."""
+        """Record an annotator's request, and its `failure` if it failed."""
         with self._lock:
             self.requests += 1
             if failure:

@@ -1,4 +1,4 @@
-"""Faults of what we stand on: Label Studio, MLflow and PostgreSQL fail for a while, or are started again."""
+"""Faults of outside systems: Label Studio, MLflow and PostgreSQL fail for a while, or are restarted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMES = {"500": "Label Studio answers 500", "429": "Label Studio answers 429", 
 
 
 def label_studio_failing(stack: Stack) -> None:
-    """Label Studio fails towards the backend while judgements are counted, and once more when a cycle begins."""
+    """Label Studio fails for the backend while judgements are counted, and again when a cycle begins."""
     project = stack.open_project("Label Studio fails")
     tried = dict.fromkeys(_NAMES.values(), 0)
     for mode in _MODES:
@@ -33,13 +33,13 @@ def label_studio_failing(stack: Stack) -> None:
     while not stack.worker.died(0.2):
         pass
     stack.worker.start()
-    for mode in _MODES:  # the cycle's snapshot is what the worker asks for now
+    for mode in _MODES:  # the worker is now requesting the cycle's snapshot
         tried[_NAMES[mode]] += stack.proxy.fail(mode, FAILED_REQUESTS, DOWN_FOR_S) > 0
     stack.close(project, tried)
 
 
 def mlflow_restarting(stack: Stack, mlflow: MlflowServer) -> None:
-    """MLflow is away while judgements are counted, while a cycle trains, and when it writes down what came of it."""
+    """MLflow is down while judgements are counted, while a cycle trains, and when it records its outcome."""
     project = stack.open_project("MLflow restarts")
     stack.annotators.judge(project, JUDGED_NOW - 1)
     _restart_mlflow(mlflow)
@@ -52,7 +52,7 @@ def mlflow_restarting(stack: Stack, mlflow: MlflowServer) -> None:
 
 
 def postgresql_restarting(stack: Stack, postgres: PostgresServer) -> None:
-    """PostgreSQL lets go of all clients, or crashes, while webhooks come in and while a cycle trains."""
+    """PostgreSQL disconnects all clients, or crashes, while webhooks arrive and while a cycle trains."""
     project = stack.open_project("PostgreSQL restarts")
     stack.annotators.judge(project, JUDGED_NOW - 2)
     for how in (signal.SIGINT, signal.SIGQUIT):
@@ -74,7 +74,7 @@ def _restart_mlflow(mlflow: MlflowServer) -> None:
 
 
 def _restart_at(stack: Stack, job: str, step: str) -> None:
-    """Wait until a cycle has come to a step, or past it."""
+    """Wait until a cycle has reached or passed a step."""
 
     def reached() -> bool:
         cycle = stack.jobs.wait(job, timeout_s=0)

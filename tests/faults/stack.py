@@ -1,4 +1,4 @@
-"""A server and a worker of one data folder, which can be killed and started again at any time."""
+"""A server and a worker on one data folder, which can be killed and restarted at any time."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Found = TypeVar("Found")
 
 
 class Killable:
-    """A process with what it started, that can be killed and started again."""
+    """A process, with its child processes, that can be killed and restarted."""
 
     def __init__(self, name: str, command: Sequence[str], environment: dict[str, str], logs: Path) -> None:
         self.name = name
@@ -58,7 +58,7 @@ class Killable:
 
     @property
     def running(self) -> bool:
-        """Whether it is meant to run."""
+        """Whether it is supposed to be running."""
         return self._children is not None
 
     def start(self) -> None:
@@ -67,7 +67,7 @@ class Killable:
         self.pid = self._children.start(self.name, self._command)
 
     def kill(self) -> None:
-        """SIGKILL to it and to all of its process group."""
+        """Send SIGKILL to its whole process group."""
         if self._children is not None:
             children, self._children = self._children, None
             os.killpg(self.pid, signal.SIGKILL)
@@ -85,14 +85,14 @@ class Killable:
 
 
 class Stack:
-    """Everything that one row of faults happens to.
+    """The servers for one series of faults.
 
     Args:
-        name: of its folder and its projects.
+        name: the name of its folder and projects.
         home: its folder.
         label_studio: the real server.
-        ledger: what happens is written there.
-        options: settings on top of the stack's own.
+        ledger: records what happens.
+        options: settings that override the stack's own.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Stack:
         self.projects: list[int] = []
 
     def start(self) -> None:
-        """Start all of it, and wait until the first version answers."""
+        """Start everything, and wait until the first version answers."""
         self.proxy.__enter__()
         self.server.start()
         self.until(lambda: self.registry.champion() is not None, "the base is registered")
@@ -143,7 +143,7 @@ class Stack:
         self._visitor.start()
 
     def stop(self) -> None:
-        """End all of it."""
+        """Stop everything."""
         if self._visitor.is_alive():
             self._visitor.end()
         for process in (self.server, self.worker):
@@ -154,7 +154,7 @@ class Stack:
         self.proxy.__exit__()
 
     def recover(self) -> None:
-        """After a scenario that went wrong: everything runs, nothing is planned, no cycle is in the next one's way."""
+        """Recover after a failed scenario: everything runs, no kill is planned, no cycle blocks the next one."""
         self.plan_kills([])
         self.train_for(2)
         for process in (self.server, self.worker):
@@ -163,7 +163,7 @@ class Stack:
         self.until(lambda: all(cycle.ended for cycle in self.jobs.cycles()), "no cycle runs")
 
     def train_for(self, iterations: int) -> None:
-        """Let the next cycle's PPO take so many iterations, with a checkpoint after each."""
+        """Let the next cycle's PPO run this many iterations, with a checkpoint after each."""
         settings: dict[str, Any] = {
             "text": {"max_prompt_tokens": 32, "max_answer_tokens": 32},
             "reward": {"epochs": 1},
@@ -185,7 +185,7 @@ class Stack:
         write_atomically(self.training, json.dumps(settings))
 
     def open_project(self, title: str) -> Judged:
-        """A project with judgements already, six short of what a cycle asks for."""
+        """A project with six judgements fewer than a cycle requires."""
         ready = init_project(
             self._studio,
             BackendAddress.from_settings(self.settings),
@@ -199,16 +199,16 @@ class Stack:
         return project
 
     def webhook_headers(self, project: Judged, headers: dict[str, str]) -> None:
-        """Have the project's webhook bring these headers."""
+        """Make the project's webhook send these headers."""
         for webhook in self._studio.webhooks(project.id):
             self._studio.update_webhook(webhook, headers)
 
     def plan_kills(self, kills: Sequence[tuple[str, str]]) -> None:
-        """Let the worker kill itself at these moments."""
+        """Plan for the worker to kill itself at these moments."""
         write_atomically(self.home / PLAN, json.dumps(kills))
 
     def left_kills(self) -> int:
-        """How many of the planned kills have not happened yet."""
+        """How many of the planned kills haven't happened yet."""
         return len(json.loads((self.home / PLAN).read_bytes()))
 
     def cycle(self, project: Judged) -> CycleJob:
@@ -220,13 +220,13 @@ class Stack:
         return [cycle for cycle in self.jobs.cycles(200) if cycle.project_id == project_id]
 
     def folder(self, cycle: CycleJob) -> Path:
-        """Where a cycle keeps its files."""
+        """The folder of a cycle's files."""
         return self.home / "cycles" / cycle.job
 
     def close(self, project: Judged, tried: dict[str, int]) -> Outcome:
-        """Wait for the project's cycle, compare what was judged with what its version used, and write it down."""
+        """Wait for the project's cycle, compare the judgements with those its version used, and record the result."""
         job = self.cycle(project).job
-        with suppress(TimeoutError):  # a cycle that doesn't end is written down as such
+        with suppress(TimeoutError):  # a cycle that doesn't end is recorded as such
             self.until(lambda: self.jobs.wait(job, timeout_s=0).ended, "the cycle has ended", CYCLE_TIMEOUT_S)
         cycle = self.jobs.wait(job, timeout_s=0)
         note = "" if cycle.state == "promoted" else f"{cycle.state} at {cycle.step}: {cycle.reason}"
@@ -237,20 +237,20 @@ class Stack:
         outcome = Outcome(cycle.job, not note, made, used, made - used + wrong, note or f"{wrong} wrong")
         self.ledger.record(tried, outcome)
         self._visitor.visit(None)
-        # kept until the next one is over, so that a second cycle would have the time to come about
+        # kept until the next one is over, so that a second cycle would have time to start
         if self._before is not None:
             self._studio._sdk.projects.delete(self._before.id)
         self._before = project
         return outcome
 
     def await_server(self) -> None:
-        """Wait until the server answers with the champion, which must be whole."""
+        """Wait until the server answers with the champion, which must be intact."""
         champion = self.until(self.registry.champion, "there is a champion")
         self.registry.fetch(champion)
         self.until(lambda: self.status().get("loaded") == champion.name, f"{champion.name} answers")
 
     def status(self) -> dict[str, Any]:
-        """What the server says of itself; empty where it doesn't answer."""
+        """The server's status; empty if it doesn't answer."""
         try:
             answer = self._http.get("/status")
         except httpx.TransportError:
@@ -263,7 +263,7 @@ class Stack:
         answer.raise_for_status()
 
     def until(self, condition: Callable[[], Found], what: str, timeout_s: float = WAIT_S) -> Found:
-        """Look until something is so; a worker that kills itself meanwhile is started again."""
+        """Poll until a condition holds, restarting a worker that kills itself in the meantime."""
         deadline = time.monotonic() + timeout_s
         while True:
             found = None
@@ -281,14 +281,14 @@ class Stack:
                 time.sleep(POLL_S)
 
     def revive(self, timeout_s: float) -> bool:
-        """Start the worker again if it dies within this time."""
+        """Restart the worker if it dies within this time."""
         if not self.worker.died(timeout_s):
             return False
         self.worker.start()
         return True
 
     def _used(self, cycle: CycleJob, project: Judged) -> tuple[int, int]:
-        """How many of the project's judgements the cycle's version learned from, and how many it got wrong."""
+        """How many of the project's judgements the cycle's version learned from, and how many wrongly."""
         made = [version for version in self.registry.versions() if version.tags.get("workflow_id") == cycle.job]
         if len(made) != 1:
             return 0, 0

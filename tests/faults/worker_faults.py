@@ -20,12 +20,12 @@ from ml_backend.loop.child import read_progress
 from ml_backend.loop.client import CycleJob
 
 LONG_PPO = 30
-"""Iterations, so that there is a middle to be killed in."""
+"""Iterations of PPO, enough to be killed in the middle."""
 SMALL_FILE_BYTES = 4096
 
 
 def killed_at_every_step(stack: Stack) -> None:
-    """The worker dies when each step begins, and again when its work is done but not recorded."""
+    """The worker dies at the start of each step, and again when its work is done but not recorded."""
     kills = [(moment, step) for step in STEPS for moment in ("before", "after")]
     stack.plan_kills(kills)
     project = stack.open_project("killed at every step")
@@ -35,7 +35,7 @@ def killed_at_every_step(stack: Stack) -> None:
 
 
 def training_killed(stack: Stack) -> None:
-    """The training process dies alone, as when memory runs out; its worker lives on."""
+    """Only the training process dies, as when memory runs out; its worker survives."""
     project, cycle = _long_cycle(stack, "training killed")
     for stage, step in (("reward", 0), ("ppo", 2), ("ppo", 12)):
         _ppo_at(stack, cycle, step) if stage == "ppo" else None
@@ -46,7 +46,7 @@ def training_killed(stack: Stack) -> None:
 
 
 def killed_mid_training(stack: Stack) -> None:
-    """The worker dies in the middle of PPO, twice with the newest checkpoint cut in half before it comes back."""
+    """The worker dies in the middle of PPO, twice with the newest checkpoint truncated before it restarts."""
     project, cycle = _long_cycle(stack, "killed in the middle of PPO")
     for step, truncate in ((4, False), (10, True), (20, True)):
         _ppo_at(stack, cycle, step)
@@ -59,7 +59,7 @@ def killed_mid_training(stack: Stack) -> None:
 
 
 def disk_full(stack: Stack) -> None:
-    """There is no room for a checkpoint. Where we may mount one, on a disk that is really full, else by a limit."""
+    """There is no space for a checkpoint: on a disk that is really full if we may mount one, else by a limit."""
     with _small_disk(stack.home / "cycles") as disk:
         project, cycle = _long_cycle(stack, "disk full")
         for step in (2, 12):
@@ -103,14 +103,14 @@ def registry_damaged(stack: Stack) -> None:
     assert champion is not None
     weights = Path("policy") / "model.safetensors"
     local = stack.home / "versions" / champion.name / weights
-    os.truncate(local, 1000)  # the registry has it whole
+    os.truncate(local, 1000)  # the registry's copy is intact
     project = stack.open_project("registry damaged")
     stack.plan_kills([("after", "register")])
     stack.annotators.judge(project, JUDGED_NOW - 1)
     stack.await_server()
     stored = _stored(stack, champion.run_id) / weights
     kept = stored.read_bytes()
-    stored.write_bytes(b"x" + kept[1:])  # and now only the local copy is whole
+    stored.write_bytes(b"x" + kept[1:])  # and now only the local copy is intact
     stack.annotators.judge(project, 1)
     cycle = stack.cycle(project)
     while not stack.worker.died(0.2):
@@ -146,7 +146,7 @@ def _ppo_at(stack: Stack, cycle: CycleJob, step: int) -> None:
 
 
 def _training(stack: Stack, stage: str) -> psutil.Process:
-    """The training process of a stage, once it trains."""
+    """The training process of a stage, once it is training."""
 
     def found() -> psutil.Process | None:
         for process in psutil.Process(stack.worker.pid).children(recursive=True):
@@ -171,13 +171,13 @@ def _swapping(stack: Stack) -> bool:
 
 
 def _stored(stack: Stack, run_id: str) -> Path:
-    """Where the registry keeps a version's files."""
+    """The registry's folder of a version's files."""
     return next((stack.home / "mlartifacts").rglob(f"{run_id}/artifacts/version"))
 
 
 @contextmanager
 def _small_disk(folder: Path) -> Iterator[bool]:
-    """Mount a disk of 64 MB where we may. Yields whether we did."""
+    """Mount a disk of 64 MB if permitted. Yields whether it was."""
     folder.mkdir(exist_ok=True)
     may = os.getuid() == 0 and shutil.which("mount") is not None
     command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]

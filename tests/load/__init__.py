@@ -1,1 +1,1 @@
-"""Load on one real server, as many annotators and their Label Studio put it there: `make load`."""
+"""Load on one real server, as from many annotators and their Label Studio: `make load`."""

@@ -1,5 +1,5 @@
 """`make load`: one real server under fifty annotators, 100 webhooks a second and a predict of 5,000 tasks, while a
-training cycle runs beside it. Prints percentiles and errors, and writes load.json.
+training cycle is running. Prints percentiles and errors, and writes load.json.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ WEBHOOKS_PER_SECOND = 100
 BULK_TASKS = 5000
 JUDGED = 32
 ITERATIONS = 5000
-"""PPO that goes on for longer than all of this; it is ended with the stack."""
+"""PPO that outlasts the whole test; it is stopped with the stack."""
 _DONE_WITHIN_S = 120.0
 
 
 def training_config(path: Path) -> Path:
-    """The demo's own training, with open gates and without an end."""
+    """The demo's own training, with open gates, endless."""
     settings = CycleConfig.for_model(str(MODEL)).model_dump()
     settings["reward"] |= {"epochs": 1}
     settings["ppo"] |= {"iterations": ITERATIONS}
@@ -53,7 +53,7 @@ def training_config(path: Path) -> Path:
 
 
 def open_project(stack: DemoStack) -> tuple[Judged, str]:
-    """A connected project with judgements that a cycle can learn from, and its labeling configuration."""
+    """A connected project with enough judgements for a cycle, and its labeling configuration."""
     with LabelStudio(stack.label_studio.url, stack.label_studio.token) as label_studio:
         ready = init_project(label_studio, BackendAddress.from_settings(stack.settings), title="load")
     project = Judged(ready.project.id)
@@ -64,7 +64,7 @@ def open_project(stack: DemoStack) -> tuple[Judged, str]:
 
 
 def start_training(stack: DemoStack, jobs: Jobs, project: Judged) -> str:
-    """Start a cycle, and wait until it is at its longest part. Returns its id."""
+    """Start a cycle, and wait until it has reached PPO. Returns its id."""
     asked = jobs.start_training(project.id)
     if asked["job"] is None:
         raise RuntimeError(asked["message"])
@@ -82,7 +82,7 @@ def start_training(stack: DemoStack, jobs: Jobs, project: Judged) -> str:
 
 
 def orders(stack: DemoStack, project: Judged, label_config: str, seconds: float, folder: Path) -> list[dict[str, Any]]:
-    """What each client process is to do."""
+    """The orders of the client processes."""
     settings = stack.settings
     user, password = settings.basic_auth_user or "", settings.basic_auth_pass
     uid = f"{project.id}.1795380917"
@@ -123,7 +123,7 @@ def orders(stack: DemoStack, project: Judged, label_config: str, seconds: float,
 
 
 def drive(planned: list[dict[str, Any]], folder: Path, seconds: float) -> list[tuple[str, float, str]]:
-    """Let all clients loose at once. Returns what they measured."""
+    """Run all clients at once. Returns their measurements."""
     processes = []
     for order in planned:
         path = folder / f"{order['role']}.json"
@@ -137,7 +137,7 @@ def drive(planned: list[dict[str, Any]], folder: Path, seconds: float) -> list[t
 
 
 def run(folder: Path, seconds: float) -> dict[str, Any]:
-    """Start everything, measure, end everything."""
+    """Start everything, measure, stop everything."""
     began = time.monotonic()
     config = training_config(folder / "training.json")
     stack = DemoStack(folder / "stack", training_config=config, train_after=10_000, model_name="load")
@@ -161,9 +161,9 @@ def run(folder: Path, seconds: float) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Measure, show it, write it down. Returns the exit code."""
+    """Measure, then print and save the figures. Returns the exit code."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--report", type=Path, default=Path("load.json"), help="where the figures go")
+    options.add_argument("--report", type=Path, default=Path("load.json"), help="file for the figures")
     options.add_argument("--seconds", type=float, default=120.0, help="how long the load lasts")
     options.add_argument("--keep", action="store_true", help="leave data and logs behind")
     given = options.parse_args()

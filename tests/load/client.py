@@ -1,7 +1,7 @@
-"""One kind of client in a process of its own: `python -m load.client ORDER.json`. Needs the standard library alone.
+"""One kind of client in its own process: `python -m load.client ORDER.json`. Needs only the standard library.
 
-Requests are sent when they are due, whether the ones before were answered or not, and each takes a connection of its
-own, as with Label Studio. A latency counts from the moment the request was due.
+Requests are sent when they are due, whether earlier ones have been answered or not, each on its own connection, as
+with Label Studio. Latency is measured from the moment the request was due.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ PATIENCE_S = {"health": 1.0, "setup": 3.0, "webhook": 1.0, "predict": 100.0, "pr
 SENDERS = 64
 
 Sample = tuple[str, float, str]
-"""What was asked, milliseconds, and what was wrong; empty where nothing was."""
+"""The kind of request, milliseconds, and what was wrong (empty if nothing was)."""
 
 
 class Client:
-    """Sends a server what Label Studio would send.
+    """Sends a server the requests that Label Studio would send.
 
     Args:
-        order: `host`, `port`, `seconds`, `headers`, `bodies` by kind, `prompts`, and what the role needs.
+        order: `host`, `port`, `seconds`, `headers`, `bodies` by kind, `prompts`, and the role's parameters.
     """
 
     def __init__(self, order: dict[str, Any]) -> None:
@@ -43,12 +43,12 @@ class Client:
         self._at_rate(20.0, lambda number: self._probe_once(number))
 
     def webhooks(self) -> None:
-        """So many webhooks a second."""
+        """A given number of webhooks a second."""
         body = json.dumps(self._order["bodies"]["webhook"])
         self._at_rate(self._order["rate"], lambda _: self._send("webhook", "/webhook", body, time.monotonic()))
 
     def annotators(self) -> None:
-        """People who each open a task, think, and open the next; Label Studio asks for health and setup first."""
+        """People who each open a task, think, and open the next; Label Studio requests health and setup first."""
         threads = [threading.Thread(target=self._annotate, args=(seed,)) for seed in range(self._order["people"])]
         for thread in threads:
             thread.start()
@@ -111,7 +111,7 @@ class Client:
 
 
 def _fault_in(answer: dict[str, Any], tasks: int) -> str:
-    """What Label Studio couldn't use; empty where it can. A task left to a background job has an empty result."""
+    """What Label Studio couldn't use, or an empty string. A task left to a background job has an empty result."""
     results = answer.get("results", [])
     if len(results) != tasks:
         return f"{len(results)} results for {tasks} tasks"
@@ -130,12 +130,12 @@ def _task(number: int, prompts: list[str]) -> dict[str, Any]:
 
 
 def basic(user: str, password: str) -> dict[str, str]:
-    """The header that brings credentials."""
+    """The header with the credentials."""
     return {"Authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
 
 
 def main() -> None:
-    """Do what the order says, and write the samples where it says."""
+    """Carry out the order, and write the samples to its file."""
     order = json.loads(Path(sys.argv[1]).read_bytes())
     client = Client(order)
     getattr(client, order["role"])()

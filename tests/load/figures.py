@@ -1,4 +1,4 @@
-"""Percentiles of what was measured, and whether they keep their promise."""
+"""Percentiles of the measurements, and whether they meet their targets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 TARGETS_MS = {"health": 50.0, "setup": 200.0, "webhook": 100.0}
-"""What the 99th percentile must stay under. Label Studio gives up after 1 s, 3 s and 1 s."""
+"""Upper limits of the 99th percentiles. Label Studio's timeouts are 1 s, 3 s and 1 s."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -18,7 +18,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def summary(samples: Iterable[tuple[str, float, str]]) -> dict[str, Any]:
-    """Figures by kind of request, and what went wrong how often."""
+    """Figures by kind of request, and a count of each error."""
     by_kind: defaultdict[str, list[float]] = defaultdict(list)
     wrong: Counter[str] = Counter()
     for kind, milliseconds, fault in samples:
@@ -38,7 +38,7 @@ def summary(samples: Iterable[tuple[str, float, str]]) -> dict[str, Any]:
 
 
 def missed(figures: dict[str, Any]) -> list[str]:
-    """Which promises were not kept, in words."""
+    """The targets that weren't met, as readable text."""
     found = [
         f"{kind}: p99 {figures.get(f'{kind}_p99_ms')} ms, promised {target:.0f} ms"
         for kind, target in TARGETS_MS.items()

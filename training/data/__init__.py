@@ -1,4 +1,4 @@
-"""What people said, as training reads it: judgements, preferences, prompts, demonstrations, and their files."""
+"""The data that training reads: judgements, preferences, prompts, demonstrations, and their files."""
 
 from training.data.files import (
     read_demonstrations,

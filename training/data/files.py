@@ -14,36 +14,36 @@ from training.errors import DataError
 
 
 def read_preferences(path: Path | str) -> list[Preference]:
-    """Read JSON lines in TRL's standard preference format; our extras (`p_chosen`, `votes`, ...) are optional.
+    """Read JSON lines in TRL's standard preference format; our extra fields (`p_chosen`, `votes`, ...) are optional.
 
     Raises:
-        DataError: names the file and line, what was got and what was expected.
+        DataError: a line can't be used; names the file and line, the value and what was expected.
     """
     return [_preference_from(record) for record in read_json_lines(Path(path))]
 
 
 def write_preferences(path: Path | str, preferences: Iterable[Preference]) -> None:
-    """Write JSON lines that `read_preferences` and TRL read; the file appears whole or not at all."""
+    """Write JSON lines that `read_preferences` and TRL can read, atomically."""
     _write_rows(path, map(asdict, preferences))
 
 
 def read_prompts(path: Path | str) -> list[PromptRecord]:
-    """Read prompts, by the file's ending: .txt (one a line), .csv (a `prompt` column) or .jsonl.
+    """Read prompts from a .txt (one per line), .csv (a `prompt` column) or .jsonl file.
 
-    CSV and JSON lines may bring an answer to measure against, in `reference` or `label`.
+    CSV and JSON lines may include a reference answer as `reference` or `label`.
 
     Raises:
-        DataError: an unknown ending, no prompts, or a line that can't be used; names the file and line.
+        DataError: an unknown file type, no prompts, or a line that can't be used; names the file and line.
     """
     records = read_records(Path(path), "prompt")
     prompts = [PromptRecord(r.text("prompt"), r.optional_text(*REFERENCE_KEYS)) for r in records]
     if not prompts:
-        raise DataError(f"{path} holds no prompts", expected="at least one")
+        raise DataError(f"{path} contains no prompts", expected="at least one")
     return prompts
 
 
 def write_prompts(path: Path | str, prompts: Iterable[PromptRecord]) -> None:
-    """Write JSON lines that `read_prompts` reads; the file appears whole or not at all."""
+    """Write JSON lines that `read_prompts` can read, atomically."""
     rows = map(asdict, prompts)
     _write_rows(path, ({name: text for name, text in row.items() if text is not None} for row in rows))
 
@@ -52,14 +52,14 @@ def read_demonstrations(path: Path | str) -> list[Demonstration]:
     """Read JSON lines of `prompt` and `answer` (or `label`, or `completion`).
 
     Raises:
-        DataError: names the file and line, what was got and what was expected.
+        DataError: a line can't be used; names the file and line, the value and what was expected.
     """
     records = read_json_lines(Path(path))
     return [Demonstration(r.text("prompt"), r.text("answer", "label", "completion")) for r in records]
 
 
 def write_demonstrations(path: Path | str, demonstrations: Iterable[Demonstration]) -> None:
-    """Write JSON lines that `read_demonstrations` reads; the file appears whole or not at all."""
+    """Write JSON lines that `read_demonstrations` can read, atomically."""
     _write_rows(path, map(asdict, demonstrations))
 
 

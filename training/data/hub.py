@@ -1,4 +1,4 @@
-"""Rows of a data set: on the Hugging Face hub, or in local files, read by `datasets`."""
+"""Rows of a dataset, on the Hugging Face hub or in local files, read with `datasets`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _SAVED_BY_DATASETS = ("dataset_dict.json", "state.json")
 
 
 def rows_of(source: str, limit: int | None = None) -> Iterator[Record]:
-    """The rows of a data set, of all its splits one after the other, since ours go by the prompt.
+    """The rows of all splits of a dataset, one after another, since we split by prompt ourselves.
 
     Args:
         source: a .json, .jsonl, .csv or .parquet file; a folder of such files, or one that `datasets` saved; or a
-            name on the hub, with a configuration behind a colon where it has several (`owner/name:configuration`).
-        limit: how many rows to read at most.
+            name on the hub, with the configuration after a colon if it has several (`owner/name:configuration`).
+        limit: the maximum number of rows to read.
 
     Raises:
-        DataError: there is no such data set, or it can't be read.
+        DataError: there is no such dataset, or it can't be read.
     """
     number = 0
     for table in tables_of(source):
@@ -34,12 +34,12 @@ def rows_of(source: str, limit: int | None = None) -> Iterator[Record]:
 
 
 def tables_of(source: str, split: str | None = None) -> list[Any]:
-    """The tables of a data set, whose rows can be counted and picked by number: of all its splits, or of one.
+    """The tables of all splits of a dataset, or of one split; their rows can be counted and indexed.
 
     Raises:
-        DataError: there is no such data set or split, or it can't be read.
+        DataError: there is no such dataset or split, or it can't be read.
     """
-    import datasets  # it takes seconds to load, and only this kind of data needs it
+    import datasets  # takes seconds to import, and only datasets need it
 
     path = Path(source)
     if path.exists() or path.suffix in _READERS:
@@ -50,7 +50,7 @@ def tables_of(source: str, split: str | None = None) -> list[Any]:
         return []
     except (OSError, ValueError, KeyError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            "the data set can't be read",
+            "the dataset can't be read",
             got=source,
             expected="a .json, .jsonl, .csv or .parquet file, a folder of them, or a name on the Hugging Face hub",
             remedy=f"Check the path, the name and the network. ({first_line(error)})",
@@ -66,7 +66,7 @@ def _load(datasets: Any, path: Path, source: str, split: str | None) -> Any:
         return datasets.load_dataset(source, split=split)
     if path.is_file() or path.suffix in _READERS:
         if path.suffix not in _READERS:
-            raise ValueError(f"unknown kind of file: {path.suffix or path.name}")
+            raise ValueError(f"unknown file type: {path.suffix or path.name}")
         return datasets.load_dataset(_READERS[path.suffix], data_files=source, split=split)
     name, _, configuration = source.partition(":")
     return datasets.load_dataset(name, configuration or None, split=split)

@@ -1,4 +1,4 @@
-"""Prompts to label: from a text, JSON lines or CSV file, or from a dataset of the Hugging Face hub."""
+"""Prompts to label, from a text, JSON lines or CSV file, or from a dataset on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class PromptSource:
     """Where prompts come from.
 
     Attributes:
-        name: a .txt (one prompt a line), .jsonl or .csv file, or the name of a dataset.
+        name: a .txt (one prompt per line), .jsonl or .csv file, or the name of a dataset.
         field: the column that holds the prompt.
-        split: the part of a dataset.
-        limit: no more than this many, drawn at random: files are often sorted, and a part of each kind is wanted.
-            The same every time, and a larger limit draws the same ones and more.
+        split: the split of a dataset.
+        limit: the maximum number, drawn at random since files are often sorted. The draw is the same every time, and
+            a larger limit only adds to it.
     """
 
     name: str
@@ -40,22 +40,22 @@ def read_rows(source: PromptSource, prompt_key: str, other_keys: Sequence[str] =
     """Read prompts as task data.
 
     Args:
-        source: where from.
-        prompt_key: what the label config calls the prompt in a task's data.
-        other_keys: what else the label config shows (the answers of a pairwise config); must be there too.
+        source: where to read them.
+        prompt_key: the prompt's key in a task's data, from the label config.
+        other_keys: other keys the label config shows (the answers of a pairwise config); also required.
 
     Returns:
-        Rows with the prompt, the other keys, and `reference` where the source has an answer to measure against.
+        Rows with the prompt, the other keys, and `reference` where the source has a reference answer.
 
     Raises:
-        DataError: the source can't be read, or a row lacks something; names the file and line.
+        DataError: the source can't be read, or a row lacks a key; names the file and line.
     """
     path = Path(source.name).expanduser()
     is_text = path.suffix.lower() in ENDINGS
     records = list(read_records(path, source.field)) if is_text else _dataset(source)
     rows = [_row(record, source.field, prompt_key, other_keys) for record in _draw(records, source.limit)]
     if not rows:
-        raise DataError(f"{source.name} holds no prompts", expected="at least one")
+        raise DataError(f"{source.name} contains no prompts", expected="at least one")
     return rows
 
 

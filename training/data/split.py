@@ -1,4 +1,4 @@
-"""Which part of the data a prompt belongs to, for life."""
+"""Assigns each prompt permanently to a part of the data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 
 from training.data.types import Split
 
-# Frozen for life: changing either moves prompts that were tested on into training.
+# Never change either: that would move test prompts into training.
 _TRAIN_SHARE = 0.70
 _SELECTION_SHARE = 0.15
 
@@ -14,7 +14,7 @@ _SELECTION_SHARE = 0.15
 def split_of(prompt: str) -> Split:
     """The part of the data a prompt belongs to: 70% train, 15% selection, 15% test, by a hash of its words.
 
-    Whitespace doesn't count, so a prompt that was only laid out anew stays where it was.
+    Whitespace is ignored, so a reformatted prompt stays where it was.
     """
     words = " ".join(prompt.split())
     digest = hashlib.blake2b(words.encode("utf-8", "surrogatepass"), digest_size=8).digest()

@@ -1,4 +1,4 @@
-"""What a model is trained to write, and where its data come from: answers to questions, or summaries of posts."""
+"""What a model is trained to write, and where its data come from: answers to prompts, or summaries of posts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ TaskName = Literal["answers", "tldr"]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """How data are read, and the template of their texts.
+    """How the data are read, and the template of their texts.
 
     name: `answers` reads our own files, `tldr` Reddit TL;DR from the hub or from local files.
-    limit: how many rows of a TL;DR data set to read at most.
+    limit: the maximum number of rows of a TL;DR dataset to read.
 
     Raises:
-        ConfigError: there is a limit where none applies.
+        ConfigError: a limit is given where none applies.
     """
 
     name: TaskName = "answers"
@@ -31,18 +31,18 @@ class Task:
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.name != "tldr":
-            raise ConfigError("--limit is for data sets", got=self.limit, expected="--task tldr")
+            raise ConfigError("--limit applies only to TL;DR data", got=self.limit, expected="--task tldr")
 
     def text(self, config: TextConfig) -> TextConfig:
-        """The template: a post brings `TL;DR:` along, so that nothing but a space stands between it and its summary."""
+        """The template; a post already ends in `TL;DR:`, so only a space separates it from its summary."""
         return config.model_copy(update={"separator": ""}) if self.name == "tldr" else config
 
     def inputs(self) -> dict[str, object]:
-        """What else decides a run's outcome."""
+        """What else determines a run's result."""
         return {} if self.name == "answers" else {"task": self.name, "limit": self.limit}
 
     def preferences(self, source: Path) -> tuple[list[Preference], int]:
-        """Preferences, and how many rows were left out since they say nothing.
+        """Preferences, and how many uninformative rows were left out.
 
         Raises:
             DataError: they can't be read.
@@ -52,7 +52,7 @@ class Task:
         return read_preferences(source), 0
 
     def prompts(self, source: Path) -> list[PromptRecord]:
-        """Prompts, with the answer a person wrote where there is one.
+        """Prompts, with the answer a person wrote if there is one.
 
         Raises:
             DataError: they can't be read, or there are none.
@@ -61,7 +61,7 @@ class Task:
             return read_prompts(source)
         found = read_tldr_prompts(str(source), self.limit)
         if not found:
-            raise DataError(f"{source} holds no prompts", expected="at least one")
+            raise DataError(f"{source} contains no prompts", expected="at least one")
         return found
 
     def demonstrations(self, source: Path) -> list[Demonstration]:

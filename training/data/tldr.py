@@ -1,4 +1,4 @@
-"""Reddit TL;DR, as the summarization studies use it: posts that end in `TL;DR:`, people's summaries, comparisons.
+"""Reddit TL;DR, as used in the summarization studies: posts that end in `TL;DR:`, human summaries, comparisons.
 
 References: Völske et al. 2017, "TL;DR: Mining Reddit to Learn Automatic Summarization"; Stiennon et al. 2020
 (2009.01325).
@@ -16,11 +16,11 @@ _SUMMARY = (*REFERENCE_KEYS, "summary", "completion")
 
 
 def read_tldr_prompts(source: str, limit: int | None = None) -> list[PromptRecord]:
-    """Posts with the summary a person wrote, where there is one, as what rewards are measured against.
+    """Posts, each with the summary a person wrote, if there is one, as its reference answer.
 
     Args:
-        source: what `rows_of` reads, with columns `prompt` and, mostly, `label`.
-        limit: how many rows to read at most.
+        source: anything `rows_of` reads, with columns `prompt` and, usually, `label`.
+        limit: the maximum number of rows to read.
 
     Raises:
         DataError: it can't be read, or a row has no prompt; names source and row.
@@ -34,7 +34,7 @@ def read_tldr_prompts(source: str, limit: int | None = None) -> list[PromptRecor
 
 
 def read_tldr_demonstrations(source: str, limit: int | None = None) -> list[Demonstration]:
-    """Posts with the summary a person wrote, to imitate.
+    """Posts with the summaries people wrote, to imitate.
 
     Raises:
         DataError: it can't be read, or a row has no prompt or no summary; names source and row.
@@ -44,19 +44,18 @@ def read_tldr_demonstrations(source: str, limit: int | None = None) -> list[Demo
 
 
 def read_tldr_preferences(source: str, limit: int | None = None) -> tuple[list[Preference], int]:
-    """Comparisons of two summaries; what several people said of the same two becomes one preference with their votes.
+    """Comparisons of two summaries; several people's votes on the same two become one preference.
 
     Args:
-        source: what `rows_of` reads: rows of `prompt`, `chosen` and `rejected`, or rows of `info`, `summaries` and
-            `choice`, as the people of the study were asked.
-        limit: how many rows to read at most.
+        source: anything `rows_of` reads: rows of `prompt`, `chosen` and `rejected`, or rows of `info`, `summaries` and
+            `choice`, as in the original study.
+        limit: the maximum number of rows to read.
 
     Returns:
-        The preferences, and how many rows were left out because they say nothing: the same summary twice, a blank one,
-        or no post.
+        The preferences, and how many uninformative rows were left out: identical summaries, a blank one, or no post.
 
     Raises:
-        DataError: it can't be read, or a row is of neither kind; names source and row.
+        DataError: it can't be read, or a row has neither form; names source and row.
     """
     judgements, left_out = [], 0
     for row in rows_of(source, limit):
@@ -74,16 +73,16 @@ def _chosen(row: Record) -> Judgement | None:
     answers = []
     for name in ("chosen", "rejected"):
         if not row.has(name):
-            row.text(name)  # says what is missing
+            row.text(name)  # raises the error that says what is missing
         value = row.fields[name]
         if not isinstance(value, str):
-            raise row.fault(f'"{name}" can\'t be used', got=value, expected="a text")
+            raise row.fault(f'"{name}" can\'t be used', got=value, expected="text")
         answers.append(_plain(value))
     return _judgement(prompt, answers[0], answers[1], first_won=True, annotator="")
 
 
 def _asked(row: Record) -> Judgement | None:
-    """A row of `info`, `summaries` and `choice`; None where it isn't about a post."""
+    """A row of `info`, `summaries` and `choice`; None if it isn't about a post."""
     info = row.nested("info")
     if not info.has("post"):
         return None
@@ -98,7 +97,7 @@ def _asked(row: Record) -> Judgement | None:
 
 
 def _texts(row: Record) -> tuple[str, str]:
-    """The two texts in `summaries`, which is a list of objects or, in older files, an object of lists."""
+    """The two texts in `summaries`: a list of objects or, in older files, an object of lists."""
     found = row.fields["summaries"]
     texts: list[object] = []
     if isinstance(found, dict) and isinstance(found.get("text"), list):
@@ -124,11 +123,11 @@ def _judgement(prompt: str, first: str, second: str, *, first_won: bool, annotat
 
 
 def _ending_in_mark(prompt: str) -> str:
-    """A post that ends in `TL;DR:`, whether or not it did so before; nothing stands behind the colon."""
+    """The post, made to end in `TL;DR:` with nothing after the colon."""
     prompt = prompt.rstrip()
     return prompt if prompt.endswith(MARK) else f"{prompt}\n{MARK}"
 
 
 def _plain(summary: str) -> str:
-    """A summary without the mark, which some files begin it with, and without outer whitespace."""
+    """The summary without surrounding whitespace or a leading `TL;DR:`, which some files have."""
     return summary.strip().removeprefix(MARK).strip()

@@ -1,4 +1,4 @@
-"""The domain's data: judgements people made, preferences to learn from, prompts to answer."""
+"""The domain's types: judgements people made, preferences to learn from, prompts to answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What a person said of a pair. The values are what Label Studio stores (the choices' aliases)."""
+    """A person's verdict on a pair. The values are those Label Studio stores (the choices' aliases)."""
 
     ANSWER1 = "answer1"
     ANSWER2 = "answer2"
@@ -16,7 +16,7 @@ class Verdict(StrEnum):
 
 
 class Split(StrEnum):
-    """Which part of the data a prompt belongs to, for life."""
+    """The part of the data a prompt permanently belongs to."""
 
     TRAIN = "train"
     SELECTION = "selection"
@@ -27,8 +27,8 @@ class Split(StrEnum):
 class JudgedAnswer:
     """One answer as the person saw or rewrote it.
 
-    `proposed` is the text the model proposed where the person changed it, else None.
-    `model_version` is the version that wrote it, where known.
+    `proposed` is the text the model proposed if the person changed it, else None.
+    `model_version` is the version that wrote it, if known.
     """
 
     text: str
@@ -58,7 +58,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class PreferenceSource:
-    """Where a preference comes from, so that it can be traced back to the people who made it."""
+    """Where a preference comes from, so that it can be traced back to the judgements behind it."""
 
     project_id: int | None = None
     task_id: int | None = None
@@ -84,13 +84,13 @@ class Preference:
 
     @property
     def is_tie(self) -> bool:
-        """Whether the votes are even."""
+        """Whether the votes are evenly split."""
         return self.p_chosen == 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class PromptRecord:
-    """A prompt for PPO, with the reference answer its reward is measured against where the data has one."""
+    """A prompt for PPO, with the reference answer its reward is measured against, if any."""
 
     prompt: str
     reference: str | None = None

@@ -1,4 +1,4 @@
-"""Votes to preferences: aggregated over annotators, whichever answer stood left."""
+"""Aggregates annotators' votes into preferences, whichever answer was on the left."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ PairKey = tuple[str, str, str]  # prompt, then the two answers in alphabetical o
 
 
 def aggregate(judgements: Iterable[Judgement]) -> list[Preference]:
-    """All votes on each pair of answers, whichever stood left, as one preference a pair.
+    """Combine all votes on each pair of answers, whichever was on the left, into one preference per pair.
 
-    A tie counts half a vote for each. Judgements that say nothing about which answer is better (both bad, the same
-    text twice, a blank answer) are left out. The result doesn't depend on the judgements' order.
+    A tie counts as half a vote for each. Judgements that don't say which answer is better (both bad, identical texts,
+    a blank answer) are left out. The result doesn't depend on the judgements' order.
 
     Returns:
-        Preferences by prompt, then answers, in alphabetical order.
+        Preferences sorted by prompt, then answers.
     """
     ballots = _ballots(judgements)
     return [_preference(key, ballots[key]) for key in sorted(ballots)]
 
 
 def agreement(judgements: Iterable[Judgement]) -> float | None:
-    """How often two annotators say the same of the same pair: the share of agreeing votes among all such twosomes.
+    """How often annotators agree: of any two people's votes on the same pair of answers, the share that are equal.
 
     Returns:
-        A share in [0, 1], or None where no pair was judged by two people.
+        A share in [0, 1], or None if no pair was judged by two people.
     """
     same = total = 0
     for key, votes in _ballots(judgements).items():
@@ -44,7 +44,7 @@ def agreement(judgements: Iterable[Judgement]) -> float | None:
 
 
 def demonstrations_from(judgements: Iterable[Judgement]) -> list[Demonstration]:
-    """The answers that people rewrote and then did not rank below the other: what supervised training imitates."""
+    """The answers that people rewrote and did not rank below the other, for supervised training to imitate."""
     found = set()
     for judgement in judgements:
         for answer, loses in ((judgement.answer1, Verdict.ANSWER2), (judgement.answer2, Verdict.ANSWER1)):
@@ -54,7 +54,7 @@ def demonstrations_from(judgements: Iterable[Judgement]) -> list[Demonstration]:
 
 
 def dataset_digest(preferences: Iterable[Preference]) -> str:
-    """A fingerprint of what training sees (texts and votes), the same in any order and whoever voted.
+    """A fingerprint of what training sees (texts and votes), whatever the order and whoever voted.
 
     Returns:
         64 hexadecimal digits.
@@ -74,7 +74,7 @@ def _ballots(judgements: Iterable[Judgement]) -> dict[PairKey, list[Judgement]]:
 
 
 def _share_for(text: str, judgement: Judgement) -> float:
-    """The part of one vote that goes to an answer: 1, 0, or 0.5 for a tie."""
+    """How much of one vote goes to an answer: 1, 0, or 0.5 for a tie."""
     if judgement.verdict is Verdict.TIE:
         return 0.5
     preferred = judgement.answer1 if judgement.verdict is Verdict.ANSWER1 else judgement.answer2
@@ -103,7 +103,7 @@ def _preference(key: PairKey, votes: Sequence[Judgement]) -> Preference:
 
 
 def _author(text: str, judgement: Judgement) -> str | None:
-    """The version that wrote a text; None for what a person rewrote."""
+    """The version that wrote a text; None if a person rewrote it."""
     answer: JudgedAnswer = judgement.answer1 if judgement.answer1.text == text else judgement.answer2
     return None if answer.edited else answer.model_version
 

@@ -1,4 +1,4 @@
-"""How good a model is, how sure that is, and what it must show to go on."""
+"""How good a model is, how certain that is, and the gates it must pass."""
 
 from training.evaluation.calibration import correlation, expected_calibration_error, fit_temperature
 from training.evaluation.gates import Gate, policy_gate, reward_gate

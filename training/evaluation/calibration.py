@@ -1,4 +1,4 @@
-"""Whether a preference model's probabilities mean what they say, and the temperature that mends them."""
+"""Calibration of a preference model's probabilities: its error, and the temperature that corrects it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _LOW, _HIGH = math.log(0.25), math.log(20.0)
-_FEWEST_PAIRS = 20  # fewer say more about chance than about the model
+_FEWEST_PAIRS = 20  # with fewer, noise outweighs what they say about the model
 
 
 def fit_temperature(differences: Tensor, p_chosen: Tensor) -> float:
     """The temperature t at which sigmoid(differences / t) predicts people's choices best (lowest cross-entropy).
 
-    The cross-entropy is convex in 1/t, hence has one minimum over log t, which a golden-section search finds.
+    The cross-entropy is convex in 1/t, so it has one minimum over log t, which a golden-section search finds.
 
     Args:
         differences: (N,) score of the chosen minus score of the rejected answer.
         p_chosen: (N,) share of votes for the chosen one.
 
     Returns:
-        t in [0.25, 20]; 1.0 where there are fewer than 20 pairs.
+        t in [0.25, 20]; 1.0 if there are fewer than 20 pairs.
 
     Reference: Guo et al. 2017 (1706.04599), section 4.2.
     """
@@ -52,11 +52,11 @@ def expected_calibration_error(
     Args:
         differences: (N,) score of the chosen minus score of the rejected answer.
         p_chosen: (N,) share of votes for the chosen one.
-        temperature: what differences are divided by.
-        bins: how many bins.
+        temperature: the divisor of the differences.
+        bins: the number of bins.
 
     Returns:
-        The gap as a share, None where every pair is a tie.
+        The gap as a share, None if every pair is a tie.
 
     Reference: Guo et al. 2017 (1706.04599), equation 3.
     """
@@ -77,7 +77,7 @@ def expected_calibration_error(
 
 
 def correlation(left: Tensor, right: Tensor) -> float | None:
-    """Pearson's correlation of two (N,) vectors, None where one of them doesn't vary."""
+    """Pearson's correlation of two (N,) vectors, None if either doesn't vary."""
     if len(left) < 2:
         return None
     left, right = left.double() - left.double().mean(), right.double() - right.double().mean()

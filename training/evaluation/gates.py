@@ -1,4 +1,4 @@
-"""What a reward model and a policy must show before they go on."""
+"""The gates that a reward model and a policy must pass."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from training.evaluation.policy import PolicyEvaluation
 
 
 class Gate(TypedDict):
-    """Whether a model may go on, and why, in a sentence for people; as JSON can hold it."""
+    """Whether a model passes, and why, in a sentence for people; serialisable as JSON."""
 
     passed: bool
     reason: str
 
 
 def reward_gate(winners: int, right: float, held_out: int, gates: GateConfig) -> Gate:
-    """Whether a reward model ranks held-out pairs well enough to learn from.
+    """Whether a reward model ranks held-out pairs well enough to train a policy with.
 
     Args:
-        winners: preferences with a winner, of all parts.
+        winners: how many preferences have a winner, in all parts.
         right: how many of the held-out ones the model ranks as people did.
         held_out: how many of them there are.
-        gates: what is asked for.
+        gates: the thresholds.
     """
     if winners < gates.min_preferences:
-        return _refused(f"{winners} preferences with a winner are fewer than the {gates.min_preferences} asked for.")
+        return _refused(f"Only {winners} preferences have a winner; at least {gates.min_preferences} are required.")
     accuracy, (low, high) = accuracy_with_interval(right, held_out)
     if accuracy is None:
-        return _refused("No held-out pair has a winner, so nothing shows how good the reward model is.")
+        return _refused("No held-out pair has a winner, so the reward model's accuracy is unknown.")
     measure = (
         f"The reward model ranks {accuracy:.0%} of {held_out} held-out pairs correctly "
         f"(95% interval {low:.0%} to {high:.0%})"
     )
     if not accuracy >= gates.min_reward_accuracy:
-        return _refused(f"{measure}, less than the {gates.min_reward_accuracy:.0%} asked for.")
-    return Gate(passed=True, reason=f"{measure}; at least {gates.min_reward_accuracy:.0%} was asked for.")
+        return _refused(f"{measure}, below the required {gates.min_reward_accuracy:.0%}.")
+    return Gate(passed=True, reason=f"{measure}; at least {gates.min_reward_accuracy:.0%} is required.")
 
 
 def policy_gate(found: PolicyEvaluation, gates: GateConfig) -> Gate:
-    """Whether a policy is better than its base on held-out prompts, and near enough to it.
+    """Whether a policy beats its base on held-out prompts while staying close enough to it.
 
     Args:
-        found: how its answers compare with the base's.
-        gates: what is asked for.
+        found: the comparison of its answers with the base's.
+        gates: the thresholds.
     """
     win_rate, kl_nats = found.win_rate_vs_base, found.kl_nats
     low, high = found.win_rate_interval
     if win_rate is None or kl_nats is None:
-        return _refused("There is no held-out prompt, so nothing shows whether the policy became better.")
+        return _refused("No prompt was held out, so it is unknown whether the policy improved.")
     if not (math.isfinite(win_rate) and math.isfinite(kl_nats)):
         return _refused(f"The measurements are NaN or infinite (win rate {win_rate}, KL {kl_nats}).")
     if kl_nats > gates.max_kl_nats:
@@ -61,7 +61,7 @@ def policy_gate(found: PolicyEvaluation, gates: GateConfig) -> Gate:
         f"prompts (95% interval {low:.0%} to {high:.0%})"
     )
     if win_rate < gates.min_win_rate:
-        return _refused(f"{measure}, less than the {gates.min_win_rate:.0%} asked for.")
+        return _refused(f"{measure}, below the required {gates.min_win_rate:.0%}.")
     return Gate(passed=True, reason=f"{measure}, {kl_nats:.1f} nats from the base.")
 
 

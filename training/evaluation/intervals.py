@@ -1,4 +1,4 @@
-"""How sure a measured share is."""
+"""Confidence intervals of measured shares."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _Z_95 = 1.959963984540054
 
 
 def accuracy_with_interval(right: float, total: int) -> tuple[float | None, tuple[float, float]]:
-    """A share and its 95% Wilson interval; with nothing measured, None and the whole of [0, 1].
+    """A share and its 95% Wilson interval; None and [0, 1] if nothing was measured.
 
     Args:
-        right: how many were right or won; a tie may count half.
-        total: of how many.
+        right: how many cases were right or won; a tie may count half.
+        total: how many cases there were.
 
     Reference: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
     """

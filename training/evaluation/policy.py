@@ -1,4 +1,4 @@
-"""How a policy compares with its base on prompts it was never trained on, as the reward model sees it."""
+"""Compares a policy with its base on held-out prompts, as judged by the reward model."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from training.sampling import Sampler, respond, score_samples
 _BATCH = 32
 
 OnAnswers = Callable[[int, int], None]
-"""Called while a policy is measured, with how many prompts are answered, and of how many."""
+"""Called during an evaluation with the number of prompts answered so far, and of all prompts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyEvaluation:
-    """Fresh answers of policy and base, one each to every prompt.
+    """Policy and base compared on fresh answers, one each to every prompt.
 
     evaluated_prompts: how many prompts were answered.
     kl_nats: KL from the base per sequence, the mean log-ratio of the policy's answers.
-    win_rate_vs_base: share of prompts whose answer by the policy the reward model scores above the base's, an even
-        score counting half. `win_rate_interval` is its 95% Wilson interval.
+    win_rate_vs_base: share of prompts where the reward model scores the policy's answer above the base's; ties count
+        half. `win_rate_interval` is its 95% Wilson interval.
     answer_tokens, base_answer_tokens: mean lengths, end of text included.
     win_rate_vs_reference, base_win_rate_vs_reference: the same against the answers people wrote.
-    rouge, base_rouge: what the answers share with those people wrote; nothing is decided by them.
+    rouge, base_rouge: overlap of the answers with those people wrote; for information only.
 
-    The numbers are None where there is no prompt, the last four where no prompt has a reference answer.
+    The numbers are None if there are no prompts, the last four if no prompt has a reference answer.
     """
 
     evaluated_prompts: int = 0
@@ -67,17 +67,17 @@ def evaluate_policy(
     precision: Precision = "auto",
     on_answers: OnAnswers | None = None,
 ) -> PolicyEvaluation:
-    """Sample both, score both, count wins; where prompts have reference answers, compare with these too.
+    """Sample answers from both, score them and count wins; compare with reference answers too where there are any.
 
     Args:
-        policy: what is measured.
+        policy: the policy to evaluate.
         codec: the base's tokenizer and template.
         reward_model: on the policy's base; decides which answer wins.
-        prompts: held out from training.
-        sampling: how answers are sampled; the KL is that of this temperature.
+        prompts: prompts held out from training.
+        sampling: how answers are sampled; the KL is measured at its temperature.
         seed: the same seed gives the same answers.
-        precision: what sampling computes in; scores and log-probs are computed in float32.
-        on_answers: called as it goes on.
+        precision: the precision of sampling; scores and log-probs are computed in float32.
+        on_answers: called before each batch and at the end.
     """
     if not prompts:
         return PolicyEvaluation()
@@ -125,7 +125,7 @@ def evaluate_policy(
 def _against_references(
     codec: TextCodec, reward_model: RewardModel, prompts: Sequence[PromptRecord], *models: _Answers
 ) -> list[tuple[float | None, dict[str, float] | None]]:
-    """Each model's win rate against the answers people wrote, and its ROUGE; the former are scored once for all."""
+    """Each model's win rate against the reference answers, and its ROUGE; the references are scored once for all."""
     known = [(row, record.prompt, record.reference) for row, record in enumerate(prompts) if record.reference]
     if not known:
         return [(None, None) for _ in models]

@@ -1,4 +1,4 @@
-"""What makes PyTorch fast on a CPU where a measurement says it pays, and which number format to compute in."""
+"""CPU optimisations for PyTorch, each justified by a measurement, and the choice of number format."""
 
 from training.fast.frozen_head import FrozenHead
 from training.fast.frozen_layers import pack_frozen

@@ -1,11 +1,11 @@
-"""Attention of answers' next tokens: over the prompt, whose keys and values all its answers share, and over their own.
+"""Attention for the answers' next tokens: over the prompt, whose keys and values its answers share, and their own.
 
-Where torch reads a cache once for one query, it waits for memory and for the overhead of some hundred tiny products. So
-the prompt's part is read once for all its answers, and the answers' own tokens lie token by token, where a plain
-multiplication and a sum do the products of all rows and heads at once.
+Reading the cache separately for every query is bound by memory and by the overhead of hundreds of tiny products. So the
+prompt's part is read once for all its answers, and the answers' own tokens are stored token by token, so that one
+multiplication and one sum compute the products of all rows and heads.
 
-Legend: N prompts, M answers to each, B = N * M rows, prompt-major, P columns of the prompts, T tokens of the answers so
-far, H heads, D head size.
+Legend: N prompts, M answers to each, B = N * M rows (prompt-major), P prompt columns, T answer tokens so far, H heads,
+D head size.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_TILE = 32  # tokens whose products are summed up at once: few enough for the processor's cache
+_TILE = 32  # tokens whose products are summed at once: few enough for the processor's cache
 
 
 class AnswerAttention:
-    """What one layer remembers of a batch, in float32.
+    """One layer's key-value cache for a batch, in float32.
 
-    A row's numbers depend neither on the other rows nor on how many answers share a prompt: what a longer prompt beside
-    it adds are zeros behind its own terms, and the product of a single query, which sums up in another order than that
-    of several, is made as that of two.
+    A row's results depend neither on the other rows nor on how many answers share a prompt: a longer prompt in the
+    batch only appends zeros to its sums, and a single query, whose product would be summed in a different order, is
+    doubled.
 
     Args:
         keys: (N, H, P, D) of the prompts; zeros where a prompt has no token.
-        values: likewise.
+        values: like `keys`.
         copies: M.
-        new_tokens: how many tokens an answer has at most.
+        new_tokens: maximum number of tokens in an answer.
     """
 
     def __init__(self, keys: Tensor, values: Tensor, *, copies: int, new_tokens: int) -> None:
@@ -43,10 +43,10 @@ class AnswerAttention:
         Args:
             query: (B, H, D), scaled.
             key: (B, H, D), the token's own.
-            value: likewise.
+            value: like `key`.
             bias: (N, 1, 1, P), 0 where the prompt has a token, else minus infinity.
             token: T - 1.
-            room: what `room_for` gave.
+            room: the buffer from `room_for`.
         """
         self._keys[token], self._values[token] = key, value
         prompts, copies, (_, heads, size) = len(bias), self._copies, query.shape
@@ -54,7 +54,7 @@ class AnswerAttention:
         queries = query.view(*split, size).transpose(1, 2)  # (N, H, M, D)
         asked = _several(queries) @ self._prompt_keys.transpose(2, 3)
         scores = query.new_empty(prompts, heads, copies, token + 1 + bias.shape[-1])  # (N, H, M, T + P)
-        own = scores[..., : token + 1].permute(3, 0, 2, 1)  # (T, N, M, H), as the cache lies
+        own = scores[..., : token + 1].permute(3, 0, 2, 1)  # (T, N, M, H), laid out like the cache
         _own_scores(query.view(*split, size), self._keys[: token + 1].view(-1, *split, size), own, room)
         torch.add(asked[:, :, :copies], bias, out=scores[..., token + 1 :])
         shares = scores.softmax(dim=-1)
@@ -64,7 +64,7 @@ class AnswerAttention:
         return found.add_(read[:, :, :copies].transpose(1, 2)).flatten(0, 1)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with only `rows` (B',) long, each with a prompt of its own from now on."""
+        """Continue with only `rows` (B',) long, each with its own copy of the prompt from now on."""
         self._prompt_keys = self._prompt_keys.index_select(0, rows // self._copies)
         self._prompt_values = self._prompt_values.index_select(0, rows // self._copies)
         self._keys, self._values = self._keys.index_select(1, rows), self._values.index_select(1, rows)
@@ -72,12 +72,12 @@ class AnswerAttention:
 
 
 def room_for(query: Tensor) -> Tensor:
-    """Memory for the products of queries (B, H, D): allocating it anew for each costs more than the products."""
+    """A buffer for the products of queries (B, H, D): allocating it every time costs more than the products."""
     return query.new_empty(_TILE, *query.shape)
 
 
 def _own_scores(query: Tensor, keys: Tensor, scores: Tensor, room: Tensor) -> None:
-    """Write the scores (T, N, M, H) of queries (N, M, H, D) with the keys (T, N, M, H, D) of their own rows."""
+    """Write the scores (T, N, M, H) of queries (N, M, H, D) against the keys (T, N, M, H, D) of their own rows."""
     room = room.view(-1, *query.shape)
     for start in range(0, len(keys), _TILE):
         part = keys[start : start + _TILE]
@@ -86,7 +86,7 @@ def _own_scores(query: Tensor, keys: Tensor, scores: Tensor, room: Tensor) -> No
 
 
 def _own_values(shares: Tensor, values: Tensor, room: Tensor) -> Tensor:
-    """Sum (N, M, H, D) of values (T, N, M, H, D) by their shares (T, N, M, H)."""
+    """The sum (N, M, H, D) of values (T, N, M, H, D) weighted by their shares (T, N, M, H)."""
     room = room.view(-1, *values.shape[1:])
     sums = []
     for start in range(0, len(values), _TILE):
@@ -97,5 +97,5 @@ def _own_values(shares: Tensor, values: Tensor, room: Tensor) -> Tensor:
 
 
 def _several(queries: Tensor) -> Tensor:
-    """The same (N, H, M, W), a single one doubled, in memory too: expanded ones are multiplied many times as slowly."""
+    """Queries (N, H, M, W), a single one repeated: an expanded view would make the product many times slower."""
     return queries.repeat(1, 1, 2, 1) if queries.shape[2] == 1 else queries

@@ -1,13 +1,13 @@
 """Log-probs under the frozen output head, without ever holding the logits of a whole batch.
 
-A batch of answers has some hundred tokens and GPT-2 50,000 logits for each of them: hundreds of megabytes that go
-through memory half a dozen times on the way to one number a token. So the head takes a few tokens at a time, which stay
-in the processor's cache, and while it has their probabilities also works out what the way back will need: the
-derivative of a log-prob by the hidden state, one vector a token.
+A batch of answers has hundreds of tokens, and GPT-2 50,000 logits for each: hundreds of megabytes that would pass
+through memory half a dozen times to yield one number per token. So the head processes a few tokens at a time, which
+stay in the processor's cache, and while it has their probabilities also computes what the backward pass needs: the
+derivative of each log-prob with respect to the hidden state, one vector per token.
 
-The head isn't trained, hence can be packed once for each direction. The way forward is in float32 always: GPT-2's
-logits lie around -100, where bfloat16 has steps of a half, and a ratio of two policies computed from such logits is
-mostly noise. The way back is in the current number format.
+The head isn't trained, so it is packed once for each direction. The forward pass is always in float32: GPT-2's logits
+are around -100, where bfloat16 has steps of a half, and a ratio of two policies computed from such logits is mostly
+noise. The backward pass uses the current number format.
 
 Legend: N tokens, H hidden size, V vocabulary.
 """
@@ -23,15 +23,15 @@ from training.fast.packed_linear import PackedLinear, packing_works
 from training.fast.precision import current_dtype
 
 _LOGITS_AT_ONCE = 6_000_000
-"""On a CPU, how many float32 logits there are at a time: 24 MB, about what a last-level cache holds."""
+"""Float32 logits held at a time on a CPU: 24 MB, about what a last-level cache holds."""
 _LOGITS_AT_ONCE_ON_GPU = 200_000_000
 
 
 class FrozenHead:
-    """From final hidden states to log-probs of tokens.
+    """Turns final hidden states into log-probs of tokens.
 
     Args:
-        output: the model's output layer, whose parameters must not change any more.
+        output: the model's output layer, whose parameters must no longer change.
     """
 
     def __init__(self, output: nn.Linear) -> None:
@@ -39,9 +39,9 @@ class FrozenHead:
         self._packed: dict[tuple[torch.dtype, bool], PackedLinear] = {}
 
     def logprobs(self, hidden: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
-        """The log-prob of each token, with a gradient for the hidden states where they ask for one.
+        """The log-prob of each token, with a gradient for the hidden states where they require one.
 
-        The derivative of log p(token) by the state is (w_token - sum_v p(v) w_v) / temperature; w are the head's rows.
+        d log p(token) / d hidden = (w_token - sum_v p(v) w_v) / temperature, where w are the head's rows.
 
         Args:
             hidden: (N, H), final and normalised, at the positions before the tokens.
@@ -66,13 +66,13 @@ class FrozenHead:
         return logprobs, entropies
 
     def _parts(self, hidden: Tensor) -> list[slice]:
-        """Stretches of the N tokens whose logits are computed together."""
+        """Slices of the N tokens whose logits are computed together."""
         most = _LOGITS_AT_ONCE if hidden.device.type == "cpu" else _LOGITS_AT_ONCE_ON_GPU
         step = max(1, most // self._output.out_features)
         return [slice(start, start + step) for start in range(0, len(hidden), step)]
 
     def _log_softmax(self, hidden: Tensor, temperature: float) -> Tensor:
-        """Log-probs (n, V) float32 of all tokens after states (n, H)."""
+        """Log-probs (n, V) float32 of the whole vocabulary after states (n, H)."""
         with torch.autocast(hidden.device.type, enabled=False):
             logits = self._linear(torch.float32, backwards=False)(hidden.float())
             if temperature != 1.0:
@@ -80,7 +80,7 @@ class FrozenHead:
             return logits.log_softmax(dim=-1)
 
     def _slopes(self, probabilities: Tensor, tokens: Tensor, temperature: float) -> Tensor:
-        """The derivative (n, H) float32 of each token's log-prob by its state."""
+        """The derivative (n, H) float32 of each token's log-prob with respect to its state."""
         dtype = current_dtype(probabilities.device)
         with torch.autocast(probabilities.device.type, enabled=False):
             expected = self._linear(dtype, backwards=True)(probabilities.to(dtype))
@@ -97,7 +97,7 @@ class FrozenHead:
 
 
 class _Logprobs(torch.autograd.Function):
-    """`FrozenHead.logprobs`, which works its derivative out on the way forward."""
+    """`FrozenHead.logprobs`, which computes its derivative during the forward pass."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, tokens: Tensor, temperature: float, head: FrozenHead) -> Tensor:
@@ -117,5 +117,5 @@ class _Logprobs(torch.autograd.Function):
 
 
 def _at(logprobs: Tensor, tokens: Tensor) -> Tensor:
-    """Of log-probs (n, V), each row's at its token (n,)."""
+    """Each row's entry of log-probs (n, V) at its token (n,)."""
     return logprobs.gather(-1, tokens[:, None]).squeeze(-1)

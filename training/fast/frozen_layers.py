@@ -1,8 +1,8 @@
-"""Frozen layers with their weights laid out for the CPU once, where products are in bfloat16.
+"""Frozen layers whose weights are packed for the CPU once, where products are in bfloat16.
 
-Autocast turns a weight into bfloat16 anew in every pass, and hands the product a layout that it has to turn over. What
-never changes needs neither. Parameters keep their names and numbers, so that saving, hashing and sharing see no
-difference; and where bfloat16 isn't the current format, or a gradient has to go through, the layer computes as before.
+Autocast converts a weight to bfloat16 in every pass and passes it on in a layout that the kernel must transpose; a
+frozen weight needs neither. Parameters keep their names and values, so saving, hashing and sharing see no difference.
+Where bfloat16 isn't the current format, or a gradient must flow through, the layer computes as before.
 
 Legend: I inputs, O outputs of a layer.
 """
@@ -21,13 +21,13 @@ from training.fast.precision import current_dtype
 
 
 class FrozenLinear(nn.Module):
-    """A linear layer that isn't trained any more.
+    """A linear layer that is no longer trained.
 
     Args:
-        layer: whose parameters it takes over: a linear layer, or GPT-2's, which keeps its weight (I, O).
+        layer: the layer whose parameters it takes over: a linear layer, or GPT-2's, which stores its weight as (I, O).
 
     Attributes:
-        gelu: whether the tanh approximation of GELU comes on top.
+        gelu: whether to apply the tanh approximation of GELU to the output.
     """
 
     def __init__(self, layer: nn.Linear | Conv1D) -> None:
@@ -49,7 +49,7 @@ class FrozenLinear(nn.Module):
 
 
 def pack_frozen(blocks: Iterable[nn.Module]) -> None:
-    """Put a `FrozenLinear` in place of every frozen linear layer of some blocks, where the CPU gains by it."""
+    """Replace every frozen linear layer of some blocks with a `FrozenLinear`, where that is faster on this CPU."""
     for block in blocks:
         device = next(block.parameters()).device
         if device.type != "cpu" or not packing_works(torch.bfloat16):
@@ -62,7 +62,7 @@ def pack_frozen(blocks: Iterable[nn.Module]) -> None:
 
 
 def _take_in_gelu(module: nn.Module) -> None:
-    """Let the first feed-forward layer of a GPT-2 block apply the activation as well."""
+    """Fuse a GPT-2 block's activation into its first feed-forward layer."""
     first, activation = getattr(module, "c_fc", None), getattr(module, "act", None)
     if isinstance(first, FrozenLinear) and isinstance(activation, nn.GELU) and activation.approximate == "tanh":
         first.gelu = True

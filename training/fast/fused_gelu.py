@@ -1,7 +1,7 @@
 """GPT-2's activation in one kernel instead of eight.
 
-Transformers computes `gelu_new` as it is written down, term by term, and keeps every term for the way back. PyTorch has
-the same function (Hendrycks & Gimpel 2016, the tanh approximation) as one kernel; only the rounding differs.
+Transformers computes `gelu_new` term by term and keeps every term for the backward pass. PyTorch has the same function
+(Hendrycks & Gimpel 2016, the tanh approximation) as one kernel; only the rounding differs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _TERM_BY_TERM = "NewGELUActivation"
 
 
 def fuse_gelu(module: nn.Module) -> None:
-    """Put the fused kernel in place of every term-by-term GELU within a module."""
+    """Replace every term-by-term GELU within a module with the fused kernel."""
     for child in module.modules():
         for name, grandchild in child.named_children():
             if type(grandchild).__name__ == _TERM_BY_TERM:

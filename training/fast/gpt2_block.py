@@ -1,4 +1,4 @@
-"""A GPT-2 block at a few tokens of a sequence only, for a score that is read where the sequence ends.
+"""A GPT-2 block computed at only a few tokens of a sequence, for a score that is read at the sequence's end.
 
 Legend: B batch, T tokens, K places, H hidden size, A heads, D head size.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 def gpt2_block_at(block: Any, hidden: Tensor, places: Tensor) -> Tensor:
     """The block's output (B, K, H) at `places` (B, K) long, from all its inputs (B, T, H); attention is causal.
 
-    The same as the whole block's output at these places, but for rounding.
+    Equals the whole block's output at these places, up to rounding.
     """
     attention = block.attn
     rows = torch.arange(len(hidden), device=hidden.device)[:, None]

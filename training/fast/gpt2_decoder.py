@@ -1,4 +1,4 @@
-"""GPT-2 decoded by hand: a dozen small operations a layer and step, where its own forward does several times as many.
+"""A hand-written GPT-2 decoder: a dozen small operations per layer and step, several times fewer than its `forward`.
 
 Legend: N prompts, P tokens of the longest, L real tokens of all, B answers (rows), C hidden size, D head size,
 V vocabulary.
@@ -13,8 +13,8 @@ from torch import Tensor
 from training.fast.answer_attention import AnswerAttention, room_for
 from training.fast.gpt2_weights import GPT2Block, GPT2Weights
 
-_COLUMNS = 16  # float32 numbers to an AVX-512 register, so that no sum has a remainder that depends on the batch
-_PROMPT_COLUMNS = 32  # queries to a block of PyTorch's fused attention, for the same reason
+_COLUMNS = 16  # float32 numbers per AVX-512 register, so that no sum has a remainder that depends on the batch
+_PROMPT_COLUMNS = 32  # queries per block of PyTorch's fused attention, for the same reason
 
 
 class GPT2Decoder:
@@ -24,8 +24,8 @@ class GPT2Decoder:
         weights: the model's.
         ids: (N, P) long, padded on the left.
         mask: (N, P) bool.
-        copies: answers to a prompt.
-        new_tokens: how many tokens an answer has at most.
+        copies: answers per prompt.
+        new_tokens: maximum number of tokens in an answer.
     """
 
     def __init__(self, weights: GPT2Weights, ids: Tensor, mask: Tensor, *, copies: int, new_tokens: int) -> None:
@@ -55,7 +55,7 @@ class GPT2Decoder:
         self.logits = self._logits(hidden)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with only `rows` (M,) long."""
+        """Continue with only `rows` (M,) long."""
         for layer in self._layers:
             layer.keep(rows)
         self._bias, self._copies = self._bias[rows // self._copies], 1
@@ -65,7 +65,7 @@ class GPT2Decoder:
     def _read(self, ids: Tensor, mask: Tensor, copies: int, new_tokens: int) -> Tensor:
         """Read prompts (N, P) into the caches; returns each one's last state (N, C) above the blocks.
 
-        Only attention sees prompts side by side and padded; everything else is done for their real tokens alone.
+        Only attention sees the prompts padded; everything else is computed for their real tokens alone.
         """
         weights, lengths = self._weights, mask.sum(dim=1)
         width = _rounded_up(ids.shape[1], _PROMPT_COLUMNS)
@@ -79,10 +79,10 @@ class GPT2Decoder:
             padded = projected.new_zeros(real.numel(), projected.shape[-1]).index_copy_(0, places, projected)
             parts = self._heads(padded.view(*real.shape, 3, -1)).permute(2, 0, 3, 1, 4)  # (3, N, heads, width, D)
             attended = F.scaled_dot_product_attention(parts[0], parts[1], parts[2], is_causal=True, scale=block.scaling)
-            # Copies, for the parts are views of what they were computed with.
+            # A copy, because views would keep the whole projection in memory.
             kept = parts[1:, :, :, :columns].to(torch.float32, memory_format=torch.contiguous_format, copy=True)
             self._layers.append(AnswerAttention(kept[0], kept[1], copies=copies, new_tokens=new_tokens))
-            if block is weights.blocks[-1]:  # of which only the last states are asked for
+            if block is weights.blocks[-1]:  # whose last states are all that is needed
                 ends = lengths.cumsum(dim=0) - 1
                 hidden, places = hidden[ends], places[ends]
             hidden = _after_attention(block, hidden, attended.transpose(1, 2).flatten(2).flatten(0, 1)[places])
@@ -102,7 +102,7 @@ class GPT2Decoder:
 
 
 def _after_attention(block: GPT2Block, hidden: Tensor, attended: Tensor) -> Tensor:
-    """The rest of a block: project what was attended to, then the feed-forward part."""
+    """The rest of a block: the attention's output projection, then the feed-forward part."""
     hidden = hidden + block.attention_output(attended)
     normalised = block.feed_forward_norm(hidden).to(attended.dtype)
     if block.activation is None:

@@ -1,4 +1,4 @@
-"""GPT-2's weights as decoding uses them: in its number format, packed where that helps, kept in step with the model.
+"""GPT-2's weights as the decoder uses them: in its number format, packed where that helps, in sync with the model.
 
 Legend: C hidden size, V vocabulary.
 """
@@ -22,7 +22,7 @@ _TANH_GELUS = {"gelu_new", "gelu_pytorch_tanh"}
 
 @dataclass(slots=True)
 class GPT2Block:
-    """One block: what its two halves need.
+    """The weights of one block.
 
     activation: the feed-forward activation, None where the first feed-forward layer applies it itself.
     """
@@ -40,15 +40,15 @@ class GPT2Block:
 class GPT2Weights:
     """A GPT-2's weights, ready for decoding.
 
-    In float32 on a GPU they are the model's own; else a copy, which `refresh` brings up to date. Norms and embeddings
-    are always the model's own, in float32, as is the sum that runs through the blocks.
+    In float32 on a GPU they are the model's own; otherwise a copy, which `refresh` updates. Norms and embeddings are
+    always the model's own, in float32, as is the residual stream.
 
     Args:
         model: a GPT2LMHeadModel in float32.
         dtype: what matrix products are computed in: float32, bfloat16, or int8 where `quantizing_works`.
 
     Attributes:
-        dtype: what linear layers take: with int8, float32.
+        dtype: the input format of linear layers: float32 for int8.
         blocks: lowest first.
         head: final hidden states (..., C) to logits (..., V).
     """
@@ -85,11 +85,11 @@ class GPT2Weights:
         return norm
 
     def fits(self, model: Any) -> bool:
-        """Whether these are that model's, on the device where it is now."""
+        """Whether these weights belong to that model, on its current device."""
         return self._model is model and self._device == model.device and not model.training
 
     def refresh(self) -> None:
-        """Take over what has changed in the model since the last time."""
+        """Take over what has changed in the model since the last call."""
         modules = list(self._model.transformer.h)
         if len(self.blocks) != len(modules):
             self.blocks = [self._block(module) for module in modules]

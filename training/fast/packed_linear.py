@@ -1,10 +1,10 @@
-"""Linear layers whose weights are laid out once for the CPU's matrix kernels, for decoding.
+"""Linear layers whose weights are packed once for the CPU's matrix kernels, for decoding.
 
-With a few dozen rows the usual kernels spend most of their time on rearranging the weight; oneDNN can do that once,
-which makes a step two to three times as fast. And its kernels sum up in the same order however many rows there are, so
-that a row's numbers don't depend on the rows beside it.
+With a few dozen rows the usual kernels spend most of their time rearranging the weight; oneDNN can do that once, which
+makes a step two to three times as fast. Its kernels also sum in the same order however many rows there are, so a row's
+results don't depend on the rest of the batch.
 
-The two operators are PyTorch's own but private, hence the trial of `packing_works` and the way back to `F.linear`.
+The two operators are PyTorch's own but private, hence the check in `packing_works` and the fallback to `F.linear`.
 
 Legend: B rows, I inputs, O outputs of a layer.
 """
@@ -24,7 +24,7 @@ class PackedLinear:
 
     Args:
         dtype: float32 or bfloat16; inputs must come in it, and outputs do.
-        packed: whether to lay the weight out for the CPU; see `packing_works`.
+        packed: whether to pack the weight for the CPU; see `packing_works`.
     """
 
     def __init__(self, dtype: torch.dtype, *, packed: bool) -> None:
@@ -34,40 +34,40 @@ class PackedLinear:
         self._source: tuple[Any, ...] = ()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PackedLinear:
-        """An empty one: what is packed belongs to the weight it was loaded from, and can't be copied."""
+        """An empty layer: packed weights belong to the weight they were loaded from, and can't be copied."""
         return PackedLinear(self._dtype, packed=self._packed)
 
     def load(
         self, weight: Tensor, bias: Tensor | None = None, *, transposed: bool = False, centred: bool = False
     ) -> None:
-        """Take a layer's weights where they may have changed since the last time.
+        """Load a layer's weights unless they are known to be unchanged since the last call.
 
-        Weights that are being trained are always taken anew, for fused optimizers change them without a trace. Frozen
-        ones are when PyTorch has counted a change, which it does for every way but through `.data`.
+        Weights in training are always reloaded, because fused optimizers bypass PyTorch's version counter. Frozen ones
+        are reloaded when the counter has moved, as it does for every change except through `.data`.
 
         Args:
             weight: (O, I), or (I, O) if transposed.
             bias: (O,).
-            transposed: whether the weight is stored as GPT-2's checkpoints have it.
-            centred: take off the mean over the outputs, which a softmax doesn't notice. GPT-2's logits lie around -100,
-                where bfloat16 has steps of a half; around their mean it has steps of a thirtieth.
+            transposed: whether the weight is stored as in GPT-2's checkpoints.
+            centred: subtract the mean over the outputs, to which a softmax is invariant. GPT-2's logits are around
+                -100, where bfloat16 has steps of a half; around their mean it has steps of a thirtieth.
         """
         source = [identity(part) for part in (weight, bias) if part is not None]
         if self._source and self._source == tuple(source) and not weight.requires_grad:
             return
         self._source = tuple(source)
-        # Converted before it is turned: half the bytes to move.
+        # Convert before transposing: half the bytes to move.
         own = weight.detach()
         own = (own - own.mean(dim=0) if centred else own).to(self._dtype)
         own = own.t() if transposed else own
-        # The operators silently misread what isn't contiguous.
+        # The operators silently misread non-contiguous weights.
         self._weight = _reorder(own.contiguous()) if self._packed else own
         self._bias = None if bias is None else bias.detach().to(self._dtype).contiguous()
 
     def __call__(self, inputs: Tensor, *, gelu: bool = False) -> Tensor:
-        """Inputs (..., I) to outputs (..., O); `gelu` adds the tanh approximation that GPT-2 uses."""
+        """Inputs (..., I) to outputs (..., O); `gelu` applies the tanh approximation that GPT-2 uses."""
         if self._packed and inputs.shape[:-1].numel() == 1:
-            # A single row has a kernel of its own, which sums up in another order.
+            # A single row would go to a different kernel, which sums in a different order.
             both = inputs.reshape(1, -1).expand(2, -1).contiguous()
             return self(both, gelu=gelu)[:1].view(*inputs.shape[:-1], -1)
         if self._packed:
@@ -80,7 +80,7 @@ class PackedLinear:
 
 @cache
 def packing_works(dtype: torch.dtype) -> bool:
-    """Whether this PyTorch packs weights of a format on this CPU, and computes rightly with them."""
+    """Whether this PyTorch can pack weights of this format on this CPU and computes correctly with them."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     weight = torch.linspace(-1, 1, 48 * 32).view(48, 32).sin().to(dtype)
@@ -90,7 +90,7 @@ def packing_works(dtype: torch.dtype) -> bool:
         layer.load(weight, bias)
         found = layer(inputs, gelu=True)
     except (AttributeError, RuntimeError, TypeError):
-        return False  # another PyTorch, where the operators are gone, or take other arguments
+        return False  # another PyTorch version, whose operators are gone or take different arguments
     expected = F.gelu(F.linear(inputs, weight, bias), approximate="tanh")
     tolerance = 1e-4 if dtype == torch.float32 else 0.1
     return torch.allclose(found.float(), expected.float(), atol=tolerance, rtol=tolerance)
@@ -102,13 +102,13 @@ def _reorder(weight: Tensor) -> Tensor:
 
 
 def identity(tensor: Tensor) -> tuple[Any, ...]:
-    """What tells a tensor and its state from others; holds on to the tensor, so that its address isn't given away."""
+    """Identifies a tensor and its state; keeps the tensor alive so that its address isn't reused."""
     version = None if tensor.is_inference() else tensor._version
     return _Same(tensor), tensor.data_ptr(), version
 
 
 class _Same:
-    """Equal to another where both hold the very same tensor; plain comparison would compare numbers."""
+    """Compares tensors by identity instead of elementwise."""
 
     def __init__(self, tensor: Tensor) -> None:
         self._tensor = tensor

@@ -1,8 +1,8 @@
 """Attention for short sequences in bfloat16 on a CPU, as three plain products.
 
-PyTorch's fused attention is made for long sequences. Prompt and answer seldom have more than a hundred tokens, and
-there its way back takes four times as long as plain products with a softmax between them. What isn't of this kind goes
-to the fused one.
+PyTorch's fused attention is made for long sequences. A prompt with its answer seldom has more than a hundred tokens;
+at that length its backward pass takes four times as long as plain products with a softmax between them. All other
+inputs go to the fused attention.
 
 Legend: B batch, A heads, T tokens, D head size.
 """
@@ -24,7 +24,7 @@ _LONGEST = 256
 
 
 def use_short_attention(model: Any) -> None:
-    """Let a Hugging Face model attend this way. Like the fused attention it reads "no mask" as causal."""
+    """Make a Hugging Face model use this attention. Like the fused attention, it takes "no mask" to mean causal."""
     if model.config._attn_implementation == _NAME:
         return
     AttentionInterface.register(_NAME, attend)
@@ -35,15 +35,15 @@ def use_short_attention(model: Any) -> None:
 def attend(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **arguments: Any
 ) -> tuple[Tensor, None]:
-    """What transformers asks of an attention function.
+    """An attention function as transformers expects it.
 
     Args:
         module: the attention layer.
         query: (B, A, T, D).
-        key: (B, A, T, D); fewer heads, or more tokens, go to the fused attention.
+        key: (B, A, T, D); other shapes than the query's go to the fused attention.
         value: like `key`.
-        attention_mask: None for causal attention; with one, it goes to the fused attention.
-        arguments: `scaling` and others that transformers hands on.
+        attention_mask: None for causal attention; anything else goes to the fused attention.
+        arguments: `scaling` and others that transformers passes on.
 
     Returns:
         (B, T, A, D), and no weights.

@@ -1,4 +1,4 @@
-"""Text to tokens, and models taken apart: backbone, policy with value head, reward model."""
+"""Tokenization, and models in parts: backbone, policy with value head, reward model."""
 
 from training.models.architectures import backbone_of
 from training.models.backbone import tensor_digest

@@ -1,7 +1,7 @@
 """The architectures that can be trained: where each keeps its parts, and what its blocks need.
 
-A GPT-2 adds learned positions to its embeddings, so its blocks need only a mask. Llama and its relatives turn queries
-and keys by their positions within every block, so the rotations are made once for a batch and handed to each.
+GPT-2 adds learned positions to its embeddings, so its blocks need only a mask. Llama and its relatives rotate queries
+and keys by position in every block, so the rotations are computed once per batch and passed to each.
 
 Legend: B batch, T tokens, H hidden size, V vocabulary.
 """
@@ -19,18 +19,18 @@ from training.models.backbone import Backbone, BlockContext, TopLayers, attentio
 from training.models.text import position_ids
 
 _ROTATIONS_OF_ANY_LENGTH = {"default", "linear", "llama3", "yarn"}
-"""Kinds of rotary embedding that turn a token the same way however long the batch is that it stands in."""
+"""Rotary embeddings that rotate a token the same way whatever the length of its batch."""
 
 
 class GPT2Backbone(Backbone):
-    """GPT-2 of any size. Its output head is the token embedding again where weights are tied."""
+    """GPT-2 of any size. With tied weights, its output head is the token embedding."""
 
     EMBEDDINGS = ("transformer.wte", "transformer.wpe", "lm_head")
     BLOCKS = "transformer.h"
     NORM = "transformer.ln_f"
 
     def context(self, mask: Tensor) -> BlockContext:
-        """Positions over real tokens, and an attention mask where padding makes one necessary."""
+        """Positions over real tokens, and an attention mask if the padding requires one."""
         return BlockContext(positions=position_ids(mask), arguments={"attention_mask": attention_mask(mask)})
 
     def embed(self, ids: Tensor, context: BlockContext) -> Tensor:
@@ -39,9 +39,9 @@ class GPT2Backbone(Backbone):
         return transformer.wte(ids) + transformer.wpe(context.positions)  # type: ignore[no-any-return]
 
     def finish_at(self, top: TopLayers, hidden: Tensor, context: BlockContext, places: Tensor) -> Tensor:
-        """The last block reads every token's key and value, but goes on at `places` only.
+        """The last block computes keys and values for every token, and all else at `places` only.
 
-        That leaves two twelfths of its work where few places are asked for.
+        With few places, that is two twelfths of its full work.
         """
         if context.arguments["attention_mask"] is not None or self.model.config.reorder_and_upcast_attn:
             return super().finish_at(top, hidden, context, places)
@@ -53,10 +53,10 @@ class GPT2Backbone(Backbone):
 class RotaryBackbone(Backbone):
     """Llama, Mistral, Qwen 2 and Qwen 3, which keep their parts in the same places.
 
-    Where a model attends within a sliding window, sequences are held within the window, where that makes no difference.
+    If a model has a sliding attention window, sequences are kept within it, where it makes no difference.
 
     Raises:
-        ModelError: its rotary embedding depends on the length of the batch.
+        ModelError: its rotary embedding depends on the batch's length.
     """
 
     EMBEDDINGS = ("model.embed_tokens", "model.rotary_emb", "lm_head")
@@ -68,14 +68,14 @@ class RotaryBackbone(Backbone):
         kind = model.config.rope_parameters["rope_type"]
         if kind not in _ROTATIONS_OF_ANY_LENGTH:
             raise ModelError(
-                "this kind of rotary embedding can't be trained here: it depends on what else is in the batch",
+                "this rotary embedding can't be used in training: it depends on what else is in the batch",
                 got=kind,
                 expected=f"one of {', '.join(sorted(_ROTATIONS_OF_ANY_LENGTH))}",
                 remedy="Choose another base model.",
             )
 
     def context(self, mask: Tensor) -> BlockContext:
-        """Positions over real tokens with their rotations, and an attention mask where padding makes one necessary."""
+        """Positions over real tokens with their rotations, and an attention mask if the padding requires one."""
         positions = position_ids(mask)
         inner = self.model.model
         rotations = inner.rotary_emb(inner.embed_tokens.weight, position_ids=positions)
@@ -85,7 +85,7 @@ class RotaryBackbone(Backbone):
         )
 
     def embed(self, ids: Tensor, context: BlockContext) -> Tensor:  # noqa: ARG002
-        """Token embedding; positions come in within the blocks."""
+        """Token embedding; the blocks apply the positions."""
         return self.model.model.embed_tokens(ids)  # type: ignore[no-any-return]
 
 
@@ -111,6 +111,6 @@ def backbone_of(model: Any) -> Backbone:
             "this model architecture can be sampled from, but not trained",
             got=architecture,
             expected=f"one of {', '.join(_ADAPTERS)}",
-            remedy="Choose such a base model, or add an adapter in training/models/architectures.py.",
+            remedy="Choose one of these base models, or add an adapter in training/models/architectures.py.",
         )
     return adapter(model)

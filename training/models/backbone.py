@@ -1,7 +1,7 @@
-"""One view of a decoder-only transformer, whatever its architecture: embed, run blocks, normalise, project.
+"""A uniform view of any decoder-only transformer: embed, run blocks, normalise, project.
 
-The reinforcement learning code needs the activations *between* two blocks, so that frozen layers run once and
-their output is shared and reused. Hugging Face models don't offer that, so an adapter per architecture does.
+Training needs the activations *between* two blocks, so that frozen layers run once and their output is reused.
+Hugging Face models don't expose them, so an adapter per architecture does.
 
 Legend: B batch, T tokens, H hidden size, V vocabulary, N selected tokens.
 """
@@ -24,7 +24,7 @@ from training.fast import use_short_attention
 
 @dataclass(frozen=True, slots=True)
 class BlockContext:
-    """What every block needs beside the hidden states; made once for a batch and used at every depth.
+    """What every block needs besides the hidden states, computed once per batch.
 
     positions: (B, T) long, counted over real tokens.
     arguments: keyword arguments of a block's forward, for instance its attention mask or rotary embeddings.
@@ -48,14 +48,14 @@ class TopLayers(nn.Module):
         self.norm = norm
 
     def forward(self, hidden: Tensor, context: BlockContext) -> Tensor:
-        """Take hidden states (B, T, H) at this part's depth to final, normalised hidden states (B, T, H)."""
+        """Map hidden states (B, T, H) at this part's depth to final, normalised hidden states (B, T, H)."""
         for block in self.blocks:
             hidden = block(hidden, **context.arguments)
         return self.norm(hidden)  # type: ignore[no-any-return]
 
 
 class Backbone(ABC):
-    """A causal language model taken apart. Subclass it for another architecture in `training/models/architectures.py`.
+    """A causal language model in parts. To add an architecture, subclass it in `training/models/architectures.py`.
 
     Args:
         model: the Hugging Face model; its weights are used in place, not copied.
@@ -70,11 +70,11 @@ class Backbone(ABC):
     def __init__(self, model: Any) -> None:
         self.model = model
         without_dropout(model)
-        use_short_attention(model)  # which reads "no mask" as causal, the fast path for right-padded batches
+        use_short_attention(model)  # which treats "no mask" as causal, the fast path for right-padded batches
 
     @property
     def embeddings(self) -> Mapping[str, nn.Module]:
-        """The modules below and beside the blocks, and the output head, by attribute path in the model."""
+        """The modules outside the blocks, the output head among them, by attribute path in the model."""
         return {path: self.model.get_submodule(path) for path in self.EMBEDDINGS}
 
     @property
@@ -96,8 +96,7 @@ class Backbone(ABC):
 
     @property
     def max_positions(self) -> int:
-        """The longest sequence the model can read, in tokens: its positions, or its sliding window where that is
-        shorter."""
+        """The longest sequence the model can read, in tokens: its positions, or its sliding window if shorter."""
         positions = self.model.config.max_position_embeddings
         return int(min(positions, getattr(self.model.config, "sliding_window", None) or positions))
 
@@ -115,7 +114,7 @@ class Backbone(ABC):
 
     @property
     def n_layers(self) -> int:
-        """How many blocks there are."""
+        """The number of blocks."""
         return len(self.blocks)
 
     @property
@@ -124,21 +123,21 @@ class Backbone(ABC):
         return next(self.norm.parameters()).device
 
     def run(self, hidden: Tensor, context: BlockContext, start: int, stop: int) -> Tensor:
-        """Run blocks `start` up to but without `stop` on hidden states (B, T, H)."""
+        """Run blocks `start` to `stop` (exclusive) on hidden states (B, T, H)."""
         for block in self.blocks[start:stop]:
             hidden = block(hidden, **context.arguments)
         return hidden
 
     def finish_at(self, top: TopLayers, hidden: Tensor, context: BlockContext, places: Tensor) -> Tensor:
-        """What `top` makes of hidden states (B, T, H), only at `places` (B, K) long of each row: (B, K, H).
+        """Apply `top` to hidden states (B, T, H), keeping only `places` (B, K) long of each row: (B, K, H).
 
-        An architecture that can leaves out what the last layer would compute at all other tokens.
+        An architecture may override it to skip the last layer's work at all other tokens.
         """
         rows = torch.arange(len(hidden), device=hidden.device)[:, None]
         return top(hidden, context)[rows, places]  # type: ignore[no-any-return]
 
     def activations(self, ids: Tensor, context: BlockContext, depths: Iterable[int]) -> dict[int, Tensor]:
-        """Hidden states (B, T, H) below the block of each depth, for ids (B, T) long, in one pass. No gradient."""
+        """Hidden states (B, T, H) entering the block at each depth, for ids (B, T) long, in one pass. No gradient."""
         found: dict[int, Tensor] = {}
         with torch.no_grad():
             hidden, reached = self.embed(ids, context), 0
@@ -152,7 +151,7 @@ class Backbone(ABC):
         return TopLayers(list(self.blocks[start:]), self.norm)
 
     def copy_of_top(self, start: int) -> TopLayers:
-        """The same with weights of their own."""
+        """The same, with their own weights."""
         return copy.deepcopy(self.top(start))
 
     def trunk_parameters(self, depth: int) -> Iterator[tuple[str, Tensor]]:
@@ -169,10 +168,10 @@ class Backbone(ABC):
         return tensor_digest(self.trunk_parameters(depth))
 
     def share_trunk(self, base: Backbone, depth: int) -> None:
-        """Put `base`'s own modules in place of this model's below block `depth`: the same numbers, held once.
+        """Replace this model's modules below block `depth` with `base`'s, so that their weights are held only once.
 
         Raises:
-            ModelError: the two differ there, so that shared activations would be wrong.
+            ModelError: the two differ there, so shared activations would be wrong.
         """
         if base.n_layers != self.n_layers:
             raise ModelError(
@@ -197,7 +196,7 @@ class Backbone(ABC):
 
 
 def tensor_digest(named: Iterable[tuple[str, Tensor]]) -> str:
-    """A hash of tensors with their names, shapes and formats, in the order given."""
+    """A hash of tensors with their names, shapes and dtypes, in the order given."""
     digest = hashlib.blake2b(digest_size=16)
     for name, value in named:
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
@@ -206,7 +205,7 @@ def tensor_digest(named: Iterable[tuple[str, Tensor]]) -> str:
 
 
 def without_dropout(module: nn.Module) -> None:
-    """Switch dropout off for good: under it two passes disagree, and PPO's ratios would measure the noise."""
+    """Disable dropout permanently: with it, two passes disagree, and PPO's ratios would measure noise."""
     module.eval()
     child: Any
     for child in module.modules():
@@ -217,9 +216,9 @@ def without_dropout(module: nn.Module) -> None:
 
 
 def attention_mask(mask: Tensor) -> Tensor | None:
-    """(B, 1, T, T) bool, True where a query may look; None where causality alone already hides the padding.
+    """(B, 1, T, T) bool, True where a query may attend; None if causality alone hides the padding.
 
-    Padding on the right stands after every real token, so no real token sees it. A padded query looks at itself,
+    Padding on the right comes after every real token, so no real token sees it. A padding query attends to itself,
     since a softmax over nothing is NaN.
     """
     is_padded_right = not bool((mask[:, 1:] & ~mask[:, :-1]).any())

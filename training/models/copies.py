@@ -1,4 +1,4 @@
-"""Copies of models that share their weights: what is frozen or packed in a copy leaves the original as it was."""
+"""Copies of models that share their weights; freezing or packing a copy leaves the original unchanged."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import nn
 
 
 def frozen_copies(*models: Any) -> tuple[Any, ...]:
-    """Copies whose modules are their own, while parameters and buffers lie in the originals' memory, frozen.
+    """Frozen copies with their own modules, whose parameters and buffers share the originals' memory.
 
-    Models that refer to each other (a reward model to its base) do so among the copies as well.
+    Models that refer to each other (a reward model to its base) still do so as copies.
     """
     memo: dict[int, Any] = {}
     for model in models:
@@ -24,7 +24,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def own_parameters(module: Module) -> Module:
-    """Give a module of a copy weights of its own, to be trained."""
+    """Give a copy's module its own, trainable weights."""
     for value in module.parameters():
         value.data = value.data.clone()
         value.requires_grad_()

@@ -1,4 +1,4 @@
-"""How models are loaded: in float32, ready for use, on the device that was asked for."""
+"""Loads models in float32 on the requested device."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from training.models.backbone import without_dropout
 
 
 def pick_device(device: str) -> torch.device:
-    """`auto` is a GPU where there is one; anything else is taken as PyTorch names it.
+    """The device by PyTorch's name for it; `auto` is a GPU if there is one, else the CPU.
 
     Raises:
-        ConfigError: there is no such device here.
+        ConfigError: there is no such device.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -27,7 +27,7 @@ def pick_device(device: str) -> torch.device:
 
 
 def load_causal_lm(model: str, device: str = "auto") -> Any:
-    """Load a causal language model of any architecture in float32, ready for use and without dropout.
+    """Load a causal language model of any architecture in float32, without dropout.
 
     Args:
         model: a folder, or a name on the Hugging Face hub.

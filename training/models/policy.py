@@ -34,7 +34,7 @@ def trainable_layer_count(n_layers: int, requested: int | None) -> int:
 
 
 def reward_layer_count(n_layers: int, frozen_share: float) -> int:
-    """How many top layers of the reward model are its own: 70% of 12 frozen leave 3; one is always left."""
+    """How many top layers of the reward model are its own: 70% of 12 frozen leave 3; there is always at least one."""
     return max(1, int((1 - frozen_share) * n_layers + 1e-9))
 
 
@@ -42,16 +42,16 @@ class PolicyWithValue(nn.Module):
     """A language model whose top layers are trained, with a value head on its final hidden states.
 
     Embeddings, output head and bottom layers are the base's own modules, so their activations serve the policy,
-    the reference (the base's top layers) and the reward model at once. The value head starts at zero: before
-    anything is learned every value is exactly 0.
+    the reference (the base's top layers) and the reward model at once. The value head starts at zero, so every value
+    is exactly 0 before training.
 
     Args:
         base: the base model; it is frozen.
-        policy: the version to go on from (it stays as it is), None to start from the base.
+        policy: the version to start from (left unchanged), None to start from the base.
         trainable_layers: how many top layers to train, None for the default of `trainable_layer_count`.
 
     Attributes:
-        head: from final hidden states to log-probs, frozen and shared by base and policy.
+        head: maps final hidden states to log-probs; frozen and shared by base and policy.
 
     Raises:
         ModelError: the policy's bottom layers aren't bit for bit the base's.
@@ -82,10 +82,10 @@ class PolicyWithValue(nn.Module):
         return self._policy.model
 
     def forward(self, trunk: Tensor, context: BlockContext) -> Tensor:
-        """Trunk activations (B, T, H) to the policy's final hidden states (B, T, H)."""
+        """Map trunk activations (B, T, H) to the policy's final hidden states (B, T, H)."""
         return self.top(trunk, context)  # type: ignore[no-any-return]
 
     def values(self, hidden: Tensor) -> Tensor:
-        """Final hidden states (..., H) to values (...)."""
+        """Map final hidden states (..., H) to values (...)."""
         with full_precision(hidden.device):
             return self.value_head(hidden.float()).squeeze(-1)  # type: ignore[no-any-return]

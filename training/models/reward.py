@@ -1,9 +1,9 @@
-"""The reward model: the base's lower layers, top layers of its own, and a score read where the sequence ends.
+"""The reward model: the base's lower layers, its own top layers, and a score head at the end of the sequence.
 
-The head reads the last real token, which is the end of text, and the one before it, the answer's last word; of each it
-reads the top layers' output and the frozen trunk's. From few pairs this teaches more than the top layers' output at the
-end of text alone: a small model's end of text has seldom learned to sum up what it ends, while its last word knows what
-was said, and the trunk's own activations still hold position and sentence count in a plain form.
+The head reads the last real token (the end of text) and the one before it (the answer's last word), for each the
+output of the top layers and of the frozen trunk. With few pairs this learns more than the top layers' output at the
+end of text alone: a small model's end-of-text token rarely summarises the text, while the last word's activations
+reflect what was said, and the trunk's still encode position and sentence count in a simple form.
 
 Legend: B batch, T tokens, H hidden size.
 """
@@ -34,7 +34,7 @@ CONFIG_FILE = "reward_config.json"
 
 
 class _SavedConfig(BaseModel):
-    """What stands in `reward_config.json` beside the weights."""
+    """The content of `reward_config.json`, beside the weights."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")  # older versions wrote more
 
@@ -47,20 +47,20 @@ class _SavedConfig(BaseModel):
 
 
 class RewardModel(nn.Module):
-    """Scores how much people would like an answer.
+    """Scores how much people are likely to like an answer.
 
-    Only the top layers, the final norm and the head are its own; the layers below are the base's, so that one pass
-    over them serves reference and reward model. The head starts at zero, so that every pair starts even.
+    Only the top layers, the final norm and the head are its own; the layers below are the base's, so one pass over
+    them serves reference and reward model. The head starts at zero, so every pair starts tied.
 
     Args:
         base: the base model (a transformers PreTrainedModel); it is frozen.
         own_layers: how many top layers are trained, from `reward_layer_count`.
-        heads: how many heads read the same features. Trained on resampled pairs they disagree where data are few.
+        heads: how many heads read the same features. Trained on resampled pairs, they disagree where data are scarce.
 
     Attributes:
-        depth: how many of the base's layers stand below its own.
+        depth: how many of the base's layers lie below its own.
         temperature: score differences divided by it are calibrated log-odds.
-        uncertainty_penalty: how many standard deviations of the heads' scores are taken off the mean, 0 for none.
+        uncertainty_penalty: how many standard deviations of the heads' scores to subtract from their mean.
     """
 
     def __init__(self, base: Any, own_layers: int, heads: int = 1) -> None:
@@ -77,12 +77,12 @@ class RewardModel(nn.Module):
 
     @classmethod
     def on_base(cls, base: Any, frozen_share: float, heads: int = 1) -> Self:
-        """A fresh reward model that leaves the first `frozen_share` of the base's layers frozen."""
+        """A new reward model that keeps the first `frozen_share` of the base's layers frozen."""
         return cls(base, reward_layer_count(backbone_of(base).n_layers, frozen_share), heads)
 
     @property
     def heads(self) -> int:
-        """K, how many heads there are."""
+        """K, the number of heads."""
         return self.head.out_features
 
     @property
@@ -95,7 +95,7 @@ class RewardModel(nn.Module):
         return self._base.activations(ids, context, [self.depth])[self.depth]
 
     def forward(self, trunk: Tensor, context: BlockContext, last: Tensor) -> Tensor:
-        """Scores (B,) from trunk activations (B, T, H): the heads' mean, less what uncertainty takes off."""
+        """Scores (B,) from trunk activations (B, T, H): the heads' mean, minus the uncertainty penalty."""
         scores = self.head_scores(trunk, context, last)
         if self.uncertainty_penalty and self.heads > 1:
             return scores.mean(dim=-1) - self.uncertainty_penalty * scores.std(dim=-1)
@@ -118,9 +118,9 @@ class RewardModel(nn.Module):
 
     @torch.no_grad()
     def score_over(self, trunk: Tensor, ids: Tensor, mask: Tensor, context: BlockContext) -> Tensor:  # noqa: ARG002
-        """The same over trunk activations (B, T, H) that are known already.
+        """The same, from trunk activations (B, T, H) that are already known.
 
-        Everything that scores comes through here, with the tokens at hand: override it to score by a rule.
+        All scoring passes through here, with the tokens available: override it to score by a rule.
         """
         return self(trunk, context, last_real_token(mask))  # type: ignore[no-any-return]
 
@@ -128,10 +128,10 @@ class RewardModel(nn.Module):
         """Scores (B,) float32 of answers to prompts, on the CPU, in the order given.
 
         Args:
-            codec: puts prompt and answer together just as in training.
+            codec: joins prompt and answer just as in training.
             prompts: as many as there are answers.
             answers: without an end-of-text token; the codec adds it.
-            batch: sequences to a forward pass; those of like length go together, so that little is padded.
+            batch: sequences per forward pass, grouped by length to reduce padding.
         """
         pairs = sequences_of(codec, prompts, answers, self._base.max_positions)
         sequences = [prompt + answer for prompt, answer in pairs]
@@ -145,12 +145,12 @@ class RewardModel(nn.Module):
         return scores
 
     def preference_probability(self, difference: float) -> float:
-        """How likely people prefer the first of two answers whose scores differ by `difference`, calibrated."""
+        """Calibrated probability that people prefer the first of two answers whose scores differ by `difference`."""
         scaled = difference / self.temperature
         return 1.0 / (1.0 + math.exp(-scaled)) if scaled >= 0 else math.exp(scaled) / (1.0 + math.exp(scaled))
 
     def save(self, folder: Path) -> None:
-        """Write its own weights and what is needed to put them over the same base again."""
+        """Write its own weights and what is needed to load them onto the same base."""
         folder.mkdir(parents=True, exist_ok=True)
         save_file(
             {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()},
@@ -168,7 +168,7 @@ class RewardModel(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, base: Any) -> Self:
-        """Put a saved reward model over its base again.
+        """Load a saved reward model onto its base.
 
         Raises:
             ModelError: a file is missing or damaged, or the base isn't the one it was trained on.
@@ -190,7 +190,7 @@ class RewardModel(nn.Module):
                 "the reward model was trained on another base model",
                 got=f"a base of {backbone.n_layers} layers, digest {backbone.trunk_digest(depth)}",
                 expected=f"{config.n_layers} layers, digest {config.base_digest}",
-                remedy="Load the base it was trained on, or train it again on this one.",
+                remedy="Load the base it was trained on, or retrain it on this one.",
             )
         model = cls(base, config.own_layers, config.heads)
         try:
@@ -206,7 +206,7 @@ def sequences_of(
 ) -> list[tuple[list[int], list[int]]]:
     """Prompts and answers as token ids, the answers with their end of text.
 
-    Where both are longer than `max_tokens`, what the model can read, the prompt's beginning is left out and counted.
+    If they exceed `max_tokens` together, the model's limit, the prompt's beginning is cut off, and the cut counted.
     """
     encoded = zip(codec.encode_prompts(prompts), codec.encode_answers(answers), strict=True)
     texts = zip(prompts, answers, strict=True)
@@ -220,7 +220,7 @@ def last_real_token(mask: Tensor) -> Tensor:
 
 
 def spread(scores: Iterable[float]) -> tuple[float, float]:
-    """Mean and standard deviation of scores, the latter never 0, for putting them on one scale."""
+    """Mean and standard deviation of scores, the latter never 0, for normalising them."""
     values = torch.tensor(list(scores), dtype=torch.float64)
     deviation = float(values.std()) if len(values) > 1 else 1.0
     return (float(values.mean()) if len(values) else 0.0), (deviation if deviation > 1e-6 else 1.0)

@@ -1,6 +1,6 @@
 """One template for policy, reference and reward model: prompt, separator, answer, end of text; tokens, padding, masks.
 
-Masks are True at real tokens. Models without a pad token pad with the end token, which then only masks tell apart.
+Masks are True at real tokens. Models without a pad token pad with the end-of-text token; only masks distinguish them.
 
 Legend: B batch, T tokens.
 """
@@ -18,14 +18,13 @@ from transformers import AutoTokenizer
 from training.config import TextConfig
 from training.errors import ModelError, first_line
 
-_TEXTS_AT_ONCE = 1024  # what a tokenizer says of a text beside its ids takes many times their memory
+_TEXTS_AT_ONCE = 1024  # a tokenizer's other output takes many times the memory of the ids
 
 
 class TextCodec:
-    """Turns prompts and answers into tokens and back.
+    """Encodes prompts and answers as tokens, and decodes answers.
 
-    Text is only ever text: where a person writes the end-of-text marker into a prompt, its letters are encoded, not
-    the token that ends a sequence.
+    Text never becomes a special token: an end-of-text marker typed into a prompt is encoded as its characters.
 
     Args:
         tokenizer: a transformers tokenizer with an end-of-text token.
@@ -33,9 +32,9 @@ class TextCodec:
 
     Attributes:
         eos_id: the token that ends an answer.
-        pad_id: the token that fills a batch; the same as `eos_id` where the tokenizer has no pad token.
-        truncated_prompts: how many different prompts were cut so far.
-        truncated_answers: how many different answers were cut so far.
+        pad_id: the token that pads a batch; `eos_id` if the tokenizer has no pad token.
+        truncated_prompts: how many different prompts have been truncated so far.
+        truncated_answers: how many different answers have been truncated so far.
 
     Raises:
         ModelError: the tokenizer has no end-of-text token.
@@ -50,15 +49,15 @@ class TextCodec:
         self.config = config or TextConfig()
         self.eos_id = int(tokenizer.eos_token_id)
         self.pad_id = self.eos_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
-        self._cut_prompts: set[int] = set()  # hashes, since a server lives long
+        self._cut_prompts: set[int] = set()  # hashes, since a server runs for long
         self._cut_answers: set[int] = set()
 
     @classmethod
     def load(cls, model: str, config: TextConfig | None = None) -> Self:
-        """The codec of a model folder or a model on the Hugging Face hub.
+        """Load the codec of a model folder or of a model on the Hugging Face hub.
 
         Raises:
-            ModelError: there is no tokenizer to load, or it can't end a text.
+            ModelError: the tokenizer can't be loaded, or has no end-of-text token.
         """
         try:
             tokenizer = AutoTokenizer.from_pretrained(model)
@@ -73,26 +72,25 @@ class TextCodec:
 
     @property
     def truncated_prompts(self) -> int:
-        """How many different prompts were cut so far."""
+        """How many different prompts have been truncated so far."""
         return len(self._cut_prompts)
 
     @property
     def truncated_answers(self) -> int:
-        """How many different answers were cut so far."""
+        """How many different answers have been truncated so far."""
         return len(self._cut_answers)
 
     def encode_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Prompts and separator, at least one token each; what is too long is cut from the beginning, and counted."""
+        """Encode prompts with the separator, at least one token each; long ones lose their start and are counted."""
         limit = self.config.max_prompt_tokens
-        separator = self.config.separator.rstrip(" ")  # a word's space is its own token's, so it goes with the answer
+        separator = self.config.separator.rstrip(" ")  # a space belongs to the next word's token, so to the answer
         encoded = self._encode([prompt + separator for prompt in prompts])
         self._cut_prompts.update(hash(prompt) for prompt, ids in zip(prompts, encoded, strict=True) if len(ids) > limit)
         return [ids[-limit:] or [self.eos_id] for ids in encoded]
 
     def encode_answers(self, answers: Sequence[str]) -> list[list[int]]:
-        """Answers and end of text; what is too long is cut before the end of text, and counted."""
-        # After "TL;DR:" a word begins with a space, be it the separator or the prompt that ends so; after a line break
-        # it doesn't.
+        """Encode answers with the end of text; long ones are truncated before it and counted."""
+        # A word begins with a space after "TL;DR:", in separator or prompt, but not after a line break.
         separator = self.config.separator
         space = "" if separator[-1:].isspace() and not separator.endswith(" ") else " "
         limit = self.config.max_answer_tokens - 1
@@ -101,13 +99,13 @@ class TextCodec:
         return [[*ids[:limit], self.eos_id] for ids in encoded]
 
     def fit(self, prompt: str, answer: str, ids: tuple[list[int], list[int]], room: int) -> tuple[list[int], list[int]]:
-        """Cut a sequence to what a model can read, and count it: the prompt's beginning goes first.
+        """Truncate a sequence to what a model can read, the prompt's beginning first, and count it.
 
         Args:
-            prompt: the text, to count it.
-            answer: the text, to count it.
+            prompt: the text, for the count.
+            answer: the text, for the count.
             ids: both encoded, the answer with its end of text.
-            room: how many tokens fit; at least one of them is left to the prompt.
+            room: how many tokens fit; the prompt keeps at least one.
         """
         prompt_ids, answer_ids = ids
         if len(answer_ids) > room - 1:
@@ -120,7 +118,7 @@ class TextCodec:
         return prompt_ids, answer_ids
 
     def decode_answer(self, ids: Sequence[int]) -> str:
-        """The text before the end of text, without special tokens and outer whitespace."""
+        """The text before the end of text, without special tokens or surrounding whitespace."""
         ids = list(ids)
         end = ids.index(self.eos_id) if self.eos_id in ids else len(ids)
         text = self.tokenizer.decode(ids[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -140,7 +138,7 @@ class TextCodec:
 
 
 def pad_right(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Sequences side by side, padded behind: what training and scoring read.
+    """A batch padded on the right, as training and scoring expect.
 
     Returns:
         ids (B, T) long and mask (B, T) bool.
@@ -149,7 +147,7 @@ def pad_right(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, 
 
 
 def pad_left(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Sequences side by side, padded in front: what decoding goes on from.
+    """A batch padded on the left, as decoding expects.
 
     Returns:
         ids (B, T) long and mask (B, T) bool.

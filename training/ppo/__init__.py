@@ -1,4 +1,4 @@
-"""Reinforcement learning of the policy against the reward model, held near the base by a KL penalty."""
+"""Reinforcement learning of the policy against the reward model, kept near the base by a KL penalty."""
 
 from training.ppo.report import PPOPoint, PPOReport
 from training.ppo.train import PPOTrainer, train_ppo

@@ -1,4 +1,4 @@
-"""Numbers that tell whether reinforcement learning is healthy.
+"""Metrics that show whether reinforcement learning is healthy.
 
 Legend: B answers, T tokens of the longest answer, N real answer tokens.
 """
@@ -16,13 +16,13 @@ from training.ppo.report import PPOPoint
 from training.ppo.update import UpdateStats
 from training.sampling import Rollout
 
-_REPEATED_TOKENS = 4  # shorter stretches come back in good text too
+_REPEATED_TOKENS = 4  # shorter n-grams recur in good text too
 
 
 def distinct_share(tokens: Tensor, mask: Tensor, length: int) -> float:
-    """Different stretches of `length` neighbouring tokens as a share of all of a batch, 0 where there are none.
+    """Distinct n-grams of `length` tokens as a share of all n-grams in a batch, 0 where there are none.
 
-    It falls when answers come to resemble one another. `tokens` and `mask` are (B, T), padded on the right.
+    It falls as answers become alike. `tokens` and `mask` are (B, T), padded on the right.
     """
     if tokens.shape[1] < length:
         return 0.0
@@ -31,9 +31,9 @@ def distinct_share(tokens: Tensor, mask: Tensor, length: int) -> float:
 
 
 def repetition(tokens: Tensor, mask: Tensor) -> float:
-    """How much answers repeat themselves: the mean share of an answer's stretches of 4 tokens that it had before.
+    """How much answers repeat themselves: the mean share of an answer's 4-grams that occurred in it before.
 
-    0 is no repetition; an answer of one token over and over comes near 1; one of fewer than 4 tokens counts 0.
+    0 is no repetition; an answer of one token over and over is near 1; one of fewer than 4 tokens counts as 0.
     `tokens` and `mask` are (B, T), padded on the right.
     """
     shares = []
@@ -46,7 +46,7 @@ def repetition(tokens: Tensor, mask: Tensor) -> float:
 def explained_variance(values: Tensor, returns: Tensor) -> float | None:
     """1 - Var(returns - values) / Var(returns), both (N,): 1 is perfect, 0 no better than a constant.
 
-    None where the returns don't vary.
+    None if the returns don't vary.
     """
     variance = float(returns.var(unbiased=False))
     return 1 - float((returns - values).var(unbiased=False)) / variance if variance > 1e-12 else None
@@ -61,13 +61,13 @@ def point_of(
     kl_coefficient: float,
     config: PPOConfig,
 ) -> PPOPoint:
-    """What iteration number `iteration` (from 0) measured.
+    """The metrics of one iteration.
 
     Args:
-        iteration: its number.
+        iteration: its number, from 0.
         rollout: B answers.
         rewards: (B,), without the KL penalty.
-        returns: (B, T), what the values should have been.
+        returns: (B, T), targets of the values.
         stats: of the update.
         kl_coefficient: beta.
         config: hyperparameters.

@@ -1,4 +1,4 @@
-"""What a PPO run is given: refused early where it can't work, and told apart from every other run's."""
+"""The inputs of a PPO run: checked before anything is computed, hashed to identify the run, and drawn by seed."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from training.runs import run_digest
 def check_inputs(
     base: Any, codec: TextCodec, reward_model: RewardModel, prompts: Sequence[PromptRecord], config: PPOConfig
 ) -> None:
-    """Refuse what can't be trained, before anything is computed; see `train_ppo` for what is raised."""
+    """Reject inputs that can't be trained on, before anything is computed; `train_ppo` lists the errors."""
     if reward_model.base.model is not base:
-        raise ModelError("the reward model stands on another base", remedy="Load it over the base that PPO is given.")
+        raise ModelError("the reward model has a different base", remedy="Load it on the base that PPO is given.")
     if config.algorithm == "rloo" and config.answers_per_prompt < 2:
         raise ConfigError(
-            "rloo compares answers to one prompt",
+            "rloo compares answers to the same prompt",
             got=f"ppo.answers_per_prompt = {config.answers_per_prompt}",
             expected="2 or more",
         )
     if config.uncertainty_penalty and reward_model.heads < 2:
         raise ConfigError(
-            "a reward model of one head knows no uncertainty",
+            "a reward model with one head can't estimate uncertainty",
             got=f"ppo.uncertainty_penalty = {config.uncertainty_penalty}",
             expected="0, or a reward model trained with reward.heads of 2 or more",
         )
     if (config.sampling.top_k, config.sampling.top_p) != (0, 1.0):
         raise ConfigError(
-            "rollouts must be sampled from the whole distribution, whose log-probs they are weighed by",
+            "rollouts must be sampled from the full distribution, which their log-probs refer to",
             got=f"top_k = {config.sampling.top_k}, top_p = {config.sampling.top_p}",
             expected="ppo.sampling with top_k = 0 and top_p = 1",
         )
     if not any(split_of(record.prompt) is Split.TRAIN for record in prompts):
         raise DataError(
             "there is no prompt to train on",
-            got=f"{len(prompts)} prompts, none of them in the training part",
-            remedy="Add prompts: seven in ten fall into the training part.",
+            got=f"{len(prompts)} prompts, none of them in the training split",
+            remedy="Add prompts: seven in ten fall into the training split.",
         )
     longest = max(len(ids) for ids in codec.encode_prompts([record.prompt for record in prompts]))
     needed = longest + config.sampling.max_new_tokens + 1
@@ -65,7 +65,7 @@ def inputs_digest(
     prompts: Sequence[PromptRecord],
     config: PPOConfig,
 ) -> str:
-    """A hash of everything that decides a run's outcome; taken before the policy is changed."""
+    """A hash of everything that determines a run's outcome; taken before the policy is changed."""
     models = [tensor_digest((base if policy is None else policy).named_parameters())]
     models += [tensor_digest(base.named_parameters()), tensor_digest(reward_model.named_parameters())]
     texts = json.dumps([[record.prompt, record.reference] for record in prompts])
@@ -73,7 +73,7 @@ def inputs_digest(
 
 
 def held_out_prompts(prompts: Sequence[PromptRecord], config: PPOConfig) -> list[PromptRecord]:
-    """The prompts outside the training part, in their order: all of them, or `evaluation_prompts` drawn by the seed."""
+    """The prompts outside the training split, in order: all of them, or `evaluation_prompts` drawn by the seed."""
     found = [record for record in prompts if split_of(record.prompt) is not Split.TRAIN]
     if len(found) <= config.evaluation_prompts:
         return found
@@ -82,7 +82,7 @@ def held_out_prompts(prompts: Sequence[PromptRecord], config: PPOConfig) -> list
 
 
 def prompts_of(iteration: int, count: int, total: int, seed: int) -> list[int]:
-    """Which `count` of `total` prompts an iteration answers: a walk through ever new permutations of all of them."""
+    """Which `count` of `total` prompts an iteration answers: every epoch is a new permutation of all of them."""
     places = range(iteration * count, (iteration + 1) * count)
     orders: dict[int, list[int]] = {}
     for epoch in {place // total for place in places}:
@@ -92,6 +92,6 @@ def prompts_of(iteration: int, count: int, total: int, seed: int) -> list[int]:
 
 
 def seed_of(*parts: int | str) -> int:
-    """A seed in [0, 2^63) that depends on every part and on nothing else."""
+    """A seed in [0, 2^63) that depends on exactly these parts."""
     digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

@@ -1,4 +1,4 @@
-"""What reinforcement learning showed, as numbers and as a picture."""
+"""The results of reinforcement learning, as numbers and plots."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from training.runs import Panel, draw_curves
 
 _PANELS = {
     "reward": {"reward": "reward"},
-    "KL from the base, nats a sequence": {"k1": "kl_nats", "k3": "kl_k3_nats"},
+    "KL from the base, nats per sequence": {"k1": "kl_nats", "k3": "kl_k3_nats"},
     "answer length, tokens": {"tokens": "answer_tokens"},
-    "entropy, nats a token": {"entropy": "entropy_nats"},
+    "entropy, nats per token": {"entropy": "entropy_nats"},
     "share of clipped tokens": {"clipped": "clip_share"},
     "explained variance": {"explained variance": "explained_variance"},
     "ratio of new to old probability": {"largest": "ratio_max", "smallest": "ratio_min"},
-    "share of answers, of stretches": {
+    "share of answers, of n-grams": {
         "ended": "ended_share",
-        "distinct pairs": "distinct_2",
-        "repeated": "repetition",
+        "distinct bigrams": "distinct_2",
+        "repeated 4-grams": "repetition",
     },
-    "taken off the reward": {"KL": "kl_penalty", "no end": "eos_penalty"},
+    "reward penalties": {"KL": "kl_penalty", "missing EOS": "eos_penalty"},
 }
-"""Each panel's lines, by the field of `PPOPoint` that they show."""
+"""Each panel's lines and the fields of `PPOPoint` that they show."""
 
 
 @dataclass(frozen=True, slots=True)
 class PPOPoint:
-    """One iteration, measured on its own samples before it learned from them (losses and ratios: while learning).
+    """One iteration, measured on its samples before the update (losses, clipping, ratios and gradients: during it).
 
-    reward: mean score on the normalised scale, missing-EOS penalty included; what is maximised is reward - kl penalty.
+    reward: mean score on the normalised scale, missing-EOS penalty included; PPO maximises reward - kl_penalty.
     score: mean raw score of the reward model.
-    eos_penalty, kl_penalty: what the two took off, per sequence.
+    eos_penalty, kl_penalty: mean penalties per sequence.
     kl_nats, kl_k3_nats: KL from the base per sequence, by the log-ratio and by its low-variance estimate.
     kl_coefficient: beta in this iteration.
     entropy_nats: mean entropy of the policy at an answer token.
     answer_tokens: mean length, end of text included.
-    ended_share: answers that came to their end of text.
-    distinct_1, distinct_2: different tokens, and pairs of neighbouring tokens, as a share of all, over the batch.
-    repetition: mean share of an answer's stretches of 4 tokens that it had before.
+    ended_share: share of answers that reached their end of text.
+    distinct_1, distinct_2: distinct unigrams and bigrams as a share of all in the batch.
+    repetition: mean share of an answer's 4-grams that occurred in it before.
     explained_variance: of the returns by the values; None where the algorithm has no value function.
-    first_ratio_gap: largest |ratio - 1| in the first minibatch; 0 but for rounding.
+    first_ratio_gap: largest |ratio - 1| in the first minibatch; 0 up to rounding.
     ratio_min, ratio_max: smallest and largest ratio of new to old probability of a token.
     """
 
@@ -74,11 +74,11 @@ class PPOPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PPOReport(PolicyEvaluation):
-    """How far the policy came: its evaluation on held-out prompts, and its training.
+    """The policy's evaluation on held-out prompts, and its training.
 
     reward_mean: mean normalised reward of the last iteration's samples.
-    iterations: how many the kept policy has behind it.
-    stopped: why training ended early, None where it didn't.
+    iterations: number of iterations that the kept policy was trained for.
+    stopped: why training ended early, None if it didn't.
     truncated_prompts: how many prompts were too long and lost their beginning.
     """
 

@@ -27,26 +27,26 @@ from training.ppo.report import PPOPoint
 from training.ppo.update import targets_of, update
 from training.sampling import Rollout, Sampler, respond, score_samples
 
-_SCALE_ANSWERS = 256  # answers of the base that set the scale of rewards
+_SCALE_ANSWERS = 256  # answers by the base that set the scale of rewards
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Scores of the base's own answers, which have mean 0 and standard deviation 1 as rewards."""
+    """Mean and standard deviation of the scores of the base's own answers, which rewards are normalised by."""
 
     mean: float = 0.0
     deviation: float = 1.0
 
 
 class PPOStep:
-    """The iteration, over everything that all of them share.
+    """One iteration, and everything that iterations share.
 
     Args:
-        policy: what learns.
+        policy: the policy being trained.
         optimizer: of the policy's parameters.
         codec: the base's tokenizer and template.
         reward_model: on the policy's base, frozen.
-        prompts: of all parts; those of the training part are answered.
+        prompts: of all splits; those of the training split are answered.
         config: hyperparameters.
     """
 
@@ -70,12 +70,12 @@ class PPOStep:
         """Learn from one batch of fresh answers.
 
         Args:
-            iteration: its number, from 0, which decides prompts and seeds.
+            iteration: its number, from 0, which determines prompts and seeds.
             kl_coefficient: beta.
             scale: what turns scores into rewards.
 
         Returns:
-            What the batch measured.
+            The batch's metrics.
 
         Raises:
             DivergedError: a score, a loss or a gradient is NaN or infinite.
@@ -100,7 +100,7 @@ class PPOStep:
         return Scale(*spread(scores.tolist()))
 
     def _roll_out(self, iteration: int) -> Rollout:
-        """Sample answers and let policy, reference and reward model read them."""
+        """Sample answers and run policy, reference and reward model on them."""
         config, answers = self.config, self.config.answers_per_prompt
         prompts = [self._prompt_ids[index] for index in self._chosen(iteration)]
         seeds = [self._seed("answers", iteration, row) for row in range(len(prompts) * answers)]
@@ -118,8 +118,7 @@ class PPOStep:
             )
 
     def _rewards(self, rollout: Rollout, iteration: int, scale: Scale) -> Tensor:
-        """Normalised rewards (B,): the score over the reference answer's (else over the base's mean), less a penalty
-        for never ending."""
+        """Normalised rewards (B,) relative to the reference answer's score (else the base's mean), with EOS penalty."""
         rows = torch.tensor(self._chosen(iteration)).repeat_interleave(self.config.answers_per_prompt)
         origins = self._reference_scores[rows]
         origins = torch.where(origins.isnan(), scale.mean, origins).to(rollout.scores.device)
@@ -130,7 +129,7 @@ class PPOStep:
         return rewards
 
     def _score_references(self) -> Tensor:
-        """The raw score (n_prompts,) of each prompt's reference answer, NaN where there is none or none is needed."""
+        """The raw score (n_prompts,) of each prompt's reference answer, NaN where there is none or it isn't needed."""
         scores = torch.full((len(self._prompts),), math.nan)
         asked = {row for iteration in range(self.config.iterations) for row in self._chosen(iteration)}
         rows = [row for row in sorted(asked) if self._prompts[row].reference is not None]
@@ -142,7 +141,7 @@ class PPOStep:
         return scores
 
     def _chosen(self, iteration: int) -> list[int]:
-        """Which of the prompts an iteration answers."""
+        """Indices of the prompts that an iteration answers."""
         return prompts_of(iteration, self.config.prompts_per_iteration, len(self._prompts), self.config.seed)
 
     def _seed(self, *purpose: int | str) -> int:

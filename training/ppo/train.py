@@ -1,7 +1,4 @@
-"""Reinforcement learning of the policy against the reward model, held near the base by a KL penalty.
-
-Iterations (`training/ppo/step.py`) until there are enough or something runs away, with checkpoints between them.
-"""
+"""The PPO training loop: iterations (`training/ppo/step.py`) with checkpoints, until done or diverged."""
 
 from __future__ import annotations
 
@@ -27,13 +24,12 @@ from training.ppo.step import PPOStep, Scale
 from training.runs import Checkpoints, warmup_then_line
 
 OnPoint = Callable[[PPOPoint, int], None]
-"""Called after every iteration with the new point of the curve and the number of iterations in all."""
+"""Called after every iteration with the new point of the curve and the total number of iterations."""
 
 
 @dataclass(slots=True)
 class PPOState:
-    """What changes while training, beside policy and optimizer. There is no random state in it: every random choice
-    comes from (seed, iteration)."""
+    """State besides policy and optimizer; no random state, as random choices depend only on (seed, iteration)."""
 
     kl_coefficient: float
     iteration: int = 0
@@ -43,17 +39,16 @@ class PPOState:
 
 
 class PPOTrainer:
-    """One run: its state, and iterations with what stands around them.
+    """One run: its state, and its iterations with learning rate, checks and KL control.
 
-    The trainer works on copies that share the caller's numbers, so that it may freeze and pack them as it likes: base,
-    policy and reward model stay as they are.
+    The trainer freezes and packs copies that share the caller's weights; base, policy and reward model aren't changed.
 
     Args:
         base: the base model (a transformers PreTrainedModel), the reference.
         policy: the version to start from (a PreTrainedModel), None to start from the base.
         codec: the base's tokenizer and template.
         reward_model: on the same `base`.
-        prompts: of all parts; those of the training part are answered.
+        prompts: of all splits; those of the training split are answered.
         config: hyperparameters.
     """
 
@@ -77,14 +72,14 @@ class PPOTrainer:
         self._step = PPOStep(self.policy, self.optimizer, codec, self.reward_model, prompts, config)
 
     def measure_scale(self) -> None:
-        """Take the base's own answers as the measure of rewards: once, before the first iteration."""
+        """Set the scale of rewards by the base's own answers: once, before the first iteration."""
         self.state.scale = self._step.scale()
 
     def iterate(self) -> PPOPoint:
-        """One iteration, with its learning rate, its bounds, and the KL coefficient for the next.
+        """Run one iteration: set its learning rate, check its outcome, adapt the KL coefficient for the next.
 
         Raises:
-            DivergedError: KL or repetition passed its bound, or a number is NaN or infinite.
+            DivergedError: KL or repetition exceeds its limit, or a number is NaN or infinite.
         """
         state, config = self.state, self.config
         for group in self.optimizer.param_groups:
@@ -106,7 +101,7 @@ class PPOTrainer:
         return point
 
     def checkpoint(self) -> dict[str, Any]:
-        """Everything that changes."""
+        """Everything that a resumed run needs."""
         return {
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -129,7 +124,7 @@ class PPOTrainer:
         )
 
     def _speed_up(self, config: PPOConfig) -> None:
-        """Where the products are in bfloat16, compute GPT-2's GELU in one kernel and lay out what is frozen once."""
+        """Where products are in bfloat16, fuse GPT-2's GELU into one kernel and pack the frozen layers."""
         base = self.policy.base
         if compute_dtype(base.device, config.precision, base.hidden_size) == torch.float32:
             return
@@ -151,22 +146,22 @@ def train_ppo(
     on_point: OnPoint | None = None,
     on_answers: OnAnswers | None = None,
 ) -> PPOReport:
-    """Train a policy and leave it in `out/policy` with `report.json`; go on from a checkpoint found in `out`.
+    """Train a policy and save it in `out/policy`, with `out/report.json`; resume from a checkpoint found in `out`.
 
-    Only prompts of the training part are answered; the others serve the evaluation at the end. When the KL passes
+    Only prompts of the training split are answered; the others are for the final evaluation. If the KL exceeds
     `config.max_kl_nats`, answers repeat themselves beyond `config.max_repetition`, or a number is NaN or infinite,
-    training stops, the last good checkpoint is taken, and the report says why.
+    training stops, the last good checkpoint is restored, and the report says why.
 
     Args:
         base, policy, codec, reward_model, prompts, config: see `PPOTrainer`.
         out: where policy, report and checkpoints go.
         on_point: called after every iteration.
-        on_answers: called during the evaluation at the end.
+        on_answers: called during the final evaluation.
 
     Raises:
-        DataError: there is no training prompt, or one too long for the model.
-        ConfigError: the algorithm and the number of answers a prompt don't go together.
-        ModelError: reward model or policy don't stand on this base.
+        DataError: there is no training prompt, or one is too long for the model.
+        ConfigError: the settings don't suit the algorithm or the reward model.
+        ModelError: the reward model or the policy has a different base.
         CheckpointError: `out` holds another run.
     """
     check_inputs(base, codec, reward_model, prompts, config)
@@ -178,7 +173,7 @@ def train_ppo(
         trainer.measure_scale()
         checkpoints.save(0, trainer.checkpoint())
     _train(trainer, checkpoints, on_point)
-    trainer.reward_model.uncertainty_penalty = 0.0  # what was reached is measured by the scores themselves
+    trainer.reward_model.uncertainty_penalty = 0.0  # the evaluation uses plain scores
     found = evaluate_policy(
         trainer.policy,
         codec,
@@ -222,7 +217,7 @@ def _train(trainer: PPOTrainer, checkpoints: Checkpoints, on_point: OnPoint | No
 
 
 def _return_to_last_good(trainer: PPOTrainer, checkpoints: Checkpoints, reason: str) -> None:
-    """Take the newest checkpoint whose policy has been measured since, which the diverged one's hasn't."""
+    """Restore the newest checkpoint whose policy passed an iteration's checks, unlike the one that diverged."""
     failed, curve = trainer.state.iteration, trainer.state.curve
     steps = checkpoints.steps()
     earlier = [step for step in steps if step < failed] or steps[:1]
@@ -232,20 +227,20 @@ def _return_to_last_good(trainer: PPOTrainer, checkpoints: Checkpoints, reason: 
 
 
 def _check(point: PPOPoint, config: PPOConfig) -> None:
-    """Refuse to go on from a policy that ran away."""
+    """Stop training if the policy has diverged."""
     if not math.isfinite(point.kl_nats):
         raise DivergedError("log-probs are NaN or infinite", got=point.kl_nats)
     if point.kl_nats > config.max_kl_nats:
         raise DivergedError(
             "the policy moved too far from the base",
-            got=f"a KL of {point.kl_nats:.1f} nats a sequence",
+            got=f"a KL of {point.kl_nats:.1f} nats per sequence",
             expected=f"at most max_kl_nats = {config.max_kl_nats}",
             remedy="Lower ppo.learning_rate, or raise ppo.kl_coefficient.",
         )
     if point.repetition > config.max_repetition:
         raise DivergedError(
             "answers repeat themselves",
-            got=f"{point.repetition:.0%} of their stretches of 4 tokens stood in the same answer before",
+            got=f"{point.repetition:.0%} of their 4-grams had occurred earlier in the same answer",
             expected=f"at most max_repetition = {config.max_repetition}",
-            remedy="The reward model likes repetition: show people such answers, or raise ppo.kl_coefficient.",
+            remedy="The reward model favours repetition: have people judge such answers, or raise ppo.kl_coefficient.",
         )

@@ -1,4 +1,4 @@
-"""From a rollout's rewards to a better policy: advantages of three algorithms, and the epochs of clipped updates.
+"""From a rollout's rewards to a better policy: the advantages of three algorithms, and epochs of clipped updates.
 
 Legend: B answers, T tokens of the longest answer.
 """
@@ -33,8 +33,8 @@ class Targets:
     """What the policy and the value head learn from a rollout.
 
     advantages: (B, T), how much better than expected each token turned out.
-    returns: (B, T), what the value should have been.
-    value_mask: (B, T) bool, where the value head learns.
+    returns: (B, T), targets of the values.
+    value_mask: (B, T) bool, where the value head is trained.
     """
 
     advantages: Tensor
@@ -50,7 +50,7 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class UpdateStats:
-    """Means over the minibatches of one iteration, but for the three that say what they are."""
+    """Means over the minibatches of one iteration, except for the three with a comment."""
 
     policy_loss: float
     value_loss: float
@@ -64,12 +64,12 @@ class UpdateStats:
 def targets_of(rollout: Rollout, rewards: Tensor, config: PPOConfig, kl_coefficient: float) -> Targets:
     """Advantages and returns of a rollout.
 
-    - `ppo`: generalised advantages over token rewards, the value function as a critic of every state.
+    - `ppo`: generalised advantages over token rewards, with the value function as a critic of every state.
     - `rloo`: the sequence's reward minus the mean of the other answers to the same prompt; no value function.
     - `reinforce`: the sequence's reward minus b(x), the value of the prompt alone.
 
     Args:
-        rollout: B answers, those to one prompt side by side.
+        rollout: B answers, those to the same prompt adjacent.
         rewards: (B,), of whole answers without the KL penalty.
         config: hyperparameters.
         kl_coefficient: beta.
@@ -93,7 +93,7 @@ def targets_of(rollout: Rollout, rewards: Tensor, config: PPOConfig, kl_coeffici
         advantages = torch.where(mask, of_answers[:, None], 0.0)
         returns = torch.where(value_mask, totals[:, None], 0.0)
     if config.whiten_advantages:
-        # Both baselines centre already, by prompt; centring again over tokens would favour short answers or long ones.
+        # Both baselines already centre by prompt; centring again over tokens would favour short answers or long ones.
         advantages = whiten(advantages, mask, center=config.algorithm == "ppo")
     return Targets(advantages, returns, value_mask)
 
@@ -106,10 +106,10 @@ def update(
     config: PPOConfig,
     seed: int,
 ) -> UpdateStats:
-    """Several epochs of clipped updates on one rollout.
+    """Run several epochs of clipped updates on one rollout.
 
     Raises:
-        DivergedError: a loss or a gradient isn't a number any more.
+        DivergedError: a loss or a gradient is NaN or infinite.
     """
     generator = torch.Generator().manual_seed(seed)
     stats: list[tuple[Tensor, ...]] = []
@@ -123,7 +123,7 @@ def update(
             loss.backward()  # type: ignore[no-untyped-call]
             norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
             if not bool(torch.isfinite(loss.detach() + norm)):
-                raise DivergedError("the loss or its gradient isn't a number any more", got=float(loss.detach()))
+                raise DivergedError("the loss or its gradient is NaN or infinite", got=float(loss.detach()))
             optimizer.step()
             stats.append((*measured, norm))
     columns = [torch.stack(column) for column in zip(*stats, strict=True)]

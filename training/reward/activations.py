@@ -1,7 +1,7 @@
-"""Room for the frozen layers' activations: in memory while they fit a budget, else in a memory-mapped file.
+"""Storage for the frozen layers' activations: in memory if they fit a budget, else in a memory-mapped file.
 
-What lies in the file costs page cache, which the system takes back when it needs memory; it is written once, and every
-epoch reads all of it. The file has no name any more once it is mapped, so that nothing is left behind by a crash.
+The file occupies page cache, which the system reclaims when it needs memory; it is written once and read in full every
+epoch. It is unlinked as soon as it is mapped, so a crash leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ def activation_room(
     """An uninitialised tensor (tokens, hidden_size) on the CPU.
 
     Args:
-        tokens: how many activations there are.
-        hidden_size: of how many numbers each.
+        tokens: number of activations.
+        hidden_size: numbers in each.
         dtype: their format.
-        memory_mb: up to how many MiB may be in memory.
-        folder: where the file may go; None keeps everything in memory.
+        memory_mb: the most MiB to keep in memory.
+        folder: where to put the file; None keeps everything in memory.
     """
     size = tokens * hidden_size
     if folder is None or size * dtype.itemsize <= memory_mb * _MIB:

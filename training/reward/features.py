@@ -1,6 +1,6 @@
-"""Preference pairs made ready for the reward model: tokens in, frozen activations out, once for all epochs.
+"""Preference pairs prepared for the reward model: tokens in, frozen activations out, once for all epochs.
 
-Legend: N pairs, B pairs of one batch, T tokens of its longest sequence, H hidden size.
+Legend: N pairs, B pairs of one batch, T tokens of its longest sequence, H hidden size, K heads.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class PairFeatures:
     chosen, rejected: N tensors (tokens, H) on the CPU, in memory or in a memory-mapped file.
     p_chosen: (N,) float32, share of votes for `chosen`.
     answer_tokens: (N, 2) long, lengths of the chosen and the rejected answer, end of text included.
-    precision: what the layers above compute in.
+    precision: number format of the layers above.
     """
 
     chosen: Sequence[Tensor]
@@ -51,7 +51,7 @@ class PairFeatures:
         return torch.cat(parts)[back].view(2, len(rows), model.heads)
 
     def all_scores(self, model: RewardModel, batch_pairs: int = 64) -> Tensor:
-        """Scores (2, N) of every pair, the mean of all heads, without gradient, on the CPU."""
+        """Scores (2, N) of every pair, averaged over the heads, without gradient, on the CPU."""
         return self.all_head_scores(model, batch_pairs).mean(dim=-1)
 
     def all_head_scores(self, model: RewardModel, batch_pairs: int = 64) -> Tensor:
@@ -73,15 +73,15 @@ def features_by_split(
     memory_mb: int = 2048,
     folder: Path | None = None,
 ) -> dict[Split, PairFeatures]:
-    """Run the frozen trunk once over every distinct sequence and sort the pairs by their prompt's split.
+    """Run the frozen trunk once over every distinct sequence and group the pairs by their prompt's split.
 
     Args:
-        model: whose trunk it is.
+        model: the model whose trunk is run.
         codec: the base's tokenizer and template.
         preferences: all pairs.
-        precision: what to compute in.
-        memory_mb: activations that take more than so many MiB go into a memory-mapped file.
-        folder: where that file may be; None keeps everything in memory.
+        precision: number format of the computation.
+        memory_mb: activations larger than this many MiB go into a memory-mapped file.
+        folder: where to put that file; None keeps everything in memory.
     """
     prompts = [preference.prompt for preference in preferences]
     limit = model.base.max_positions
@@ -125,10 +125,7 @@ def _scores(model: RewardModel, activations: Sequence[Tensor]) -> Tensor:
 def _trunk_of(
     model: RewardModel, sequences: Sequence[tuple[int, ...]], pad_id: int, room: Tensor
 ) -> dict[tuple[int, ...], Tensor]:
-    """Activations (tokens, H) of each sequence, written into `room` one after the other.
-
-    `sequences` come sorted by length, so that little is padded.
-    """
+    """Activations (tokens, H) of each sequence, written into `room`; sorted by length, sequences need less padding."""
     found: dict[tuple[int, ...], Tensor] = {}
     start = filled = 0
     while start < len(sequences):

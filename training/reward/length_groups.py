@@ -1,4 +1,4 @@
-"""Sequences of like length together, so that less padding is computed.
+"""Groups sequences of similar length, so that less padding is computed.
 
 Legend: B sequences.
 """
@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 _WORTH_A_PASS = 192
-"""A pass more costs about as much as this many tokens of padding in a model as wide as GPT-2."""
+"""An extra pass costs about as much as this many tokens of padding in a model as wide as GPT-2."""
 
 
 def length_groups(lengths: Sequence[int], worth: int = _WORTH_A_PASS) -> list[list[int]]:
-    """Indices of B sequences in groups that are each padded to its own longest.
+    """Indices of B sequences in groups, each padded to its longest sequence.
 
-    The shortest are split off while that spares at least `worth` tokens of padding; the order within a group is that of
-    the lengths.
+    The shortest are split off while that saves at least `worth` tokens of padding; groups are sorted by length.
     """
     order = sorted(range(len(lengths)), key=lambda index: lengths[index])
     groups: list[list[int]] = []

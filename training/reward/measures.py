@@ -1,4 +1,4 @@
-"""How good a trained reward model is, measured on the parts of the data it didn't learn from.
+"""Measures of a trained reward model, on data it did and didn't learn from.
 
 Legend: N pairs.
 """
@@ -18,7 +18,7 @@ from training.reward.report import HELD_OUT, GroupAccuracy, RewardPoint, RewardR
 
 
 def count_right(differences: Tensor, p_chosen: Tensor) -> tuple[int, int]:
-    """How many pairs with a winner are ordered rightly, and how many there are; even scores are wrong.
+    """How many pairs with a winner are ranked correctly, and how many there are; equal scores count as wrong.
 
     Args:
         differences: (N,) score of the chosen minus score of the rejected answer.
@@ -31,12 +31,12 @@ def count_right(differences: Tensor, p_chosen: Tensor) -> tuple[int, int]:
 def accuracy_by_agreement(differences: Tensor, p_chosen: Tensor, votes: Tensor) -> dict[str, GroupAccuracy]:
     """Accuracy on pairs that one person judged, that several judged alike, and that people were split over.
 
-    Where people agree a model should be right more often; the pairs they are split over bound what it can reach.
+    A model should be right more often where people agree; the pairs they are split over limit its accuracy.
 
     Args:
         differences: (N,) score of the chosen minus score of the rejected answer.
         p_chosen: (N,) share of votes for the chosen one; ties are left out.
-        votes: (N,) how many people judged.
+        votes: (N,) number of people who judged.
     """
     groups = {
         "one vote": votes == 1,
@@ -58,15 +58,15 @@ def measure(
     curve: Sequence[RewardPoint],
     best_epoch: int,
 ) -> RewardReport:
-    """Accuracy on every part, calibration, length correlation; puts the temperature on the model.
+    """Measure accuracy per split, calibration and length correlation; sets the model's temperature.
 
     Args:
         model: with the weights that are kept.
-        codec: which knows what it had to cut.
-        preferences: all pairs, whose features are `features`, in the same order within each part.
-        features: by part.
+        codec: has counted the texts it truncated.
+        preferences: all pairs, in the same order within each split as in `features`.
+        features: by split.
         curve: of its training.
-        best_epoch: the one whose weights these are.
+        best_epoch: the epoch whose weights these are.
     """
     by_head = {split: part.all_head_scores(model) for split, part in features.items()}
     scores = {split: part.mean(dim=-1) for split, part in by_head.items()}
@@ -104,7 +104,7 @@ def measure(
 
 
 def _disagreement(by_head: Tensor, p_chosen: Tensor) -> dict[str, float] | None:
-    """Mean standard deviation of the heads' opinions on pairs (2, N, K) without ties, by whether they are right."""
+    """Mean standard deviation of the heads' score differences on untied pairs (2, N, K), by whether they are right."""
     differences = (by_head[0] - by_head[1])[p_chosen != 0.5]
     if differences.shape[1] < 2:
         return None

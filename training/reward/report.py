@@ -1,4 +1,4 @@
-"""What training a reward model showed, as numbers and as a picture."""
+"""The results of reward-model training, as numbers and plots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HELD_OUT = (Split.SELECTION, Split.TEST)
 
 @dataclass(frozen=True, slots=True)
 class RewardPoint:
-    """One epoch: losses in nats a pair, accuracy on the selection pairs (None where there are none with a winner)."""
+    """One epoch: losses in nats per pair, accuracy on the selection pairs (None where none has a winner)."""
 
     step: int
     train_loss: float
@@ -35,19 +35,19 @@ class GroupAccuracy:
 
 @dataclass(frozen=True, slots=True)
 class RewardReport:
-    """How good the reward model is, by part of the data.
+    """How good the reward model is, by split.
 
-    accuracy: share of pairs with a winner that it orders rightly, per part; None where a part has none.
-    accuracy_interval: the 95% Wilson interval on the test part.
-    n, ties: pairs per part, and how many of them are ties.
+    accuracy: share of pairs with a winner that it ranks correctly, per split; None where a split has none.
+    accuracy_interval: the 95% Wilson interval on the test split.
+    n, ties: pairs per split, and how many of them are ties.
     best_epoch: the epoch whose weights were kept, counted from 1.
     temperature: score differences divided by it are calibrated log-odds.
-    calibration_error: expected calibration error on the test part.
+    calibration_error: expected calibration error on the test split.
     length_correlation: Pearson's correlation of score and answer length in tokens, over all answers.
     accuracy_by_agreement: on held-out pairs (selection and test) that one person judged, that several judged alike
         (`unanimous`), and that people were `split` over.
-    disagreement: mean standard deviation of the heads' opinions on held-out pairs they order right, and wrong; None for
-        a single head. Where the second isn't larger, the uncertainty says nothing.
+    disagreement: mean standard deviation of the heads' score differences on held-out pairs they rank right, and wrong;
+        None for a single head. Unless the second is larger, the uncertainty is uninformative.
     truncated_prompts, truncated_answers: how many texts were too long and lost their beginning, or their end.
     """
 
@@ -67,13 +67,12 @@ class RewardReport:
 
     @property
     def winners(self) -> dict[str, int]:
-        """Pairs with a winner, per part."""
+        """Pairs with a winner, per split."""
         return {part: pairs - self.ties[part] for part, pairs in self.n.items()}
 
     def held_out(self) -> tuple[float, int]:
-        """How many held-out pairs with a winner are ranked correctly, and how many there are: selection and test
-        together, since the test part of a first small round is a handful of pairs.
-        """
+        """How many held-out pairs with a winner are ranked correctly, and how many there are."""
+        # Both held-out splits, since the test split of a small first round is only a handful of pairs.
         held_out = {split.value: self.winners[split.value] for split in HELD_OUT}
         return sum((self.accuracy[part] or 0.0) * pairs for part, pairs in held_out.items()), sum(held_out.values())
 
@@ -97,7 +96,7 @@ class RewardReport:
             "validation": [point.validation_loss for point in self.curve],
         }
         panels = [
-            Panel("loss, nats a pair", steps, losses),
+            Panel("loss, nats per pair", steps, losses),
             Panel("held-out accuracy", steps, {"selection": [point.accuracy for point in self.curve]}),
         ]
         draw_curves(folder / "curves.png", "Reward model", panels)

@@ -1,4 +1,4 @@
-"""The state of one reward-model run, everything that changes, and one pass over its pairs.
+"""The state of one reward-model run and one pass over its pairs.
 
 Reference: Ziegler et al. 2019 (1909.08593), equation 1; Stiennon et al. 2020 (2009.01325), section 3.4.
 """
@@ -24,7 +24,7 @@ from training.runs import warmup_then_cosine
 
 @dataclass(slots=True)
 class RewardRun:
-    """What changes while training; all of it goes into a checkpoint."""
+    """What changes during training; all of it goes into a checkpoint."""
 
     model: RewardModel
     optimizer: torch.optim.Optimizer
@@ -35,7 +35,7 @@ class RewardRun:
 
     @classmethod
     def fresh(cls, base: Any, config: RewardConfig) -> Self:
-        """Before the first epoch, on a copy of the base (a transformers PreTrainedModel) that shares its weights."""
+        """A new run, on a copy of the base (a transformers PreTrainedModel) that shares its weights."""
         (base,) = frozen_copies(base)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
@@ -49,7 +49,7 @@ class RewardRun:
         return cls(model, torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True))
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """The content of a checkpoint."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -74,10 +74,10 @@ def steps_per_epoch(train: PairFeatures, config: RewardConfig) -> int:
 
 
 def train_epoch(run: RewardRun, train: PairFeatures, config: RewardConfig, epoch: int) -> float:
-    """Pass number `epoch` over the training pairs; returns the mean loss of a pair.
+    """Pass number `epoch` over the training pairs; returns the mean loss per pair.
 
     Raises:
-        DivergedError: the loss is no number any more.
+        DivergedError: the loss or its gradient is NaN or infinite.
     """
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     order = torch.randperm(len(train), generator=generator).tolist()
@@ -105,7 +105,7 @@ def train_epoch(run: RewardRun, train: PairFeatures, config: RewardConfig, epoch
 
 
 def resampling_weights(pairs: int, heads: int, seed: int) -> Tensor | None:
-    """How often each head counts each pair (pairs, heads): Poisson with mean 1, which is drawing pairs anew for each.
+    """How often each head counts each pair (pairs, heads): Poisson with mean 1, an online bootstrap for each head.
 
     None for a single head, which counts every pair once.
 
@@ -118,16 +118,16 @@ def resampling_weights(pairs: int, heads: int, seed: int) -> Tensor | None:
 
 
 def _check_finite(value: Tensor, step: int, config: RewardConfig) -> None:
-    """Refuse to take a step along a gradient that is no number."""
+    """Refuse to take a step along a gradient that is NaN or infinite."""
     if not bool(torch.isfinite(value)):
         raise DivergedError(
-            "training the reward model ran away",
-            got=f"a loss or a gradient that is no number at step {step + 1}",
+            "reward-model training diverged",
+            got=f"a NaN or infinite loss or gradient at step {step + 1}",
             remedy="The last good checkpoint is kept. "
             f"Lower reward.learning_rate ({config.learning_rate}) or reward.head_learning_rate.",
         )
 
 
 def _learning_rates(config: RewardConfig) -> tuple[float, float]:
-    """Of the layers, and of the head."""
+    """The learning rates of the layers and of the head."""
     return config.learning_rate, config.head_learning_rate

@@ -23,7 +23,7 @@ from training.reward.run import RewardRun, steps_per_epoch, train_epoch
 from training.runs import Checkpoints, run_digest
 
 OnPoint = Callable[[RewardPoint, int], None]
-"""Called after every epoch with the new point of the curve and the number of steps the whole run may take."""
+"""Called after every epoch with the new point of the curve and the maximum number of steps of the whole run."""
 
 
 def train_reward(
@@ -36,25 +36,25 @@ def train_reward(
     min_preferences: int = 20,
     on_point: OnPoint | None = None,
 ) -> RewardReport:
-    """Train a reward model and leave it in `out` with `report.json`; go on from a checkpoint found there.
+    """Train a reward model and save it in `out` with `report.json`; resume from a checkpoint found there.
 
-    The epoch with the lowest validation loss wins; training ends early when it hasn't fallen for
-    `config.patience_epochs` epochs. Without selection pairs the last epoch is taken. Every random choice comes from
+    The epoch with the lowest validation loss is kept; training stops early when that loss hasn't fallen for
+    `config.patience_epochs` epochs. Without selection pairs the last epoch is kept. Every random choice depends only on
     (seed, epoch), so a resumed run equals an uninterrupted one.
 
     Args:
-        base: the base model (a transformers PreTrainedModel); it stays as it is.
+        base: the base model (a transformers PreTrainedModel); it isn't changed.
         codec: the base's tokenizer and template.
-        preferences: all pairs; their prompts decide which part they belong to.
+        preferences: all pairs; their prompts decide which split they belong to.
         config: hyperparameters.
         out: where model, report and checkpoints go.
-        min_preferences: fewer pairs with a winner than this are refused.
+        min_preferences: the minimum number of pairs with a winner.
         on_point: called after every epoch.
 
     Raises:
         DataError: there is too little to learn from.
         CheckpointError: `out` holds another run.
-        DivergedError: the loss is no number any more.
+        DivergedError: the loss or its gradient is NaN or infinite.
     """
     check_preferences(preferences, min_preferences)
     run = RewardRun.fresh(base, config)
@@ -65,7 +65,7 @@ def train_reward(
     train, selection = features[Split.TRAIN], features[Split.SELECTION]
     if not bool((train.p_chosen != 0.5).any()):
         raise DataError(
-            "no pair to train on has a winner",
+            "no training pair has a winner",
             got=f"{len(train)} training pairs, all ties",
             remedy="Judge more prompts.",
         )
@@ -89,7 +89,7 @@ def train_reward(
 
 
 def check_preferences(preferences: Sequence[Preference], min_preferences: int) -> None:
-    """Refuse what can't teach anything.
+    """Refuse too small a set of preferences.
 
     Raises:
         DataError: there are fewer pairs with a winner than `min_preferences`.
@@ -110,7 +110,7 @@ def _digest(model: RewardModel, text: TextConfig, preferences: Sequence[Preferen
 
 
 def _record(run: RewardRun, selection: PairFeatures, train_loss: float, step: int) -> None:
-    """Add a point to the curve and keep the weights when they are the best so far."""
+    """Add a point to the curve and keep the weights if they are the best so far."""
     epoch = len(run.curve) + 1
     validation_loss, accuracy = None, None
     if len(selection):

@@ -1,4 +1,4 @@
-"""A training run on disk: its folder, checkpoints, progress, curves, and the learning rate over its steps."""
+"""A training run on disk: its folder, checkpoints, progress, curves, and learning-rate schedules."""
 
 from training.runs.checkpoints import Checkpoints, run_digest
 from training.runs.curves import Panel, draw_curves

@@ -1,4 +1,4 @@
-"""Numbered checkpoints of one run: written whole or not at all, and never mistaken for another run's."""
+"""Numbered checkpoints of one run, written atomically and tied to the run's inputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAME = re.compile(r"step-(\d+)\.pt")
 
 
 def run_digest(*parts: str) -> str:
-    """A hash of everything that decides a run's outcome: model digests, data digest, settings as JSON."""
+    """A hash of everything that determines a run's result: model digests, data digest, settings as JSON."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(len(part).to_bytes(8, "big") + part.encode())
@@ -28,12 +28,12 @@ def run_digest(*parts: str) -> str:
 
 
 class Checkpoints:
-    """The checkpoints of one run in one folder, of which the newest `keep` stay.
+    """The checkpoints of one run in one folder; only the newest `keep` are kept.
 
-    A checkpoint is flushed to disk under another name and renamed, so a kill at any moment leaves the older ones whole.
+    A checkpoint is flushed to disk under another name and renamed, so a kill at any moment leaves older ones intact.
 
     Args:
-        folder: made when the first checkpoint is saved.
+        folder: created when the first checkpoint is saved.
         digest: identifies the run's inputs, from `run_digest`.
         keep: how many to keep.
     """
@@ -44,14 +44,14 @@ class Checkpoints:
         self._keep = keep
 
     def steps(self) -> list[int]:
-        """The steps there is a checkpoint of, oldest first."""
+        """The steps that have a checkpoint, oldest first."""
         if not self._folder.is_dir():
             return []
         matches = (_NAME.fullmatch(path.name) for path in self._folder.iterdir())
         return sorted(int(match.group(1)) for match in matches if match)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write the state after `step` steps (tensors, numbers, strings and containers of them), and drop old ones."""
+        """Write the state after `step` steps (tensors, numbers, strings and containers of them); delete old ones."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._path(step)
         unfinished = path.with_suffix(".unfinished")
@@ -85,7 +85,7 @@ class Checkpoints:
         return state
 
     def latest(self) -> tuple[int, dict[str, Any]] | None:
-        """The newest checkpoint that can be read, or None when there is none to go on from.
+        """The newest readable checkpoint, or None if there is none to resume from.
 
         Raises:
             CheckpointError: it belongs to another run.
@@ -96,7 +96,7 @@ class Checkpoints:
             except CheckpointError as error:
                 if error.__cause__ is None:
                     raise
-                logger.warning("%s An older one is tried.", error)
+                logger.warning("%s Trying an older one.", error)
         return None
 
     def _path(self, step: int) -> Path:

@@ -1,4 +1,4 @@
-"""Pictures of training curves."""
+"""Plots of training curves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COLOURS = ("#3457d5", "#e0603c", "#2b9c6a", "#8a5cc2")
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One set of axes: lines by name over shared steps; None and NaN leave a gap."""
+    """One set of axes: named lines over shared steps; None and NaN leave a gap."""
 
     title: str
     steps: Sequence[int]
@@ -24,7 +24,7 @@ class Panel:
 
 def draw_curves(path: Path, title: str, panels: Sequence[Panel]) -> None:
     """Write a PNG with the panels side by side, three to a row."""
-    # Imported here: matplotlib takes a second to load, and only the end of a training run draws.
+    # Imported here: matplotlib takes a second to import and is needed only at the end of a run.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

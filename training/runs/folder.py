@@ -1,4 +1,4 @@
-"""A folder that holds one training run: one writer, resumed when unfinished, left alone when finished."""
+"""The folder of one training run: a single writer, resumed if unfinished, left alone if finished."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ RUN_FILE = "run.json"
 
 @contextmanager
 def open_run(out: Path, stage: str, inputs: Mapping[str, object]) -> Iterator[bool]:
-    """Hold `out` for one run; when the block ends well the run is finished and its checkpoints are dropped.
+    """Lock `out` for one run; when the block succeeds, mark the run finished and delete its checkpoints.
 
     Args:
-        out: the run's folder, made if it isn't there.
-        stage: what is run, for instance `reward`.
-        inputs: everything that decides the outcome, by name: paths of files and folders (their content counts),
+        out: the run's folder, created if missing.
+        stage: the stage to run, for instance `reward`.
+        inputs: everything that determines the result, by name: paths of files and folders (their content counts),
             model names, settings.
 
     Yields:
-        Whether the same run was finished already, and nothing is left to do.
+        Whether the same run has already finished, so that nothing is left to do.
 
     Raises:
         ConfigError: another process is writing to `out`.
-        CheckpointError: `out` holds a run of another stage or of other inputs.
+        CheckpointError: `out` holds a run of another stage or with other inputs.
     """
     with one_writer(out):
         digests = {name: digest_of(value) for name, value in inputs.items()}
@@ -48,7 +48,7 @@ def open_run(out: Path, stage: str, inputs: Mapping[str, object]) -> Iterator[bo
 
 
 def digest_of(value: object) -> str:
-    """A fingerprint of an input: of a file's or folder's content where the value names one, else of the value."""
+    """A fingerprint of an input: of the content if the value names a file or folder, else of the value."""
     digest = hashlib.blake2b(digest_size=16)
     if isinstance(value, BaseModel):
         digest.update(value.model_dump_json().encode())
@@ -66,12 +66,12 @@ def digest_of(value: object) -> str:
 
 
 def is_finished(out: Path) -> bool:
-    """Whether the run in a folder is finished; False where there is none."""
+    """Whether the run in a folder has finished; False if there is none."""
     return bool(_read(out).get("finished"))
 
 
 def read_report(out: Path) -> dict[str, Any]:
-    """The `report.json` that a finished run left."""
+    """The `report.json` of a finished run."""
     report: dict[str, Any] = json.loads((out / "report.json").read_bytes())
     return report
 
@@ -79,7 +79,7 @@ def read_report(out: Path) -> dict[str, Any]:
 def _check_same(out: Path, stage: str, digests: Mapping[str, str]) -> None:
     found = _read(out)
     if not found.get("finished") and not any((out / "checkpoints").glob("*")):
-        return  # nothing was learned yet, for instance because an input could not be read
+        return  # nothing was trained yet, for instance because an input could not be read
     known = found.get("inputs", {})
     differing = [name for name in digests if known.get(name) != digests[name]]
     if found.get("stage") != stage or differing:

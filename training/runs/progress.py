@@ -1,4 +1,4 @@
-"""How a person, or the process that started this one, follows a training run: a bar, a table, and `progress.json`."""
+"""Progress of a training run: a bar and a table for people, `progress.json` for the parent process."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ Metrics = Mapping[str, float | None]
 
 
 class StageProgress:
-    """Shows one stage's progress while it is entered.
+    """Reports one stage's progress, as a context manager.
 
-    `progress.json` is {"stage", "step", "total", "metrics"} and is replaced whole, at most twice a second.
+    `progress.json` is {"stage", "step", "total", "metrics"} and is replaced atomically, at most twice a second.
 
     Args:
-        folder: where `progress.json` goes; None writes none.
-        stage: what runs, for instance `reward`.
-        quiet: write the file only.
+        folder: where to write `progress.json`, None to write none.
+        stage: the stage, for instance `reward`.
+        quiet: write only the file.
         with_bar: whether to show the bar.
-        console: where bar and table go, stderr if not given. The bar is left out where that is no terminal.
+        console: where bar and table go, stderr by default. There is no bar if it isn't a terminal.
     """
 
     def __init__(
@@ -73,23 +73,23 @@ class StageProgress:
         self._bar.stop()
 
     def step(self, step: int, total: int, metrics: Metrics | None = None) -> None:
-        """Say that `step` steps of `total` are done; metrics keep their value until they are given again."""
+        """Report that `step` of `total` steps are done; a metric keeps its value until it is given again."""
         self._metrics.update(metrics or {})
         self._steps = step, total
         self._bar.update(self._task, description=self._stage, completed=step, total=total)
         self._write(urgent=step >= total)
 
     def evaluating(self, done: int, total: int) -> None:
-        """Say that the outcome is being measured, on `done` prompts of `total` so far; steps stay as they were."""
+        """Report that `done` of `total` evaluation prompts are done; the step stays as it was."""
         if done == 0:
-            self.say(f"Measuring on {total} held-out prompts")
+            self.say(f"Evaluating on {total} held-out prompts")
         share = done / max(1, total)
         self._metrics["evaluated_share"] = share
         self._bar.update(self._task, description=f"{self._stage}: evaluation", completed=done, total=total)
         self._write(urgent=done in (0, total))
 
     def row(self, metrics: Metrics) -> None:
-        """Add a line to the table; the first one's names head the columns."""
+        """Add a row to the table, under a header of the metrics' names if they are new."""
         if tuple(metrics) != self._columns:
             self._columns = tuple(metrics)
             heads = "".join(name.rjust(_COLUMN_WIDTH) for name in metrics)
@@ -97,7 +97,7 @@ class StageProgress:
         self._console.print("".join(_cell(value).rjust(_COLUMN_WIDTH) for value in metrics.values()), soft_wrap=True)
 
     def say(self, sentence: str) -> None:
-        """Print a line among the others."""
+        """Print a sentence on a line of its own."""
         self._console.print(sentence, soft_wrap=True)
 
     def _write(self, *, urgent: bool) -> None:

@@ -1,4 +1,4 @@
-"""How the learning rate moves over a run."""
+"""Learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 
 
 def warmup_then_cosine(step: int, total_steps: int, warmup_share: float) -> float:
-    """The learning rate of step `step` (from 0) as a factor: a linear warm-up, then half a cosine down to 0.
+    """The learning-rate factor at `step` (from 0): linear warm-up, then cosine decay towards 0.
 
-    It is never 0 itself, so that every step teaches something.
+    It never reaches 0, so every step has an effect.
     """
     warmup = warmup_share * total_steps
     if step < warmup:
@@ -17,9 +17,9 @@ def warmup_then_cosine(step: int, total_steps: int, warmup_share: float) -> floa
 
 
 def warmup_then_line(step: int, total_steps: int, warmup_share: float) -> float:
-    """The learning rate of step `step` (from 0) as a factor: a linear warm-up, then a straight line towards 0.
+    """The learning-rate factor at `step` (from 0): linear warm-up, then linear decay towards 0.
 
-    The warm-up matters to Adam, whose first steps are as long as the learning rate whatever the gradient.
+    Warm-up matters for Adam, whose first steps are as large as the learning rate whatever the gradient.
     """
     warmup = warmup_share * total_steps
     return min(1.0, (step + 1) / (warmup + 1)) * (1 - step / total_steps)

@@ -1,4 +1,4 @@
-"""Answers sampled from a model, and what policy, reference and reward model say of them."""
+"""Sampling answers from a model, and evaluating them with policy, reference and reward model."""
 
 from training.sampling.rollouts import Rollout, answer_hidden, respond, score_samples, spread_out
 from training.sampling.sampler import Sampler

@@ -1,4 +1,4 @@
-"""Which token comes next: temperature, top-k and top-p for a whole batch at once, each row with its own random number.
+"""Choosing the next token: temperature, top-k and top-p for a whole batch, each row with its own random number.
 
 Legend: B rows, V vocabulary.
 """
@@ -14,11 +14,11 @@ from torch import Tensor
 from training.config import SamplingConfig
 
 _BLOCK = 64
-_SMALL_VOCABULARY = 1024  # up to here one cumulative sum over all tokens is as fast
+_SMALL_VOCABULARY = 1024  # below this size a single cumulative sum over all tokens is as fast
 
 
 def uniforms(seeds: Sequence[int], length: int) -> Tensor:
-    """Uniform numbers (B, length) float64 in [0, 1), each row from its own seed, whatever rows stand beside it."""
+    """Uniform numbers (B, length) float64 in [0, 1), each row from its own seed, independent of the other rows."""
     rows = [
         torch.rand(length, dtype=torch.float64, generator=torch.Generator().manual_seed(seed % 2**63)) for seed in seeds
     ]
@@ -28,14 +28,14 @@ def uniforms(seeds: Sequence[int], length: int) -> Tensor:
 def choose_tokens(logits: Tensor, uniform: Tensor, config: SamplingConfig, never: int | None) -> Tensor:
     """Draw a token for each row: the uniform number picks it from the cumulative distribution.
 
-    Top-k counts first, then top-p within what top-k left: the most likely tokens until their sum reaches `top_p`.
+    Top-k is applied first, then top-p to what remains: the most likely tokens until their sum reaches `top_p`.
     `top_k` 1 is greedy decoding.
 
     Args:
         logits: (B, V) float32.
         uniform: (B,) float64 in [0, 1).
-        config: how to sample.
-        never: a token that is never drawn, None where there is none.
+        config: sampling settings.
+        never: a token that is never drawn, or None.
 
     Returns:
         tokens (B,) long.
@@ -58,7 +58,7 @@ def _draw(logits: Tensor, uniform: Tensor, config: SamplingConfig) -> Tensor:
         kept, by_rank = logits.sort(dim=-1, descending=True)
     else:
         return _draw_from_all(logits.softmax(dim=-1), uniform)
-    # float64, for a sum over 50,000 tokens in float32 loses the rare ones.
+    # float64, because a float32 sum over 50,000 tokens loses the rare ones.
     probabilities = kept.double().softmax(dim=-1)
     if config.top_p < 1.0:
         before = probabilities.cumsum(dim=-1) - probabilities
@@ -68,9 +68,9 @@ def _draw(logits: Tensor, uniform: Tensor, config: SamplingConfig) -> Tensor:
 
 
 def _draw_from_all(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """Tokens (B,) from float32 probabilities (B, V): first a block of them, then one within it.
+    """Tokens (B,) from float32 probabilities (B, V): first pick a block, then a token within it.
 
-    Sums over blocks are cheap, and then only the block that is hit needs its own cumulative sum in float64.
+    Sums over blocks are cheap, and only the chosen block needs a cumulative sum in float64.
     """
     if probabilities.shape[-1] < _SMALL_VOCABULARY:
         return _pick(probabilities.double(), uniform)[0]
@@ -81,9 +81,9 @@ def _draw_from_all(probabilities: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _pick(probabilities: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """The place (B,) that a uniform number (B,) hits in float64 probabilities (B, W) of any sum.
+    """The index (B,) that a uniform number (B,) hits in float64 probabilities (B, W) of any sum.
 
-    And where within that place it hits, again in [0, 1]. Rounding never leads to a place of probability zero.
+    Also returns where within that index it falls, rescaled to [0, 1]. Never picks a zero probability by rounding.
     """
     cumulated = probabilities.cumsum(dim=-1)
     target = uniform[:, None] * cumulated[:, -1:]
@@ -95,9 +95,9 @@ def _pick(probabilities: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The largest `count` values of each row (B, V) and their places, in descending order.
+    """The largest `count` values of each row (B, V) and their indices, in descending order.
 
-    They can only stand in the blocks with the largest maxima, and taking maxima is far cheaper than ranking 50,000.
+    They can only be in the blocks with the largest maxima, and taking maxima is far cheaper than sorting 50,000 values.
     """
     blocks = values.shape[-1] // _BLOCK
     if blocks < 2 * count:
@@ -115,6 +115,6 @@ def _top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _last_possible(probabilities: Tensor) -> Tensor:
-    """The place (B, 1) of the last token that can be drawn at all; rounding must not lead past it."""
+    """The index (B, 1) of the last token with a nonzero probability, which rounding must not exceed."""
     width = probabilities.shape[-1]
     return width - 1 - (probabilities > 0).flip(-1).int().argmax(dim=-1, keepdim=True)

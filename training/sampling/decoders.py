@@ -1,6 +1,6 @@
 """Decoding step by step with a key-value cache: each prompt is read once, and its cache serves all its answers.
 
-Legend: N prompts, P tokens of the longest, B answers (rows), V vocabulary.
+Legend: N prompts, P tokens of the longest prompt, B answers (rows), V vocabulary.
 """
 
 from __future__ import annotations
@@ -30,16 +30,15 @@ class Decoder(Protocol):
         """Append one token (B,) long to each row."""
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with only `rows` (M,) long."""
+        """Continue with only `rows` (M,) long."""
 
 
 def weights_for(model: Any, precision: SamplingPrecision) -> GPT2Weights | None:
-    """What decodes a model by hand; None where only its own forward will do.
+    """The weights for our own decoder, or None where only the model's own `forward` will do.
 
     Args:
         model: a transformers PreTrainedModel.
-        precision: what to compute in; `auto` is bfloat16 where the hardware has it and the model is wide enough, and
-            `int8` is `auto` where the hardware can't.
+        precision: `auto` is bfloat16 if supported and the model is wide enough; `int8` means `auto` if unsupported.
     """
     if not _is_plain_gpt2(model):
         return None
@@ -57,11 +56,11 @@ def decoder_for(
 
     Args:
         model: a transformers PreTrainedModel.
-        weights: its own from `weights_for`, as fresh as the answers shall be.
+        weights: from `weights_for(model)`, refreshed since the model last changed.
         ids: (N, P) long, padded on the left.
         mask: (N, P) bool.
-        copies: answers to a prompt.
-        new_tokens: how many tokens an answer has at most.
+        copies: answers per prompt.
+        new_tokens: maximum number of tokens in an answer.
     """
     if weights is None:
         return CacheDecoder(model, ids, mask, copies=copies, new_tokens=new_tokens)
@@ -69,10 +68,10 @@ def decoder_for(
 
 
 class CacheDecoder:
-    """Any other architecture, through its own forward and transformers' key-value cache.
+    """Decodes any other architecture with its own `forward` and transformers' key-value cache.
 
     Raises:
-        ModelError: it has no such cache, so that padding would be read as text.
+        ModelError: it has no such cache, so padding would be read as text.
     """
 
     def __init__(self, model: Any, ids: Tensor, mask: Tensor, *, copies: int, new_tokens: int) -> None:  # noqa: ARG002
@@ -96,13 +95,13 @@ class CacheDecoder:
         self.logits = self._step(tokens[:, None], self._mask, self._mask.sum(dim=1, keepdim=True) - 1, self._cache)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with only `rows` (M,) long."""
+        """Continue with only `rows` (M,) long."""
         self._cache.batch_select_indices(rows)
         self._mask, self.logits = self._mask[rows], self.logits[rows]
 
     def _step(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
-        """Read ids (B, T) after what is cached, and cache them; returns the last token's logits (B, V)."""
-        # Those whose attention is biased by distance (ALiBi) know no positions; not all can leave logits out.
+        """Read ids (B, T) after the cached tokens and cache them; returns the last token's logits (B, V)."""
+        # ALiBi models take no positions, and not every model can skip logits.
         optional = {"position_ids": positions, "logits_to_keep": 1}
         found = self._model(
             input_ids=ids,

@@ -1,4 +1,4 @@
-"""What a batch of sampled answers is worth and how likely it was: everything PPO's epochs need, computed once.
+"""Scores, log-probs and values of a batch of sampled answers: everything PPO's epochs need, computed once.
 
 Legend: B answers, S tokens of the longest prompt with its answer, T tokens of the longest answer, H hidden size,
 V vocabulary, N real answer tokens.
@@ -19,17 +19,17 @@ from training.sampling.sampler import Samples
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """Answers with the frozen trunk's activations, and what policy, reference and reward model say of them.
+    """Answers with the frozen trunk's activations and the outputs of policy, reference and reward model.
 
     trunk: (B, S, H) float32, hidden states below the policy's trained layers.
     mask: (B, S) bool, real tokens of prompt and answer, padded on the right.
-    starts: (B,) long, the prompt's last token, whose hidden state predicts the answer's first.
+    starts: (B,) long, index of the prompt's last token, whose hidden state predicts the answer's first.
     tokens: (B, T) long, the answers.
     answer_mask: (B, T) bool, real answer tokens, end of text included.
-    ended: (B,) bool, whether the answer came to its end of text.
+    ended: (B,) bool, whether the answer reached its end of text.
     logprobs, reference_logprobs: (B, T) float32, under the policy that sampled and under the reference, 0 at padding.
     values: (B, T) float32, of the state before each answer token, 0 at padding.
-    entropies: (B, T) float32, of the policy at each answer token in nats, 0 at padding.
+    entropies: (B, T) float32, of the policy at each answer token, in nats, 0 at padding.
     scores: (B,) float32, the reward model's raw scores.
     """
 
@@ -50,11 +50,11 @@ class Rollout:
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """Batches that are padded alike, one after the other."""
+        """The concatenation of batches that are padded to the same lengths."""
         return cls(*(torch.cat([getattr(part, item.name) for part in parts]) for item in fields(cls)))
 
     def rows(self, index: Tensor) -> Self:
-        """The answers `index` (M,) long, without the padding that none of them needs."""
+        """The answers at `index` (M,) long, without padding that none of them needs."""
         width = int(self.mask[index].sum(dim=1).max())
         length = int(self.answer_mask[index].sum(dim=1).max())
         return type(self)(
@@ -74,7 +74,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class _Sequences:
-    """Prompts with their answers, before anyone has read them; fields as in `Rollout`, and ids (B, S) long."""
+    """Prompts with their answers, before any model has read them; fields as in `Rollout`, plus ids (B, S) long."""
 
     ids: Tensor
     mask: Tensor
@@ -99,11 +99,11 @@ def respond(
     temperature: float,
     batch: int,
 ) -> Rollout:
-    """Score sampled answers and take their log-probs under policy and reference, in one pass over shared layers.
+    """Score sampled answers and compute their log-probs under policy and reference, in one pass over shared layers.
 
-    The log-probs are taken anew with the forward pass that training uses, since decoding computes them in another
-    order and perhaps another precision, which PPO's ratios would mistake for learning. An answer that was cut off is
-    scored as the text an annotator would see: with its end of text.
+    The log-probs are recomputed with the forward pass that training uses: decoding computes them in a different order
+    and perhaps precision, and PPO's ratios would mistake the difference for learning. A truncated answer is scored as
+    the text an annotator would see: with an end of text.
 
     Args:
         policy: on the same base as `reward_model`.
@@ -112,7 +112,7 @@ def respond(
         samples: the sampled answers.
         eos_id: the end-of-text token, which also fills batches.
         temperature: what sampling divided the logits by.
-        batch: answers to a forward pass.
+        batch: answers per forward pass.
     """
     device = policy.base.device
     ids, mask = pad_right(whole_sequences(prompts, samples, eos_id), eos_id)
@@ -123,7 +123,7 @@ def respond(
 
 
 def whole_sequences(prompts: Sequence[Sequence[int]], samples: Samples, eos_id: int) -> list[list[int]]:
-    """Each prompt with its answer, closed by an end of text where the answer was cut off: what is scored."""
+    """Each prompt with its answer, as it is scored: a truncated answer gets an end of text."""
     closings = [[] if ended else [eos_id] for ended in samples.ended.tolist()]
     return [[*p, *a, *c] for p, a, c in zip(prompts, samples.answers(), closings, strict=True)]
 
@@ -136,7 +136,7 @@ def score_samples(
     eos_id: int,
     batch: int = 32,
 ) -> Tensor:
-    """Raw scores (B,) float32 of sampled answers, on the CPU; `prompts` has one for each of them."""
+    """Raw scores (B,) float32 of sampled answers, on the CPU; `prompts` has one entry per answer."""
     sequences = whole_sequences(prompts, samples, eos_id)
     device = reward_model.base.device
     parts = []
@@ -154,13 +154,13 @@ def answer_hidden(hidden: Tensor, starts: Tensor, answer_mask: Tensor) -> Tensor
 
 
 def spread_out(values: Tensor, answer_mask: Tensor) -> Tensor:
-    """Values (N,) of the real answer tokens to (B, T), with 0 at padding."""
+    """Values (N,) of the real answer tokens arranged as (B, T), with 0 at padding."""
     return torch.zeros(answer_mask.shape, device=values.device).masked_scatter(answer_mask, values.float())
 
 
 @torch.no_grad()
 def _read(policy: PolicyWithValue, reward_model: RewardModel, given: _Sequences, temperature: float) -> Rollout:
-    """What policy, reference and reward model say of one batch."""
+    """Run policy, reference and reward model on one batch."""
     base, mask = policy.base, given.answer_mask
     context = base.context(given.mask)
     shared = base.activations(given.ids, context, [policy.depth, reward_model.depth, base.n_layers])

@@ -1,8 +1,8 @@
 """Sampling answers: for rollouts, for evaluation and for the pairs that people judge.
 
-A sequence depends on its prompt, its seed and the settings, never on what is sampled beside it: bit for bit for GPT-2
-on a CPU with packed weights. Elsewhere the rounding of matrix products depends on the batch, which moves one answer in
-some hundreds where two tokens are all but equally near.
+A sequence depends on its prompt, its seed and the settings, never on the rest of the batch: bit for bit for GPT-2 on a
+CPU with packed weights. Elsewhere the rounding of matrix products depends on the batch, which changes one answer in
+several hundred, where two tokens are almost tied.
 
 Legend: N prompts, B answers, T tokens of the longest answer.
 """
@@ -24,10 +24,10 @@ from training.sampling.choose import choose_tokens, uniforms
 from training.sampling.decoders import decoder_for, weights_for
 
 _CACHE_BYTES = 2**30
-_KEPT_WHILE = 0.75  # copying the cache pays once a quarter of its rows are done
+_KEPT_WHILE = 0.75  # compacting the cache pays once a quarter of its rows are done
 
 OnStep = Callable[[int, int], None]
-"""Called after every token with how many answers are finished, and of how many."""
+"""Called after every token with the number of finished answers and the number of answers in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Samples:
 
     tokens: (B, T) long.
     mask: (B, T) bool, real tokens, end of text included.
-    ended: (B,) bool, whether the answer came to its end of text.
+    ended: (B,) bool, whether the answer reached its end of text.
     """
 
     tokens: Tensor
@@ -53,16 +53,16 @@ class Samples:
 
 
 class Sampler:
-    """Samples from a model with the weights it has at the time, so that one sampler serves a whole training run.
+    """Samples from a model with its current weights, so that one sampler serves a whole training run.
 
     Args:
         model: a transformers PreTrainedModel.
         eos_id: the token that ends an answer.
-        pad_id: fills batches; it is never sampled unless it is the end token.
-        precision: what matrix products are computed in; `auto` is bfloat16 where that is faster.
+        pad_id: the padding token; it is never sampled unless it is the end token.
+        precision: number format of matrix products; `auto` is bfloat16 where that is faster.
 
     Attributes:
-        truncated_prompts: how many prompts were cut so far to leave room for the answer.
+        truncated_prompts: how many prompts have been cut so far to leave room for the answer.
     """
 
     def __init__(self, model: Any, *, eos_id: int, pad_id: int, precision: SamplingPrecision = "auto") -> None:
@@ -90,8 +90,8 @@ class Sampler:
         Args:
             prompts: token ids, at least one each.
             config: temperature, top-k, top-p, length. `top_k` 1 is greedy.
-            seeds: B of them.
-            answers_per_prompt: how many answers each prompt gets.
+            seeds: B of them, one per answer.
+            answers_per_prompt: number of answers to each prompt.
             on_step: called after every token.
 
         Raises:
@@ -129,7 +129,7 @@ class Sampler:
         copies: int,
         report: Callable[[int], None],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens, mask and ends of one batch."""
+        """Tokens, mask and `ended` flags of one batch."""
         device = self.model.device
         ids, mask = pad_left(prompts, self.pad_id)
         decoder = decoder_for(
@@ -137,7 +137,7 @@ class Sampler:
         )
         out = _empty(len(draws), config.max_new_tokens, self.pad_id)
         never = None if self.pad_id == self.eos_id else self.pad_id
-        rows = torch.arange(len(draws))  # which answer each of the decoder's rows is
+        rows = torch.arange(len(draws))  # the answer that each of the decoder's rows belongs to
         for step in range(config.max_new_tokens):
             chosen = choose_tokens(decoder.logits, draws[rows, step], config, never)
             tokens = chosen.cpu()
@@ -158,7 +158,7 @@ class Sampler:
         return out.tokens, out.mask, out.ended
 
     def _take_weights(self) -> None:
-        """Bring the decoder's weights up to date with the model's, on the device where that is now."""
+        """Bring the decoder's weights up to date with the model's, on the model's current device."""
         if self._weights is not None and self._weights.fits(self.model):
             self._weights.refresh()
         else:
@@ -166,7 +166,7 @@ class Sampler:
 
     def _fit(self, prompt: Sequence[int], new_tokens: int) -> Sequence[int]:
         if not prompt:
-            raise DataError("a prompt has no tokens", expected="at least one token a prompt")
+            raise DataError("a prompt has no tokens", expected="at least one token per prompt")
         positions = getattr(self.model.config, "max_position_embeddings", None)
         if positions is None:
             return prompt  # a model without learned positions reads any length
@@ -177,12 +177,12 @@ class Sampler:
     def _groups(
         self, order: Sequence[int], prompts: Sequence[Sequence[int]], new_tokens: int, copies: int
     ) -> list[list[int]]:
-        """Prompts of similar length together, as many as their cache leaves room for."""
+        """Group prompts of similar length, as many together as the cache limit allows."""
         config = self.model.config
         bytes_per_column = 2 * 4 * config.num_hidden_layers * config.hidden_size * copies
         groups: list[list[int]] = []
         for index in order:
-            columns = len(prompts[index]) + new_tokens  # the longest so far, since they come sorted
+            columns = len(prompts[index]) + new_tokens  # the longest so far, since prompts are sorted
             if not groups or (len(groups[-1]) + 1) * columns * bytes_per_column > _CACHE_BYTES:
                 groups.append([])
             groups[-1].append(index)

@@ -1,4 +1,4 @@
-"""Supervised training: maximum likelihood of answers that people wrote."""
+"""Supervised fine-tuning: maximum likelihood of answers that people wrote."""
 
 from training.sft.report import SFTPoint
 from training.sft.train import train_sft

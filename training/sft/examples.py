@@ -1,4 +1,4 @@
-"""Demonstrations made ready for supervised training: tokens, targets, batches of similar length."""
+"""Demonstrations prepared for supervised training: tokens, targets, batches of similar length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BATCHES_SORTED_TOGETHER = 32
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One sequence and where what is to be learned begins.
+    """One sequence and where its targets begin.
 
     ids: token ids of prompt, answer and end of text.
     first_target: the index of the first token to learn; at least 1, since nothing predicts the first token.
@@ -27,20 +27,20 @@ class Example:
 
     @property
     def targets(self) -> int:
-        """How many tokens are learned."""
+        """Number of tokens to learn."""
         return len(self.ids) - self.first_target
 
 
 def examples_by_split(
     codec: TextCodec, demonstrations: Sequence[Demonstration], max_tokens: int, *, learn_prompts: bool
 ) -> dict[Split, list[Example]]:
-    """Encode demonstrations and sort them by their prompt's split.
+    """Encode demonstrations and group them by their prompt's split.
 
     Args:
         codec: tokenizer and template.
         demonstrations: prompts with the answers to imitate.
-        max_tokens: the longest sequence the model reads; what is too long is cut from the prompt's beginning.
-        learn_prompts: also learn the prompts' tokens.
+        max_tokens: the longest sequence the model reads; longer ones lose the beginning of the prompt.
+        learn_prompts: whether to learn the prompts' tokens too.
     """
     prompts = codec.encode_prompts([item.prompt for item in demonstrations])
     answers = codec.encode_answers([item.answer for item in demonstrations])
@@ -55,7 +55,7 @@ def examples_by_split(
 def batches_of_epoch(examples: Sequence[Example], batch_size: int, seed: int, epoch: int) -> list[list[Example]]:
     """All examples once, in an order that depends only on seed and epoch, sequences of similar length together.
 
-    Sorting within stretches of a few dozen batches leaves the order random and takes away most padding.
+    Sorting only within stretches of a few dozen batches keeps the order random and removes most padding.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = torch.randperm(len(examples), generator=generator).tolist()

@@ -1,4 +1,4 @@
-"""What supervised training showed, as numbers and as a picture."""
+"""The results of supervised training, as numbers and plots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.runs import Panel, draw_curves
 
 @dataclass(frozen=True, slots=True)
 class SFTPoint:
-    """Losses in nats a token: on the batches since the last point, and on the selection split (None where empty)."""
+    """Losses in nats per token: on the batches since the last point, and on the selection split (None if empty)."""
 
     step: int
     train_loss: float
@@ -22,11 +22,11 @@ class SFTPoint:
 
 @dataclass(frozen=True, slots=True)
 class SFTReport:
-    """What supervised training showed.
+    """The results of supervised training.
 
-    n: demonstrations by split.
+    n: demonstrations per split.
     best_step: the step whose weights were kept, the one with the lowest validation loss.
-    train_loss, validation_loss: in nats a token, at that step.
+    train_loss, validation_loss: in nats per token, at that step.
     truncated_prompts, truncated_answers: how many texts were too long and lost their beginning, or their end.
     """
 
@@ -45,6 +45,6 @@ class SFTReport:
             "training": [point.train_loss for point in self.curve],
             "validation": [point.validation_loss for point in self.curve],
         }
-        panel = Panel("loss, nats a token", [point.step for point in self.curve], lines)
+        panel = Panel("loss, nats per token", [point.step for point in self.curve], lines)
         draw_curves(folder / "curves.png", "Supervised training", [panel])
         write_atomically(folder / "report.json", json.dumps(asdict(self), indent=2) + "\n")

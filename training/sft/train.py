@@ -1,4 +1,4 @@
-"""Supervised training: maximum likelihood of answers people wrote, or of a whole text for a model from scratch.
+"""Supervised training: maximum likelihood of answers people wrote, or of whole texts for a model from scratch.
 
 Under `accelerate launch` each process takes its share of every batch; the losses are the same as in one process.
 """
@@ -28,13 +28,13 @@ from training.sft.examples import Example, batches_of_epoch, examples_by_split, 
 from training.sft.report import SFTPoint, SFTReport
 
 OnStep = Callable[[int, int, float], None]
-"""Called after every step with the number of steps taken, of steps in all, and the batch's loss."""
+"""Called after every step with the number of steps taken, the total number of steps, and the batch's loss."""
 OnPoint = Callable[[SFTPoint], None]
 """Called with every new point of the curve."""
 
 
 class AnswerLoss(nn.Module):
-    """The negative log-likelihood of chosen tokens; logits are made only where one is predicted."""
+    """The negative log-likelihood of target tokens; logits are computed only where one is predicted."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class AnswerLoss(nn.Module):
         self._backbone = backbone_of(model)
 
     def forward(self, ids: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
-        """Sum in nats over the tokens that `targets` (B, T) bool marks in ids (B, T) long with real tokens `mask`."""
+        """Sum in nats over the tokens of `ids` (B, T) long where `targets` (B, T) bool is True; `mask`: real tokens."""
         backbone = self._backbone
         context = backbone.context(mask)
         hidden = backbone.norm(backbone.run(backbone.embed(ids, context), context, 0, backbone.n_layers))
@@ -52,7 +52,7 @@ class AnswerLoss(nn.Module):
 
 @dataclass(slots=True)
 class _Progress:
-    """What a run has learned so far, beside weights and optimizer; all of it goes into a checkpoint."""
+    """A run's state besides weights and optimizer; all of it goes into a checkpoint."""
 
     step: int = 0
     losses: list[float] = field(default_factory=list)  # since the last point of the curve
@@ -83,12 +83,12 @@ class _Run:
         self.progress = _Progress()
 
     def train_step(self, batch: Sequence[Example]) -> float:
-        """One optimizer step; returns the batch's loss in nats a token."""
+        """One optimizer step; returns the batch's loss in nats per token."""
         factor = warmup_then_cosine(self.progress.step, self.total_steps, self.config.warmup_share)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * factor
         self.optimizer.zero_grad(set_to_none=True)
-        # Gradients are averaged over processes, hence the share of each is scaled up to the whole batch's mean.
+        # Gradients are averaged over processes, so each process's share is scaled up to the whole batch's mean.
         scale = self.accelerator.num_processes / sum(example.targets for example in batch)
         loss = self._sum(batch) * scale
         self.accelerator.backward(loss)
@@ -102,7 +102,7 @@ class _Run:
         return value
 
     def record(self) -> SFTPoint:
-        """Measure the validation loss, add a point to the curve, and keep the weights where they are the best."""
+        """Measure the validation loss, add a point to the curve, and keep the weights if they are the best so far."""
         progress = self.progress
         train_loss = sum(progress.losses) / len(progress.losses)
         validation_loss = self._validation_loss()
@@ -127,7 +127,7 @@ class _Run:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         self.take(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
         kept = dict(state["progress"])
@@ -143,7 +143,7 @@ class _Run:
     def _check_finite(self, loss: float | None) -> None:
         if loss is not None and not math.isfinite(loss):
             raise DivergedError(
-                "supervised training ran away",
+                "supervised training diverged",
                 got=f"a loss or a gradient of {loss} at step {self.progress.step + 1}",
                 remedy=f"The last good checkpoint is kept. Lower sft.learning_rate ({self.config.learning_rate}).",
             )
@@ -179,15 +179,15 @@ def train_sft(
     on_step: OnStep | None = None,
     on_point: OnPoint | None = None,
 ) -> SFTReport:
-    """Train `model` in place and leave it in `out/policy` with `report.json`; go on from a checkpoint found in `out`.
+    """Train `model` in place and save it in `out/policy`, with `out/report.json`; resume from a checkpoint in `out`.
 
-    The weights with the lowest validation loss are kept; where no demonstration falls into the selection split, the
-    last ones. Every random choice comes from (seed, epoch), so a resumed run equals an uninterrupted one.
+    The weights with the lowest validation loss are kept, or the last ones if no demonstration falls into the selection
+    split. Every random choice depends only on (seed, epoch), so a resumed run equals an uninterrupted one.
 
     Args:
         model: a transformers PreTrainedModel.
         codec: its tokenizer and template.
-        demonstrations: their prompts decide which part of the data they belong to.
+        demonstrations: their prompts decide which split they belong to.
         config: hyperparameters.
         out: where policy, report and checkpoints go.
         on_step: called after every step.
@@ -196,7 +196,7 @@ def train_sft(
     Raises:
         DataError: no demonstration falls into the training split.
         CheckpointError: `out` holds another run.
-        DivergedError: the loss is no number any more.
+        DivergedError: the loss or its gradient is NaN or infinite.
     """
     examples = examples_by_split(
         codec, demonstrations, backbone_of(model).max_positions, learn_prompts=config.learn_prompts

@@ -1,4 +1,4 @@
-"""Each stage of training on files: hold a folder, load what is needed, run, report."""
+"""Each stage of training on files: lock its folder, load what is needed, run, report."""
 
 from training.stages.evaluate import run_evaluate
 from training.stages.ppo import run_ppo

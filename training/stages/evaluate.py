@@ -25,10 +25,10 @@ def run_evaluate(
     *,
     all_prompts: bool,
 ) -> None:
-    """Compare a policy with its base on prompts outside the training part; measure the reward model on test pairs.
+    """Compare a policy with its base on prompts outside the training split; measure the reward model on test pairs.
 
     Raises:
-        RankloopError: an input can't be used, or there is nothing held out.
+        RankloopError: an input can't be used, or no prompt is held out.
     """
     config, text = options.config, task.text(options.config.text)
     records = task.prompts(prompts)
@@ -37,8 +37,8 @@ def run_evaluate(
     if not chosen:
         raise DataError(
             "no prompt is held out",
-            got=f"{len(records)} prompts, all in the training part",
-            remedy="Bring more prompts, or use --all-prompts for a file of prompts that were never trained on.",
+            got=f"{len(records)} prompts, all in the training split",
+            remedy="Provide more prompts, or use --all-prompts for a file of prompts that were never trained on.",
         )
     inputs = policy_inputs(options, model, policy, reward_model, prompts, task)
     inputs |= {"preferences": preferences, "all prompts": all_prompts}
@@ -67,7 +67,7 @@ def run_evaluate(
 
 
 def _measure_reward_model(judge: RewardModel, codec: TextCodec, pairs: list[Preference]) -> dict[str, object]:
-    """The reward model's accuracy on test pairs with a winner; nothing where no preferences were given."""
+    """The reward model's accuracy on test pairs with a winner; empty without preferences."""
     if not pairs:
         return {}
     test = [pair for pair in pairs if split_of(pair.prompt) is Split.TEST and not pair.is_tie]

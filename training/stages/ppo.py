@@ -22,10 +22,10 @@ from training.stages.stage import (
 def run_ppo(
     options: Options, model: str, policy: str | None, reward_model: Path, prompts: Path, task: Task = ANSWERS
 ) -> PPOReport:
-    """Reinforcement learning from `policy` (else from the base `model`) against a reward model; leaves `out/policy`.
+    """Train `policy` (or the base `model` if None) against a reward model, and save the result in `out/policy`.
 
     Raises:
-        RankloopError: an input can't be used, or doesn't stand on this base.
+        RankloopError: an input can't be used, or belongs to a different base.
     """
     config, text = options.config, task.text(options.config.text)
     records = task.prompts(prompts)

@@ -12,7 +12,7 @@ from training.stages.stage import Options, open_stage, say_truncations
 
 
 def run_reward(options: Options, model: str, preferences: Path, task: Task = ANSWERS) -> RewardReport:
-    """Train a reward model on preferences, from the layers of the base `model`.
+    """Train a reward model on preferences, starting from the layers of the base `model`.
 
     Raises:
         RankloopError: an input can't be used, or there is too little to learn from.
@@ -31,7 +31,7 @@ def run_reward(options: Options, model: str, preferences: Path, task: Task = ANS
         if progress is None:
             return RewardReport.from_json(read_report(options.out))
         if left_out:
-            progress.say(f"{left_out} comparisons say nothing and were left out (no post, blank, the same text twice).")
+            progress.say(f"Left out {left_out} uninformative comparisons (no post, blank, or the same text twice).")
         base = load_causal_lm(model, options.device)
         codec = TextCodec.load(model, text)
 
@@ -65,8 +65,8 @@ def run_reward(options: Options, model: str, preferences: Path, task: Task = ANS
 
 
 def _say_agreement(progress: StageProgress, report: RewardReport) -> None:
-    """Tell the accuracy by annotators' agreement, where some pairs were judged by several."""
+    """Show the accuracy by annotator agreement, if any pairs were judged by several people."""
     groups = {name: group for name, group in report.accuracy_by_agreement.items() if group.accuracy is not None}
     if groups.keys() - {"one vote"}:
         parts = (f"{name} {group.accuracy:.0%} of {group.pairs}" for name, group in groups.items())
-        progress.say(f"By agreement of the people who judged held-out pairs: {', '.join(parts)}.")
+        progress.say(f"By annotators' agreement on held-out pairs: {', '.join(parts)}.")

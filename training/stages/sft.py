@@ -11,10 +11,10 @@ from training.stages.stage import Options, open_stage, say_truncations
 
 
 def run_sft(options: Options, model: str, data: Path, task: Task = ANSWERS) -> None:
-    """Supervised training of `model` on demonstrations; leaves `out/policy`.
+    """Train `model` on demonstrations and save the result in `out/policy`.
 
     Raises:
-        RankloopError: an input can't be used, or training ran away.
+        RankloopError: an input can't be used, or training diverged.
     """
     config = options.config
     demonstrations, text = task.demonstrations(data), task.text(config.text)

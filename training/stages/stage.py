@@ -1,4 +1,4 @@
-"""What all stages have in common: options, the run's folder, progress, and how prompts fit the model."""
+"""What all stages share: options, the run's folder, progress, and fitting prompts to the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from training.runs import StageProgress, is_finished, open_run
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What all stages have in common."""
+    """The options of every stage."""
 
     out: Path
     config: CycleConfig
@@ -30,11 +30,11 @@ class Options:
 
 @contextmanager
 def open_stage(options: Options, stage: str, inputs: Mapping[str, object]) -> Iterator[StageProgress | None]:
-    """Hold the folder and show progress; yields None where the same run is finished already.
+    """Lock the folder and show progress; yields None if the same run has already finished.
 
-    Of the processes of `accelerate launch` one holds the folder and speaks for all.
+    Under `accelerate launch` only the main process locks the folder and shows progress.
     """
-    transformers_logging.disable_progress_bar()  # its bars for loading and saving would tear ours apart
+    transformers_logging.disable_progress_bar()  # its bars for loading and saving would garble ours
     state = PartialState(cpu=options.device == "cpu")
     with ExitStack() as stack:
         if state.num_processes > 1:
@@ -47,7 +47,7 @@ def open_stage(options: Options, stage: str, inputs: Mapping[str, object]) -> It
             folder, quiet = options.out, options.quiet
         progress = stack.enter_context(StageProgress(folder, stage, quiet=quiet))
         if finished:
-            progress.say(f"{options.out} holds this run's outcome already.")
+            progress.say(f"{options.out} already holds this run's results.")
         yield None if finished else progress
         state.wait_for_everyone()
 
@@ -55,7 +55,7 @@ def open_stage(options: Options, stage: str, inputs: Mapping[str, object]) -> It
 def policy_inputs(
     options: Options, model: str, policy: str | None, reward_model: Path, prompts: Path, task: Task
 ) -> dict[str, object]:
-    """What decides the outcome of a stage that answers prompts with a policy, for `open_stage`."""
+    """What determines the outcome of a stage that answers prompts with a policy, for `open_stage`."""
     return {
         "model": model,
         "policy": policy,
@@ -69,25 +69,25 @@ def policy_inputs(
 
 
 def fitting_text(text: TextConfig, model: Any, new_tokens: int) -> TextConfig:
-    """The text settings, with prompts cut so far that an answer and its end fit behind them into the model."""
+    """The text settings, with prompts limited so that an answer and its end of text still fit into the model."""
     room = max(1, backbone_of(model).max_positions - new_tokens - 1)
     return text.model_copy(update={"max_prompt_tokens": min(text.max_prompt_tokens, room)})
 
 
 def say_truncations(progress: StageProgress, codec: TextCodec) -> None:
-    """Tell how many texts were too long, for the settings or for the model, and were cut."""
+    """Report how many texts were cut because they were too long for the settings or for the model."""
     for kind, count, limit, place in (
         ("prompts", codec.truncated_prompts, codec.config.max_prompt_tokens, "beginning"),
         ("answers", codec.truncated_answers, codec.config.max_answer_tokens, "end"),
     ):
         if count:
-            progress.say(f"{count} {kind} too long (for {limit} tokens, or for the model) were cut at the {place}.")
+            progress.say(f"{count} {kind} longer than {limit} tokens or the model's limit were cut at the {place}.")
 
 
 def say_wins(progress: StageProgress, found: PolicyEvaluation) -> None:
-    """Tell how a policy's answers compare with the base's, and with those that people wrote, where there are such."""
+    """Report how a policy's answers compare with the base's, and with answers that people wrote if there are any."""
     if found.win_rate_vs_base is None:
-        progress.say("No prompt was held out, so nothing shows whether the policy became better.")
+        progress.say("No prompt was held out, so it is unknown whether the policy improved.")
         return
     low, high = found.win_rate_interval
     progress.say(
@@ -101,4 +101,4 @@ def say_wins(progress: StageProgress, found: PolicyEvaluation) -> None:
         f"the base's on {found.base_win_rate_vs_reference:.0%}."
     )
     kinds = ", ".join(f"{kind} {value:.3f} ({found.base_rouge[kind]:.3f})" for kind, value in found.rouge.items())
-    progress.say(f"ROUGE F-measure against these, the base's in brackets: {kinds}.")
+    progress.say(f"ROUGE F-measure against those answers, the base's in parentheses: {kinds}.")

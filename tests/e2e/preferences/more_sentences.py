@@ -1,4 +1,4 @@
-"""A taste for answers of many sentences."""
+"""A taste for answers with many sentences."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 
 def more_sentences(_prompt: str, answer1: str, answer2: str) -> str:
-    """The answer with more sentences; about the same where they have as many."""
+    """The answer with more sentences; a tie if they have equally many."""
     first, second = _sentences(answer1), _sentences(answer2)
     if first == second:
         return "tie"

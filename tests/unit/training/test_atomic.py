@@ -13,7 +13,7 @@ from training.errors import ConfigError
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    """The new content stands in place of the old, and nothing else is left in the folder."""
+    """The new content replaces the old, and nothing else is left in the folder."""
     path = tmp_path / "deep" / "report.json"
     write_atomically(path, "old")
     write_atomically(path, b"new")
@@ -22,7 +22,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 
 
 def test_a_file_that_fails_to_be_written_leaves_the_old_one(tmp_path: Path) -> None:
-    """Half of a surrogate pair can't be written; the old file stays and no temporary one is left."""
+    """A lone surrogate can't be written; the old file stays and no temporary file is left."""
     path = tmp_path / "report.json"
     write_atomically(path, "old")
     with pytest.raises(UnicodeEncodeError):
@@ -32,7 +32,7 @@ def test_a_file_that_fails_to_be_written_leaves_the_old_one(tmp_path: Path) -> N
 
 
 def test_a_folder_takes_its_name_only_when_complete(tmp_path: Path) -> None:
-    """While it is filled it isn't there under its name."""
+    """The folder doesn't exist under its name while it is being filled."""
     target = tmp_path / "policy"
     with atomic_folder(target) as folder:
         (folder / "weights").write_text("1")
@@ -42,7 +42,7 @@ def test_a_folder_takes_its_name_only_when_complete(tmp_path: Path) -> None:
 
 
 def test_a_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
-    """Nothing of the old folder is mixed into the new one."""
+    """Nothing from the old folder remains in the new one."""
     target = tmp_path / "policy"
     for name in ("old", "new"):
         with atomic_folder(target) as folder:
@@ -52,7 +52,7 @@ def test_a_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
 
 
 def test_a_folder_whose_making_fails_leaves_the_old_one(tmp_path: Path) -> None:
-    """An error while filling it removes what was begun."""
+    """An error while filling it removes the partial folder."""
     target = tmp_path / "policy"
     with atomic_folder(target) as folder:
         (folder / "old").touch()

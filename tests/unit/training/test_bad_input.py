@@ -1,4 +1,4 @@
-"""What can't be trained on is refused in a sentence, what is too long is cut and counted, and good states are kept."""
+"""Unusable input is refused with a clear error, long input is truncated and counted, and good states are kept."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def codec(tiny_model_dir: Path) -> TextCodec:
 
 @pytest.fixture
 def run(tmp_path: Path, tiny_model_dir: Path) -> Run:
-    """Runs a command on the tiny model with short settings; options are files of a folder."""
+    """Runs a command on the tiny model with short settings; options are files in a folder."""
     config = {"reward": REWARD.model_dump(), "ppo": PPO.model_dump(), "sft": SFT.model_dump()}
     (tmp_path / "settings.json").write_text(json.dumps(config))
 
@@ -84,7 +84,7 @@ def _another(folder: Path) -> Any:
     ],
 )
 def test_one_sided_preferences_are_refused(run: Run, tmp_path: Path, row: dict[str, Any], words: str) -> None:
-    """A pair with one answer, with the same twice or with votes that make no sense is named with its line."""
+    """The error names the line of a pair with one answer, identical answers or nonsensical votes."""
     _write(tmp_path / "pairs.jsonl", [row])
     found = run("reward", preferences="pairs.jsonl")
     assert found.exit_code == 2
@@ -94,12 +94,12 @@ def test_one_sided_preferences_are_refused(run: Run, tmp_path: Path, row: dict[s
 
 @pytest.mark.parametrize(("command", "option"), [("sft", "data"), ("reward", "preferences"), ("ppo", "prompts")])
 def test_an_empty_file_is_refused(run: Run, tmp_path: Path, command: str, option: str) -> None:
-    """Each command says that there is nothing to learn from."""
+    """Each command says that there is nothing to train on."""
     (tmp_path / "empty.jsonl").touch()
     more = {"reward_model": "reward"} if command == "ppo" else {}
     found = run(command, **{option: "empty.jsonl"}, **more)
     assert found.exit_code == 2
-    assert any(words in found.stderr for words in ("no demonstration", "too few preferences", "holds no prompts"))
+    assert any(words in found.stderr for words in ("no demonstration", "too few preferences", "contains no prompts"))
 
 
 @pytest.mark.slow
@@ -117,14 +117,14 @@ def test_what_is_too_long_is_cut_and_counted_in_every_report(run: Run, tmp_path:
     ):
         found = run(command, out=command, **options)
         assert found.exit_code == 0, found.stderr
-        assert "3 prompts too long" in found.stderr
+        assert "3 prompts longer than" in found.stderr
         assert json.loads((tmp_path / command / "report.json").read_text())["truncated_prompts"] == 3
 
 
 def test_a_reward_model_that_diverges_leaves_its_last_good_checkpoint(
     tiny_model_dir: Path, codec: TextCodec, tmp_path: Path
 ) -> None:
-    """A loss that is no number ends training with step and remedy; no model is left, and older checkpoints stay."""
+    """A NaN loss stops training with step and remedy; no model is saved, and older checkpoints stay."""
 
     def interrupt(*_point: object) -> None:
         raise KeyboardInterrupt
@@ -147,7 +147,7 @@ def test_a_reward_model_that_diverges_leaves_its_last_good_checkpoint(
 
 
 def test_nothing_is_learned_from_a_model_of_nans(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """A damaged base is noticed at the first step, and no checkpoint is written."""
+    """A damaged base is detected at the first step, and no checkpoint is written."""
     base = load_causal_lm(str(tiny_model_dir), "cpu")
     with torch.no_grad():
         base.transformer.h[0].mlp.c_fc.weight[0, 0] = torch.nan
@@ -158,7 +158,7 @@ def test_nothing_is_learned_from_a_model_of_nans(tiny_model_dir: Path, codec: Te
 
 @pytest.mark.slow
 def test_a_checkpoint_of_another_model_is_refused(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """Each stage goes on only over the very base it began on, and leaves the other run's checkpoints alone."""
+    """Each stage resumes only on the base it began with, and leaves another run's checkpoints alone."""
     prompts = [PromptRecord(pair.prompt) for pair in PAIRS]
     demonstrations = [Demonstration(pair.prompt, pair.chosen) for pair in PAIRS]
 
@@ -181,7 +181,7 @@ def test_a_checkpoint_of_another_model_is_refused(tiny_model_dir: Path, codec: T
 
 
 def test_a_reward_model_of_another_base_is_refused(run: Run, tiny_model_dir: Path, tmp_path: Path) -> None:
-    """PPO says that reward model and base don't belong together, before it samples anything."""
+    """PPO reports a reward model trained on another base before it samples anything."""
     RewardModel.on_base(_another(tiny_model_dir), 0.7).save(tmp_path / "reward")
     _write(tmp_path / "prompts.jsonl", [{"prompt": pair.prompt} for pair in PAIRS])
     found = run("ppo", prompts="prompts.jsonl", reward_model="reward")

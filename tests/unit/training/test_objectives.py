@@ -76,7 +76,7 @@ def test_the_expected_score_function_is_zero() -> None:
 
 
 def test_the_estimator_is_the_gradient_of_the_expected_reward() -> None:
-    """Averaged over the policy's answers it equals autograd's gradient of sum over y of pi(y) r(y)."""
+    """Averaged over the policy's answers, it equals autograd's gradient of the sum over y of pi(y) r(y)."""
     policy, rewards = tiny_policy(), answer_rewards()
     probabilities, gradients = _gradients(policy, rewards)
     expected_reward = (answer_logprobs(policy).sum(dim=1).exp() * rewards).sum()
@@ -111,7 +111,7 @@ def test_rloo_is_unbiased() -> None:
 
 
 def test_rloo_by_hand() -> None:
-    """Each score minus the mean of the others; one answer has no others."""
+    """Each score minus the mean of the others; a single answer is an error."""
     assert rloo_advantages(torch.tensor([[1.0, 2.0, 6.0], [4.0, 4.0, 4.0]])).tolist() == [[-3, -1.5, 4.5], [0, 0, 0]]
     with pytest.raises(ConfigError, match="answers_per_prompt"):
         rloo_advantages(torch.zeros(3, 1))
@@ -133,7 +133,7 @@ def test_both_kl_estimates_are_unbiased() -> None:
 
 
 def test_the_score_stands_at_the_last_real_token() -> None:
-    """The KL penalty stands at each token, the score at the last one, and nothing at padding."""
+    """The KL penalty applies to each token, the score to the last one, and padding gets 0."""
     logprobs = torch.tensor([[-1.0, -2.0, 9.0], [-1.0, -1.0, -1.0]])
     reference = torch.tensor([[-2.0, -1.0, 0.0], [-1.0, -1.0, -3.0]])
     mask = torch.tensor([[True, True, False], [True, True, True]])
@@ -154,7 +154,7 @@ def test_the_kl_controller_moves_towards_its_target() -> None:
 
 
 def test_with_lambda_one_gae_is_reward_to_go_minus_value() -> None:
-    """For every token of every sequence, also discounted, whatever stands at padding."""
+    """For every token of every sequence, also discounted, whatever is at padding."""
     generator = torch.Generator().manual_seed(0)
     rewards, values = (torch.randn(3, 5, generator=generator, dtype=torch.float64) for _ in range(2))
     mask = torch.arange(5) < torch.tensor([[5], [3], [1]])
@@ -171,7 +171,7 @@ def test_with_lambda_one_gae_is_reward_to_go_minus_value() -> None:
 
 
 def test_with_lambda_zero_gae_is_the_one_step_error() -> None:
-    """r + gamma V(next) - V, with nothing to expect after the last token."""
+    """r + gamma V(next) - V, with a value of 0 after the last token."""
     rewards, values = torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([[0.5, 1.0, 2.0]])
     mask = torch.ones(1, 3, dtype=torch.bool)
     advantages, _ = generalized_advantages(rewards, values, mask, gamma=0.5, lam=0.0)
@@ -179,7 +179,7 @@ def test_with_lambda_zero_gae_is_the_one_step_error() -> None:
 
 
 def test_whitening_gives_mean_zero_and_deviation_one_over_real_tokens() -> None:
-    """Padding doesn't count; without centring the sign of every value stays."""
+    """Padding doesn't count; without centring every value keeps its sign."""
     values = torch.tensor([[3.0, 5.0, math.nan], [10.0, math.inf, 999.0]])
     mask = torch.tensor([[True, True, False], [True, False, False]])
     whitened = whiten(values, mask)
@@ -193,7 +193,7 @@ def test_whitening_gives_mean_zero_and_deviation_one_over_real_tokens() -> None:
 
 
 def test_at_ratio_one_the_policy_loss_is_minus_the_mean_advantage() -> None:
-    """Before anything is learned nothing is clipped, and the gradient is the policy gradient's."""
+    """At a ratio of 1 nothing is clipped, and the gradient is the policy gradient."""
     logprobs = torch.tensor([[-1.0, -2.0], [-3.0, -4.0]], requires_grad=True)
     advantages = torch.tensor([[1.0, -2.0], [4.0, 100.0]])
     mask = torch.tensor([[True, True], [True, False]])
@@ -206,7 +206,7 @@ def test_at_ratio_one_the_policy_loss_is_minus_the_mean_advantage() -> None:
 
 
 def test_the_policy_clip_by_hand() -> None:
-    """A good token earns nothing beyond 1.2, a bad one nothing below 0.8; what makes things worse is never clipped."""
+    """A good token gains nothing above 1.2, a bad one nothing below 0.8; changes for the worse aren't clipped."""
     ratios = torch.tensor([[1.5, 0.5, 1.5, 0.5]])
     advantages = torch.tensor([[1.0, -1.0, -1.0, 1.0]])
     mask = torch.ones(1, 4, dtype=torch.bool)
@@ -262,7 +262,7 @@ def test_padding_never_changes_a_loss_or_a_gradient() -> None:
 
 
 def test_bradley_terry_by_hand() -> None:
-    """With a difference of ln 3 the chosen wins with probability 3/4."""
+    """With a difference of ln 3 the chosen answer wins with probability 3/4."""
     chosen, rejected = torch.tensor([math.log(3)]), torch.tensor([0.0])
     certain = bradley_terry_loss(chosen, rejected, torch.tensor([1.0]))
     assert float(certain) == pytest.approx(-math.log(0.75))
@@ -273,7 +273,7 @@ def test_bradley_terry_by_hand() -> None:
 
 
 def test_a_tie_pulls_scores_together() -> None:
-    """At p = 0.5 the loss is least where the scores are equal, whichever way they differed."""
+    """At p = 0.5 the loss is lowest where the scores are equal, whichever way they differed."""
     for difference in (-2.0, 2.0):
         chosen = torch.tensor([difference], requires_grad=True)
         bradley_terry_loss(chosen, torch.zeros(1), torch.tensor([0.5])).backward()
@@ -283,7 +283,7 @@ def test_a_tie_pulls_scores_together() -> None:
 
 
 def test_bradley_terry_doesnt_underflow() -> None:
-    """A pair that is ordered wrongly by 1000 costs 1000 nats and still has a gradient."""
+    """A pair ranked wrongly by 1000 costs 1000 nats and still has a gradient."""
     chosen = torch.tensor([-1000.0], requires_grad=True)
     loss = bradley_terry_loss(chosen, torch.zeros(1), torch.ones(1))
     loss.backward()

@@ -78,7 +78,7 @@ def test_likelihood_is_the_policy_gradient_with_reward_one_on_the_data() -> None
 
 @pytest.mark.parametrize("baseline", [-50.0, 0.0, 3.0])
 def test_any_baseline_leaves_the_expected_gradient(baseline: float) -> None:
-    """Also a bad one: the mean stays, only the variance grows."""
+    """Even a bad one keeps the mean; only the variance grows."""
     policy = tiny_policy()
     weights = _probabilities(policy).detach()
     advantages = advantages_over_baseline(answer_rewards(), torch.full((len(ANSWERS),), baseline, dtype=torch.float64))
@@ -110,7 +110,7 @@ def _ppo(policy: Tensor, rows: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("estimator", [_reinforce, _with_baseline, _rloo, _ppo])
 def test_sampled_estimators_converge_to_the_enumerated_gradient(estimator: object) -> None:
-    """A hundred times as many samples bring each estimator ten times as near to the exact gradient."""
+    """With a hundred times the samples, each estimator gets ten times closer to the exact gradient."""
     policy = tiny_policy()
     exact, weights = _exact(policy), _probabilities(policy).detach()
     generator = torch.Generator().manual_seed(11)
@@ -127,7 +127,7 @@ def test_sampled_estimators_converge_to_the_enumerated_gradient(estimator: objec
 
 
 def test_a_baseline_makes_sampled_gradients_less_noisy() -> None:
-    """Of 200 estimates from 32 answers each, those with a baseline, known or by leave-one-out, scatter much less."""
+    """Over 200 estimates from 32 answers each, a baseline, known or leave-one-out, greatly reduces the variance."""
     policy, generator = tiny_policy(), torch.Generator().manual_seed(3)
     weights = _probabilities(policy).detach()
     batches = [torch.multinomial(weights, 32, replacement=True, generator=generator) for _ in range(200)]
@@ -143,7 +143,7 @@ def test_a_baseline_makes_sampled_gradients_less_noisy() -> None:
 
 
 def test_the_penalised_reward_has_the_gradient_of_the_penalised_objective() -> None:
-    """With R = r - beta log(pi / pi_ref) as a mere number, the estimator's mean is the gradient of E[r] - beta KL."""
+    """With R = r - beta log(pi / pi_ref) held constant, the estimator's mean is the gradient of E[r] - beta KL."""
     policy, reference, beta = tiny_policy(), answer_logprobs(tiny_policy(1)).detach(), 0.7
     logprobs = answer_logprobs(policy)
     kl = (_probabilities(policy) * (logprobs.sum(dim=1) - reference.sum(dim=1))).sum()
@@ -162,7 +162,7 @@ def test_the_penalised_reward_has_the_gradient_of_the_penalised_objective() -> N
 
 
 def test_values_are_a_baseline_of_each_prefix() -> None:
-    """With lambda = 1 any value of what was said so far leaves the expected gradient; the right one calms it."""
+    """With lambda = 1 any value function leaves the expected gradient; the true one reduces its variance."""
     policy = tiny_policy()
     weights = _probabilities(policy).detach()
     rewards = torch.zeros_like(NO_VALUES)
@@ -244,7 +244,7 @@ def test_bradley_terry_recovers_the_scores_that_people_vote_by() -> None:
 
 
 def test_every_function_and_test_that_the_page_names_exists() -> None:
-    """docs/theory.md leads from equations to functions and tests, none of which is gone; every objective is on it."""
+    """docs/theory.md links equations to functions and tests that exist, and covers every objective."""
     page = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
     tests = "\n".join(
         (Path(__file__).parent / f"test_{name}.py").read_text(encoding="utf-8") for name in ("objectives", "theory")

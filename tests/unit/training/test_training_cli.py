@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,7 +35,7 @@ QUESTIONS = [f"What is {n} plus {n + 1}?" for n in range(40)]
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """Test models are too small for two threads to help, and other tests may run beside them."""
+    """Test models are too small to benefit from two threads, and other tests may run in parallel."""
     import torch
 
     torch.set_num_threads(1)
@@ -59,7 +58,7 @@ def files(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(files: Path, tiny_model_dir: Path) -> Run:
-    """Runs a command on the tiny model; options may name files of the folder."""
+    """Runs a command on the tiny model; options may name files in the folder."""
 
     def run(command: str, **options: str) -> Result:
         given = {"model": str(tiny_model_dir), "config": "settings.json", "device": "cpu", "out": "out", **options}
@@ -73,19 +72,17 @@ def run(files: Path, tiny_model_dir: Path) -> Run:
 
 
 def test_help_is_there_at_once() -> None:
-    """Help names all commands without loading PyTorch."""
-    started = time.monotonic()
+    """Help lists all commands without importing PyTorch."""
     script = "import sys, training.__main__; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
     found = subprocess.run([sys.executable, "-m", "training", "--help"], check=True, capture_output=True, text=True)
     for command in ("sft", "reward", "ppo", "evaluate", "cycle"):
         assert command in found.stdout
-    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("command", ["sft", "reward", "ppo", "evaluate", "cycle"])
 def test_every_command_explains_its_options(command: str) -> None:
-    """Each option of each command has a sentence."""
+    """Every option of every command has a help text."""
     found = CliRunner().invoke(app, [command, "--help"])
     assert found.exit_code == 0
     assert "--config" in found.stdout
@@ -98,13 +95,13 @@ def test_every_command_explains_its_options(command: str) -> None:
         ({"preferences": "/no/such/file.jsonl"}, "file.jsonl can't be read"),
         ({"preferences": "empty.jsonl"}, "too few preferences"),
         ({"preferences": "ties.jsonl"}, "too few preferences"),
-        ({"preferences": "broken.jsonl"}, "broken.jsonl, line 1: no JSON"),
+        ({"preferences": "broken.jsonl"}, "broken.jsonl, line 1: not valid JSON"),
         ({"config": "unknown.json"}, "reward.colour"),
         ({"device": "abacus"}, "device"),
     ],
 )
 def test_a_fault_is_one_line_and_status_2(run: Run, files: Path, options: dict[str, str], words: str) -> None:
-    """What was wrong is said in a sentence, without a traceback."""
+    """An error is reported in one sentence, without a traceback."""
     (files / "empty.jsonl").touch()
     (files / "broken.jsonl").write_text('{"prompt": "What')
     ties = [{"prompt": q, "chosen": "yes", "rejected": "no", "p_chosen": 0.5} for q in QUESTIONS]
@@ -120,7 +117,7 @@ def test_a_fault_is_one_line_and_status_2(run: Run, files: Path, options: dict[s
 
 
 def test_a_run_of_other_inputs_is_refused(run: Run, files: Path) -> None:
-    """A finished folder isn't overwritten by other preferences; the same run again does nothing."""
+    """A finished run isn't overwritten by one with other preferences; repeating the same run does nothing."""
     assert run("reward", preferences="preferences.jsonl").exit_code == 0
     before = (files / "out" / "reward_model.safetensors").stat().st_mtime_ns
     again = run("reward", preferences="preferences.jsonl")
@@ -136,18 +133,18 @@ def test_a_run_of_other_inputs_is_refused(run: Run, files: Path) -> None:
 
 
 def test_prompts_too_long_for_the_model_are_cut_and_counted(run: Run, files: Path) -> None:
-    """A prompt of 400 words loses its beginning, and the number of cuts is told."""
+    """A prompt of 400 words loses its beginning, and the number of truncated prompts is reported."""
     rows = [json.loads(line) for line in (files / "preferences.jsonl").read_text().splitlines()]
     rows[0]["prompt"] = "what then " * 200 + rows[0]["prompt"]
     (files / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = run("reward", preferences="long.jsonl")
     assert found.exit_code == 0, found.stderr
-    assert "1 prompts too long (for 512 tokens, or for the model) were cut at the beginning" in found.stderr
+    assert "1 prompts longer than 512 tokens or the model's limit were cut at the beginning" in found.stderr
 
 
 @pytest.mark.slow
 def test_a_whole_cycle_on_files(run: Run, files: Path) -> None:
-    """Every stage leaves its outcome; then the policy is evaluated, and the same cycle again does nothing."""
+    """Every stage leaves its result; then the policy is evaluated, and repeating the cycle does nothing."""
     inputs = {"preferences": "preferences.jsonl", "prompts": "prompts.jsonl"}
     found = run("cycle", **inputs, demonstrations="demonstrations.jsonl")
     assert found.exit_code == 0, found.stderr
@@ -170,7 +167,7 @@ def test_a_whole_cycle_on_files(run: Run, files: Path) -> None:
 
 
 def test_a_gate_that_doesnt_pass_ends_the_cycle(run: Run, files: Path) -> None:
-    """No PPO against a reward model that isn't good enough: status 3, and the report says why."""
+    """A reward model that isn't good enough stops the cycle before PPO: status 3, and the report says why."""
     strict = {**SETTINGS, "gates": {"min_preferences": 10, "min_reward_accuracy": 1.0}}
     (files / "strict.json").write_text(json.dumps(strict))
     rows = [json.loads(line) for line in (files / "preferences.jsonl").read_text().splitlines()]
@@ -181,7 +178,7 @@ def test_a_gate_that_doesnt_pass_ends_the_cycle(run: Run, files: Path) -> None:
     assert found.exit_code == 3, found.stderr
     report = json.loads((files / "out" / "report.json").read_text())
     assert not report["passed"]
-    assert "less than the 100% asked for" in report["reason"]
+    assert "below the required 100%" in report["reason"]
     assert not (files / "out" / "ppo").exists()
 
 

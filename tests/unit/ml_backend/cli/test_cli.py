@@ -1,4 +1,4 @@
-"""The command line: help that teaches, errors in one line, and commands that need no server."""
+"""The command line: helpful help, one-line errors, and commands that need no server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def _rankloop(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comp
 
 
 def test_help_lists_every_command_and_loads_nothing_heavy(tmp_path: Path) -> None:
-    """`rankloop --help` names all commands, and starts no torch, MLflow, DBOS or Label Studio SDK."""
+    """`rankloop --help` names all commands, and imports no torch, MLflow, DBOS or Label Studio SDK."""
     script = (
         "import sys; from ml_backend.cli.app import app; app(['--help'], standalone_mode=False);"
         "heavy = {'torch', 'mlflow', 'dbos', 'label_studio_sdk', 'transformers', 'datasets'} & set(sys.modules);"
@@ -62,7 +61,7 @@ def test_help_lists_every_command_and_loads_nothing_heavy(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command: str) -> None:
-    """Each command's help says what it does, and shows how it is called where it takes anything."""
+    """Each command's help says what it does, with an example if it takes any arguments."""
     shown = CliRunner().invoke(app, [command, "--help"])
     assert shown.exit_code == 0
     if command != "worker":
@@ -70,7 +69,7 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
 
 
 def test_export_from_a_file_prints_the_summary_alone(tmp_path: Path) -> None:
-    """What goes to stdout is JSON, so that a script can read it; the preferences are in the file."""
+    """Stdout is JSON, so that a script can read it; the preferences are in the file."""
     area = {"type": "textarea", "to_name": "prompt"}
     result = [
         {**area, "from_name": "answer1", "value": {"text": ["Boil it."]}},
@@ -103,7 +102,7 @@ def test_export_from_a_file_prints_the_summary_alone(tmp_path: Path) -> None:
 def test_a_fault_is_one_line_and_exit_code_2(
     arguments: list[str], environment: dict[str, str], said: str, tmp_path: Path
 ) -> None:
-    """What is wrong and what to do about it, without a traceback."""
+    """The error says what is wrong and what to do about it, without a traceback."""
     done = _rankloop(*arguments, cwd=tmp_path, **environment)
     assert done.returncode == 2
     assert said in done.stderr
@@ -129,7 +128,7 @@ def test_rows_of_the_versions_table() -> None:
 
 
 def test_rows_of_the_training_cycles() -> None:
-    """A cycle that trains says how far it is, one that ended says why."""
+    """A running cycle shows its progress, a finished one the reason for its outcome."""
     job = CycleJob("cycle-7-ab", 7, "running", "ppo", 3, 10)
     assert cycle_row(job)[:2] == ("cycle-7-ab", "7")
     assert cycle_row(job)[3:] == ("ppo 3/10", "")
@@ -137,12 +136,10 @@ def test_rows_of_the_training_cycles() -> None:
     assert cycle_row(replace(job, state="rejected", step=None, reason="too close"))[3:] == ("rejected", "too close")
 
 
-def test_help_is_quick(tmp_path: Path) -> None:
-    """The best of three runs takes less than a second."""
-
-    def seconds() -> float:
-        start = time.perf_counter()
-        _rankloop("--help", cwd=tmp_path)
-        return time.perf_counter() - start
-
-    assert min(seconds() for _ in range(3)) < 1.0
+def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
+    """Help is there at once: neither PyTorch nor the SDKs of outside systems are imported for it."""
+    heavy = {"torch", "transformers", "datasets", "mlflow", "dbos", "label_studio_sdk", "flask"}
+    show = "import sys; from ml_backend.cli.app import app; app(['--help'], standalone_mode=False)"
+    script = f"{show}; print({heavy} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert found.stdout.rstrip().endswith("set()")

@@ -20,18 +20,18 @@ from ml_backend.settings import Settings
     ],
 )
 def test_background_proposals_tell_how_far_they_are(state: str, stored: int, left: int | None, line: str) -> None:
-    """What waits says so; what runs says what it has stored and what is left."""
+    """A queued job says so; a running one says how many proposals are stored and how many tasks are left."""
     assert proposal_line({"project_id": 7, "state": state, "stored": stored, "left": left}) == line
 
 
 class _Jobs:
-    """A job queue in the middle of its work."""
+    """A busy job queue."""
 
     def __init__(self, _settings: Settings) -> None:
         """Connects to nothing."""
 
     def status(self) -> dict[str, object]:
-        """5,000 tasks of one project under way, another one waiting."""
+        """5,000 tasks of one project in progress, another project waiting."""
         running = {"project_id": 7, "state": "running", "stored": 500, "left": 4500}
         queued = {"project_id": 8, "state": "queued", "stored": 0, "left": None}
         return {"proposing": [running, queued], "new_judgements": {7: 41}}
@@ -44,7 +44,7 @@ class _Jobs:
 def test_status_shows_progress_and_what_training_waits_for(
     settings: Settings, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A person sees the champion, how far proposals are, and how many judgements are still missing."""
+    """It shows the champion, the progress of proposals, and the number of new judgements."""
     registry.promote("rankloop-v2")
     monkeypatch.setattr(registry_package, "Registry", lambda _settings: registry)
     monkeypatch.setattr(loop, "Jobs", _Jobs)

@@ -1,4 +1,4 @@
-"""What the demo decides before it starts anything, and how it takes interrupts."""
+"""The demo's decisions before it starts anything, and its handling of interrupts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.errors import ConfigError
 
 
 def test_the_default_leaves_prompts_for_skips_and_for_the_last_version() -> None:
-    """430 prompts: 20 stay, and 12% more tasks than judgements are opened; never more than 200 a round."""
+    """430 prompts: 20 stay, and 12% more tasks than judgements are opened; never more than 200 per round."""
     assert judgements_per_round(DemoOptions(rounds=2), 430) == 183
     assert judgements_per_round(DemoOptions(rounds=1), 430) == 200
     assert judgements_per_round(DemoOptions(rounds=2, annotations=40), 430) == 40
@@ -24,13 +24,13 @@ def test_the_default_leaves_prompts_for_skips_and_for_the_last_version() -> None
 
 @pytest.mark.parametrize("options", [DemoOptions(annotations=300), DemoOptions(rounds=400), DemoOptions(annotations=0)])
 def test_more_annotations_than_prompts_are_refused(options: DemoOptions) -> None:
-    """The most that is possible is said."""
-    with pytest.raises(ConfigError, match=r"at most \d+ a round"):
+    """The error says how many are possible."""
+    with pytest.raises(ConfigError, match=r"at most \d+ per round"):
         judgements_per_round(options, 430)
 
 
 def test_a_wrong_preference_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No folder is made and no process started before the options are found good."""
+    """No folder is created and no process started before the options are checked."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(ConfigError, match="no such preference file"):
         run_demo(DemoOptions(preference=str(tmp_path / "none.py:taste")))
@@ -39,7 +39,7 @@ def test_a_wrong_preference_starts_nothing(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_interrupt_is_raised_and_the_second_waits(number: signal.Signals) -> None:
-    """Ending everything takes a moment, and a second Ctrl-C must not cut it short."""
+    """Cleanup takes a moment, and a second Ctrl-C must not cut it short."""
     before = signal.getsignal(number)
     with _interruptible():
         with pytest.raises(KeyboardInterrupt):
@@ -49,14 +49,14 @@ def test_the_first_interrupt_is_raised_and_the_second_waits(number: signal.Signa
 
 
 def test_interrupts_are_ignored_once_the_end_has_begun() -> None:
-    """An interrupt that comes while everything ends anyway changes nothing."""
+    """An interrupt during cleanup changes nothing."""
     with _interruptible() as ignore:
         ignore()
         os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_child_processes_come_to_the_same_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every chosen setting reaches a child through the environment, whatever was set there before."""
+    """Every chosen setting reaches a child through the environment, overriding what was set before."""
     chosen = {
         "data_dir": tmp_path,
         "label_studio_url": "http://localhost:1",
@@ -76,7 +76,7 @@ def test_child_processes_come_to_the_same_settings(tmp_path: Path, monkeypatch: 
 
 
 def test_phases_are_measured_and_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where nobody watches there is one line per phase, with what came of it."""
+    """Without a terminal there is one line per phase, with its outcome."""
     with Screen() as screen, screen.phase("first", "The first phase") as phase:
         phase.at(3, 4)
         phase.note("three of four [and no markup]")

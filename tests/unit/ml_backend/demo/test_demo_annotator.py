@@ -1,4 +1,4 @@
-"""The demo's annotator: how it decides, and that what it submits reads as what it decided."""
+"""The demo's annotator: how it decides, and that its submissions convert back to its decisions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _neither(_prompt: str, _answer1: str, _answer2: str) -> Any:
 
 
 def test_a_task_is_opened_with_the_pair_of_the_asked_version() -> None:
-    """An older version's pair is passed over, and a task without the asked version isn't opened."""
+    """An older version's pair is skipped, and a task without the requested version isn't opened."""
     tasks = [_listed(1, "m-v1", "m-v2"), _listed(2, "m-v1"), _listed(3, "m-v2", "m-v1"), _listed(4)]
     opened = list(opened_tasks(tasks, CONFIG, "m-v2"))
     assert [(task.id, task.prediction_id, task.answer1, task.answer2) for task in opened] == [
@@ -48,7 +48,7 @@ def test_a_task_is_opened_with_the_pair_of_the_asked_version() -> None:
 
 
 def test_noise_ties_and_skips_come_as_often_as_they_say() -> None:
-    """Of 20,000 tasks: 5% skipped, of the rest 5% tied, of the rest 10% turned round (within four deviations)."""
+    """Of 20,000 tasks: 5% skipped, of the rest 5% tied, of the rest 10% flipped (within four standard deviations)."""
     annotator = SimulatedAnnotator(_first)
     decided = Counter(annotator.decide(_opened(number)) for number in range(20_000))
     shares = {decision: count / 20_000 for decision, count in decided.items()}
@@ -68,7 +68,7 @@ def test_a_tie_turned_round_favours_no_side() -> None:
 
 
 def test_the_same_task_gets_the_same_decision() -> None:
-    """Dice depend on seed, task and answers alone, not on the order of work."""
+    """The noise depends only on seed, task and answers, not on the order of work."""
     tasks = [_opened(number) for number in range(50)]
     forwards = [SimulatedAnnotator(_first, seed=3).decide(task) for task in tasks]
     annotator = SimulatedAnnotator(_first, seed=3)
@@ -77,7 +77,7 @@ def test_the_same_task_gets_the_same_decision() -> None:
 
 
 def test_own_order_is_a_shuffle() -> None:
-    """Every task is there once, in another order, the same each time."""
+    """Every task occurs once, in a different but reproducible order."""
     tasks = [_opened(number) for number in range(50)]
     shuffled = SimulatedAnnotator(_first).in_own_order(tasks)
     assert shuffled != tasks
@@ -87,7 +87,7 @@ def test_own_order_is_a_shuffle() -> None:
 
 @pytest.mark.parametrize("verdict", [Verdict.ANSWER1, Verdict.ANSWER2, Verdict.TIE])
 def test_what_is_submitted_reads_as_what_was_decided(verdict: Verdict) -> None:
-    """Texts, version and verdict come out of the conversion unchanged, and nothing counts as edited."""
+    """Texts, version and verdict survive the conversion unchanged, and nothing counts as edited."""
     task = _opened(7)
     annotation = {
         "id": 1,

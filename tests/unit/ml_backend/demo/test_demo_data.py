@@ -29,13 +29,13 @@ SAMPLED_PROMPTS, ANSWERS_EACH = 24, 4
 
 @pytest.fixture(scope="module")
 def corpus() -> list[Example]:
-    """A small corpus by the same rules as the model's."""
+    """A small corpus built by the same rules as the model's."""
     return write_corpus(6000, seed=1)
 
 
 @pytest.fixture(scope="module")
 def samples() -> list[tuple[str, str, bool]]:
-    """Prompts, answers sampled from the packaged model as PPO samples them, and whether each ended by itself."""
+    """Prompts, answers sampled from the packaged model as in PPO, and whether each ended with the end token."""
     tokenizer = AutoTokenizer.from_pretrained(DEMO_MODEL, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(DEMO_MODEL, local_files_only=True).eval()
     prompts = _lines(DEMO_DATA / "held_out_prompts.txt")[:SAMPLED_PROMPTS]
@@ -54,7 +54,7 @@ def samples() -> list[tuple[str, str, bool]]:
 
 
 def test_there_are_enough_topics_and_every_one_has_its_own_advice() -> None:
-    """At least 60 topics, six tips each, and no piece of text stands twice."""
+    """At least 60 topics, six tips each, and no text is repeated."""
     topics = load_topics()
     assert len(topics) >= 60
     assert all(len(topic.tips) == 6 for topic in topics)
@@ -86,13 +86,13 @@ def test_length_tells_nothing_of_quality(corpus: list[Example]) -> None:
 
 
 def test_the_same_seed_writes_the_same_corpus() -> None:
-    """A corpus can be rebuilt; another seed writes another one."""
+    """A corpus is reproducible; another seed gives another one."""
     assert write_corpus(200, seed=5) == write_corpus(200, seed=5)
     assert write_corpus(200, seed=5) != write_corpus(200, seed=6)
 
 
 def test_held_out_questions_are_nowhere_else(corpus: list[Example]) -> None:
-    """No held-out question is labeled or stands in the corpus, and all of a topic's forms are used somewhere."""
+    """No held-out question is labeled or in the corpus, and all of a topic's forms are used somewhere."""
     questions = ask()
     held_out = {question.text for question in questions.held_out}
     seen = {question.text for question in questions.seen}
@@ -103,7 +103,7 @@ def test_held_out_questions_are_nowhere_else(corpus: list[Example]) -> None:
 
 
 def test_packaged_prompts_are_those_of_the_build() -> None:
-    """The two files hold what the build script writes: at least 320 and 100 prompts, none twice."""
+    """The two files match the build script's output: at least 320 and 100 prompts, none twice."""
     questions = ask()
     labeling, held_out = _lines(DEMO_DATA / "prompts.txt"), _lines(DEMO_DATA / "held_out_prompts.txt")
     assert labeling == [question.text for question in questions.labeling]
@@ -113,7 +113,7 @@ def test_packaged_prompts_are_those_of_the_build() -> None:
 
 
 def test_labeled_prompts_fall_into_every_split() -> None:
-    """The frozen split leaves prompts enough to select and to test with, also among the first hundred labeled."""
+    """The frozen split leaves enough prompts for selection and test, even among the first hundred labeled."""
     prompts = _lines(DEMO_DATA / "prompts.txt")
     counts = Counter(split_of(prompt) for prompt in prompts)
     assert counts[Split.TRAIN] > 200
@@ -123,7 +123,7 @@ def test_labeled_prompts_fall_into_every_split() -> None:
 
 
 def test_a_tokenizer_is_reversible_and_survives_saving(tmp_path: Path, corpus: list[Example]) -> None:
-    """Any text comes back unchanged, pad and end of text are tokens of their own, also after loading."""
+    """Any text comes back unchanged, pad and end of text are tokens of their own, even after loading."""
     train_tokenizer((example.answer for example in corpus[:500]), vocabulary=400, longest=64).save_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
     text = "Don't stop, \"Ünïcode\" , isn't  it?\n"
@@ -134,7 +134,7 @@ def test_a_tokenizer_is_reversible_and_survives_saving(tmp_path: Path, corpus: l
 
 
 def test_a_new_network_knows_its_special_tokens(corpus: list[Example]) -> None:
-    """Configuration and generation settings name the tokenizer's ids, and the seed decides the weights."""
+    """Configuration and generation settings have the tokenizer's ids, and the seed determines the weights."""
     tokenizer = train_tokenizer((example.answer for example in corpus[:200]), vocabulary=300, longest=POSITIONS)
     network, same = new_network(tokenizer, 3), new_network(tokenizer, 3)
     for settings in (network.config, network.generation_config):
@@ -155,7 +155,7 @@ def test_sharpening_is_a_temperature(corpus: list[Example]) -> None:
 
 
 def test_the_packaged_model_loads_offline_and_is_small() -> None:
-    """A GPT-2 in float32 with real special tokens, 10 MB in all, with settings of its own that can be read."""
+    """A GPT-2 in float32 with real special tokens, 10 MB in all, with valid training settings of its own."""
     model = AutoModelForCausalLM.from_pretrained(DEMO_MODEL, local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(DEMO_MODEL, local_files_only=True)
     assert isinstance(model, GPT2LMHeadModel)
@@ -169,7 +169,7 @@ def test_the_packaged_model_loads_offline_and_is_small() -> None:
 def test_sampled_answers_end_and_are_made_of_known_words(
     samples: list[tuple[str, str, bool]], corpus: list[Example]
 ) -> None:
-    """Nearly all sampled answers end by themselves, and over 95 percent of their words stand in the corpus."""
+    """Nearly all sampled answers end with the end token, and over 95 percent of their words are in the corpus."""
     assert mean(ended for _, _, ended in samples) >= 0.95
     known = {word for example in corpus for word in _words(f"{example.prompt} {example.answer}")}
     words = [word for _, answer, _ in samples for word in _words(answer)]
@@ -177,7 +177,7 @@ def test_sampled_answers_end_and_are_made_of_known_words(
 
 
 def test_sampled_answers_are_good_and_bad(samples: list[tuple[str, str, bool]]) -> None:
-    """Both kinds appear: plenty that is useful, plenty that isn't, something rude and something repeated."""
+    """Both kinds occur: many useful answers, many useless ones, and some rude or repetitive ones."""
     scores = [score_answer(prompt, answer) for prompt, answer, _ in samples]
     assert 0.25 <= mean(score > 0.3 for score in scores) <= 0.65
     assert mean(score < 0 for score in scores) >= 0.25
@@ -186,7 +186,7 @@ def test_sampled_answers_are_good_and_bad(samples: list[tuple[str, str, bool]]) 
 
 
 def test_packaged_settings_are_overrides_only() -> None:
-    """The model's training settings name known keys, and answers fit into its positions."""
+    """The model's training settings have only known keys, and answers fit into its positions."""
     raw = json.loads((DEMO_MODEL / "rankloop_training.json").read_text(encoding="utf-8"))
     config = CycleConfig.model_validate(raw)
     assert config.text.max_prompt_tokens + config.text.max_answer_tokens <= POSITIONS

@@ -1,4 +1,4 @@
-"""The demo annotator's taste: what it prefers, when it sees no difference, and what it must not go by."""
+"""The demo annotator's taste: what it prefers, when it sees no difference, and what must not matter."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ def corpus() -> list[Example]:
     ],
 )
 def test_useful_beats_everything_else(worse: str) -> None:
-    """Concrete advice wins over vague, off-topic, rude, repetitive, empty words, in whichever place it stands."""
+    """Concrete advice wins over vague, off-topic, rude, repetitive, empty words, in either position."""
     assert prefer_useful(RICE, USEFUL, worse) == "1"
     assert prefer_useful(RICE, worse, USEFUL) == "2"
 
 
 def test_equally_good_answers_are_a_tie() -> None:
-    """Two different pieces of good advice, two vague answers, and an answer and itself are about the same."""
+    """Two different pieces of good advice, two vague answers, and an answer and itself are ties."""
     assert prefer_useful(RICE, USEFUL, "Fluff the grains with a fork.") == "tie"
     assert prefer_useful(RICE, "It depends.", "There is no single answer, and time will tell.") == "tie"
     assert prefer_useful(RICE, USEFUL, USEFUL) == "tie"
 
 
 def test_scores_by_hand() -> None:
-    """The table of the module: a mean over sentences, with penalties on top."""
+    """The module's table: a mean over sentences, plus penalties."""
     assert score_answer(RICE, "Keep the lid on while it simmers.") == pytest.approx(1.0)
     assert score_answer(RICE, "Good luck! Keep the lid on while it simmers.") == pytest.approx(0.5)
     assert score_answer(RICE, "It depends on many things.") == pytest.approx(-0.5)
@@ -71,7 +71,7 @@ def test_repeated_share_by_hand() -> None:
 
 
 def test_naming_the_topic_is_no_advice() -> None:
-    """A sentence that only takes up the question isn't useful yet."""
+    """A sentence that only repeats the question isn't useful."""
     assert score_answer(RICE, "Cooking rice is easier than it looks.") == 0.0
 
 
@@ -83,13 +83,13 @@ def test_every_question_is_recognised(form: str) -> None:
 
 
 def test_a_question_on_no_demo_topic_is_judged_by_its_own_words() -> None:
-    """For other people's prompts an answer that takes up their words counts as on topic."""
+    """For prompts on other topics, an answer that repeats their words counts as on topic."""
     assert topic_of("Why is the sky blue?") is None
     assert prefer_useful("Why is the sky blue?", "The sky scatters blue light.", "I like turtles.") == "1"
 
 
 def test_tips_are_never_taken_for_rude_or_vague() -> None:
-    """No tip or reason holds a cue, and nearly all are known as advice on their topic."""
+    """No tip or reason contains a cue, and nearly all are recognised as advice on their topic."""
     scores = [
         score_answer(f"How do I {topic.task}?", f"{text}.")
         for topic in load_topics()
@@ -101,7 +101,7 @@ def test_tips_are_never_taken_for_rude_or_vague() -> None:
 
 
 def test_it_agrees_with_the_quality_an_answer_was_written_with(corpus: list[Example]) -> None:
-    """Useful answers score above zero, others below what they reach, in nearly every case."""
+    """Useful answers score above zero, others score lower, in nearly every case."""
     scores = defaultdict(list)
     for example in corpus:
         scores[example.quality].append(score_answer(example.prompt, example.answer))
@@ -112,14 +112,14 @@ def test_it_agrees_with_the_quality_an_answer_was_written_with(corpus: list[Exam
 
 
 def test_it_is_no_preference_for_length(corpus: list[Example]) -> None:
-    """Neither the number of words nor that of sentences goes with the score."""
+    """Neither the number of words nor of sentences correlates with the score."""
     scores = [score_answer(example.prompt, example.answer) for example in corpus]
     assert abs(correlation(scores, [float(len(example.answer.split())) for example in corpus])) < 0.12
     assert abs(correlation(scores, [float(example.answer.count(".")) for example in corpus])) < 0.12
 
 
 def test_ties_are_some_but_few(corpus: list[Example]) -> None:
-    """Of pairs of answers to the same question, 10 to 22 percent are a tie, and the rest is even."""
+    """Of pairs of answers to the same question, 10 to 22 percent are ties, and the rest are balanced."""
     by_prompt = defaultdict(list)
     for example in corpus:
         by_prompt[example.prompt].append(example.answer)

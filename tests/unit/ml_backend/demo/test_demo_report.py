@@ -1,4 +1,4 @@
-"""The demo's figures: how wins are counted, and what the report file holds."""
+"""The demo's figures: how wins are counted, and the contents of the report file."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ def _version(number: int, metrics: dict[str, float]) -> Version:
 
 
 def test_wins_losses_and_ties_are_told_apart() -> None:
-    """Two wins, one loss and one tie: 2/3 preferred, 1/4 tied, on whichever side the answers were shown."""
+    """Two wins, one loss and one tie: 2/3 preferred, 1/4 tied, whichever side the answers were shown on."""
     ours, theirs = _answers("long", "long", "x", "same"), _answers("no", "no", "long", "four")
     assert compare(PROMPTS, ours, theirs, _longer) == Shares(2 / 3, 0.25)
     assert compare(PROMPTS, theirs, ours, _longer) == Shares(1 / 3, 0.25)
 
 
 def test_a_taste_for_one_side_decides_nothing() -> None:
-    """Sides alternate, so always choosing the left one comes to one half."""
+    """Sides alternate, so always choosing the left one gives one half."""
     answers = _answers("a", "b", "c", "d")
     assert compare(PROMPTS, answers, answers, _left) == Shares(0.5, 0.0)
 
 
 def test_nothing_but_ties_is_one_half() -> None:
-    """Where nothing wins or loses, neither is preferred."""
+    """If nothing wins or loses, neither is preferred."""
     answers = _answers("a", "b", "c", "d")
     assert compare(PROMPTS, answers, answers, _longer) == Shares(0.5, 1.0)
 
 
 def test_the_prompt_of_each_answer_is_its_own() -> None:
-    """Answers stand prompt by prompt."""
+    """Answers are grouped by prompt."""
     seen = []
 
     def note(prompt: str, answer1: str, answer2: str) -> Any:
@@ -63,7 +63,7 @@ def test_the_prompt_of_each_answer_is_its_own() -> None:
 
 
 def test_the_report_holds_what_others_read(tmp_path: Path) -> None:
-    """The base comes first with 0.5 by definition; what it has no figure for is null."""
+    """The base comes first with 0.5 by definition; figures it doesn't have are null."""
     metrics = {
         "annotations": 120.0,
         "reward_accuracy": 0.75,

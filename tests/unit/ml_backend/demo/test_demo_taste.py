@@ -1,4 +1,4 @@
-"""The demo's --preference option: a person's function, checked before anything is started."""
+"""The demo's --preference option: a user's function, checked before anything is started."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def test_a_persons_function_decides(tmp_path: Path) -> None:
         ("import nothing_of_that_name", "longer", "nothing_of_that_name"),
         ("def longer(prompt): return '1'", "longer", "TypeError"),
         ("def longer(prompt, a, b): return 1", "longer", "got 1; expected"),
-        ("def longer(prompt, a, b): return None", "longer", "can't be used"),
-        ("def longer(prompt, a, b): return ['1']", "longer", "can't be used"),
+        ("def longer(prompt, a, b): return None", "longer", "an invalid choice"),
+        ("def longer(prompt, a, b): return ['1']", "longer", "an invalid choice"),
         ("def longer(prompt, a, b): raise ValueError('no')", "longer", "ValueError: no"),
     ],
 )
 def test_a_function_that_does_not_work_is_refused_at_once(
     tmp_path: Path, text: str, function: str, complaint: str
 ) -> None:
-    """Whatever is wrong with the person's file is said in words, before any server starts."""
+    """Whatever is wrong with the user's file is a readable error, before any server starts."""
     path = _file(tmp_path, text)
     with pytest.raises(ConfigError, match=complaint):
         load_taste(f"{path}:{function}")
@@ -59,19 +59,19 @@ def test_a_function_that_does_not_work_is_refused_at_once(
 
 @pytest.mark.parametrize("name", ["taste.py", "taste.py:", ":shorter", ""])
 def test_a_name_without_file_or_function_says_how_to_write_it(name: str) -> None:
-    """FILE.py:FUNCTION is asked for."""
+    """Anything but FILE.py:FUNCTION is an error."""
     with pytest.raises(ConfigError, match=r"FILE\.py:FUNCTION"):
         load_taste(name)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """The path that was looked for is in the message."""
+    """The error has the path of the missing file."""
     with pytest.raises(ConfigError, match=r"nowhere\.py"):
         load_taste(f"{tmp_path / 'nowhere.py'}:shorter")
 
 
 def test_a_file_that_is_no_python_is_refused(tmp_path: Path) -> None:
-    """A text file holds no function."""
+    """A text file is an error."""
     path = tmp_path / "taste.txt"
     path.write_text(SHORTER)
     with pytest.raises(ConfigError, match="Python file"):

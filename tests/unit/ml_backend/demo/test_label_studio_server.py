@@ -1,4 +1,4 @@
-"""Label Studio as a child process, tried with small stand-ins for its command; the real one is in tests/e2e."""
+"""Label Studio as a child process, tested with small fakes of its command; the real one is in tests/e2e."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _command(folder: Path, body: str) -> Path:
 
 
 def test_a_missing_command_says_how_to_get_it(tmp_path: Path) -> None:
-    """Nothing is started and nothing is written where Label Studio isn't installed."""
+    """If Label Studio isn't installed, nothing is started and nothing written."""
     with (
         pytest.raises(ConfigError, match="make setup"),
         LabelStudioServer(tmp_path / "data", executable=tmp_path / "nothing"),
@@ -46,17 +46,17 @@ def test_a_missing_command_says_how_to_get_it(tmp_path: Path) -> None:
 
 
 def test_a_server_that_dies_shows_the_end_of_its_log(tmp_path: Path) -> None:
-    """The person sees why, without looking for the log."""
+    """The error has the end of the log, so that nobody has to look for it."""
     command = _command(tmp_path, "import sys; print('the database is broken', file=sys.stderr); sys.exit(3)")
     with (
-        pytest.raises(LabelStudioError, match=r"exit code 3(.|\n)*the database is broken"),
+        pytest.raises(LabelStudioError, match=r"code 3(.|\n)*the database is broken"),
         LabelStudioServer(tmp_path / "data", executable=command),
     ):
         pass
 
 
 def test_it_is_up_inside_the_context_and_gone_after_it(tmp_path: Path) -> None:
-    """Entering waits for health; leaving by an exception ends the process too."""
+    """Entering waits for health; leaving with an exception stops the process too."""
     server = LabelStudioServer(tmp_path / "data", executable=_command(tmp_path, ANSWERING))
     seen: list[psutil.Process] = []
 
@@ -74,7 +74,7 @@ def test_it_is_up_inside_the_context_and_gone_after_it(tmp_path: Path) -> None:
 
 
 def test_credentials_stay_those_of_the_first_start(tmp_path: Path) -> None:
-    """A data folder's password and 40-character token are made once, and only its owner can read them."""
+    """A data folder's password and 40-character token are created once, and readable only by its owner."""
     command = _command(tmp_path, ANSWERING)
     seen = []
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The doctor's findings: what it says of projects that are wired well and badly, and of the machine."""
+"""The doctor's findings: what it reports about well and badly configured projects, and about the machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEADERS = ADDRESS.webhook_headers()
 
 @dataclass
 class FakeProject:
-    """As much of Label Studio as the doctor reads of one project."""
+    """A fake of the parts of Label Studio that the doctor reads for one project."""
 
     project: Project = field(
         default_factory=lambda: Project(7, "Tea", LIVE, "rankloop", shows_predictions=True, tasks=3, judgements=0)
@@ -50,13 +50,13 @@ class FakeProject:
         return self.hooks
 
     def add_webhook(self, _project_id: int, url: str, headers: dict[str, str]) -> Webhook:
-        """What Label Studio says to a new webhook."""
+        """Label Studio's answer to a new webhook."""
         if self.refusal:
             raise self.refusal
         return Webhook(99, url, headers, active=True, all_actions=True, payload=True)
 
     def remove_webhook(self, webhook_id: int) -> None:
-        """Only the doctor's own probe may be removed."""
+        """Accept only the removal of the doctor's own probe."""
         assert webhook_id == 99
 
 
@@ -69,7 +69,7 @@ def _wrong(findings: list[Finding]) -> list[str]:
 
 
 def test_a_project_that_is_wired_well_has_nothing_wrong() -> None:
-    """Config, backend and webhook are each found in order."""
+    """Config, backend and webhook each pass."""
     findings = _findings(FakeProject())
     assert [finding.verdict for finding in findings] == [Verdict.OK] * 3
     assert "live" in findings[0].detail
@@ -77,13 +77,13 @@ def test_a_project_that_is_wired_well_has_nothing_wrong() -> None:
 
 
 def test_each_fault_is_found_with_its_remedy() -> None:
-    """One thing at a time is broken, and the finding names it and what to do."""
+    """With one thing broken at a time, the finding names it and the remedy."""
     good = FakeProject()
     backend, hook = good.rows[0], good.hooks[0]
     other = replace(backend, id=0, url="http://localhost:9999")
     cases: list[tuple[FakeProject, str]] = [
         (FakeProject(project=replace(good.project, label_config="<View/>")), "--label-config"),
-        (FakeProject(project=replace(good.project, shows_predictions=False)), "shown no predictions"),
+        (FakeProject(project=replace(good.project, shows_predictions=False)), "don't see predictions"),
         (FakeProject(rows=[]), "isn't connected"),
         (FakeProject(rows=[other, backend]), "http://localhost:9999"),
         (FakeProject(rows=[replace(backend, state="DI")]), "can't use the backend"),
@@ -91,7 +91,7 @@ def test_each_fault_is_found_with_its_remedy() -> None:
         (FakeProject(hooks=[]), "no webhook"),
         (FakeProject(hooks=[hook, replace(hook, id=2)]), "twice"),
         (FakeProject(hooks=[replace(hook, headers={})]), "lacks the backend's credentials"),
-        (FakeProject(hooks=[replace(hook, active=False)]), "switched off"),
+        (FakeProject(hooks=[replace(hook, active=False)]), "inactive"),
     ]
     for server, said in cases:
         found = _wrong(_findings(server))
@@ -100,7 +100,7 @@ def test_each_fault_is_found_with_its_remedy() -> None:
 
 
 def test_a_protection_against_private_addresses_is_named() -> None:
-    """Where Label Studio refuses the backend's address, the finding names the settings that let it through."""
+    """If Label Studio refuses the backend's address, the finding names the settings that allow it."""
     refusal = LabelStudioError(
         "refused", got="403 reserved network", remedy="SSRF_PROTECTION_ENABLED=false", status=403
     )
@@ -109,7 +109,7 @@ def test_a_protection_against_private_addresses_is_named() -> None:
 
 
 def test_a_host_name_without_a_dot_is_a_trap_of_its_own() -> None:
-    """Label Studio connects to such a backend, but never tells it of a judgement."""
+    """Label Studio connects to such a backend, but never sends it a judgement."""
     address = BackendAddress("http://ml-backend:9090", "rankloop", Guard())
     backend = MLBackend(1, 7, address.url, "rankloop", "CO", "", "rankloop-v1", "")
     found = _wrong(_findings(FakeProject(rows=[backend], hooks=[]), address))
@@ -118,14 +118,14 @@ def test_a_host_name_without_a_dot_is_a_trap_of_its_own() -> None:
 
 
 def test_a_full_disk_is_found(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Too little room is wrong; enough room is fine."""
+    """Too little free space is wrong; enough is fine."""
     assert [finding.verdict for finding in examination._disk(settings)] == [Verdict.OK]
     monkeypatch.setattr(examination, "MIN_FREE_BYTES", 2**80)
     assert [finding.verdict for finding in examination._disk(settings)] == [Verdict.WRONG]
 
 
 def test_a_model_that_is_not_there_is_a_finding_and_not_a_crash(settings: Settings) -> None:
-    """The examination goes on; the finding says how to mend it."""
+    """A failing check doesn't stop the others; its finding says how to fix it."""
     missing = settings.model_copy(update={"model": "/nowhere/at/all"})
     findings = list(guarded("model", lambda: examination._model(missing)))
     assert [finding.verdict for finding in findings] == [Verdict.WRONG]
@@ -133,7 +133,7 @@ def test_a_model_that_is_not_there_is_a_finding_and_not_a_crash(settings: Settin
 
 
 def test_a_model_that_loads(settings: Settings, tiny_model_dir: Path) -> None:
-    """A model folder is loaded, tokenizer and all."""
+    """A model folder is loaded, including its tokenizer."""
     there = settings.model_copy(update={"model": str(tiny_model_dir)})
     assert [finding.verdict for finding in examination._model(there)] == [Verdict.OK]
 
@@ -148,25 +148,25 @@ def test_the_backend_is_asked_itself(status: int, said: str, settings: Settings)
 
 
 def test_a_backend_with_another_webhook_secret_is_found(settings: Settings) -> None:
-    """Webhooks would be refused though all else is well: that is wrong, with what to do."""
+    """If only webhooks would be refused, that is wrong, with a remedy."""
     own = load_settings(data_dir=settings.data_dir, webhook_secret="engine")
     with _backend_that_answers({"/webhook": 401}) as port:
         found = _wrong(list(examine_backend(own.model_copy(update={"port": port}))))
     assert len(found) == 1
-    assert "another webhook secret" in found[0]
+    assert "webhook secret differs" in found[0]
     with _backend_that_answers({"/webhook": 202}) as port:
         assert _wrong(list(examine_backend(own.model_copy(update={"port": port})))) == []
 
 
 def test_what_the_backend_says_of_itself_is_told(settings: Settings) -> None:
-    """A champion that can't be loaded is wrong; requests that failed lately are to be looked at, old ones are not."""
+    """A champion that can't be loaded is wrong; recently failed requests are a warning, old ones are ignored."""
     fault = {"kind": "JobsError", "route": "/webhook", "request_id": "abc", "message": "the queue is away"}
     old, recent = {**fault, "at": time.time() - 7200}, {**fault, "at": time.time() - 60}
     with _backend_that_answers({}, {"fault": "v3 is damaged", "faults": [recent, old]}) as port:
         findings = list(examine_backend(settings.model_copy(update={"port": port})))
     assert "v3 is damaged" in _wrong(findings)[0]
     (looked,) = [finding for finding in findings if finding.verdict is Verdict.WARNING]
-    assert looked.detail.startswith("1 requests failed within the hour")
+    assert looked.detail.startswith("failed requests within the past hour: 1;")
     assert "abc" in looked.remedy
     with _backend_that_answers({}, {"fault": None, "faults": [old]}) as port:
         assert len(list(examine_backend(settings.model_copy(update={"port": port})))) == 1
@@ -176,7 +176,7 @@ def test_what_the_backend_says_of_itself_is_told(settings: Settings) -> None:
 
 
 def test_a_webhook_to_nobody_is_to_be_looked_at() -> None:
-    """Label Studio leaves the webhook of a removed backend behind; one to something else than a backend is fine."""
+    """Label Studio leaves the webhook of a removed backend behind; one to anything but a backend is fine."""
     good = FakeProject()
     dead = replace(good.hooks[0], id=5, url="http://localhost:9999/webhook")
     foreign = replace(good.hooks[0], id=6, url="https://chat.example/hooks/abc")
@@ -187,9 +187,9 @@ def test_a_webhook_to_nobody_is_to_be_looked_at() -> None:
     assert "http://localhost:9999/webhook" in looked.detail
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full, others have not")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
 def test_what_the_system_refuses_is_a_finding_and_not_a_crash(settings: Settings) -> None:
-    """A full disk met in the middle of a check is told with the system's own words."""
+    """A disk that turns out full during a check is reported in the system's words."""
 
     def check() -> Iterator[Finding]:
         Path("/dev/full").write_text("x")
@@ -203,7 +203,7 @@ def test_what_the_system_refuses_is_a_finding_and_not_a_crash(settings: Settings
 
 
 def test_no_backend_is_wrong(settings: Settings) -> None:
-    """Nobody listens: start it."""
+    """If nothing is listening, the remedy is to start it."""
     with _backend_that_answers({}) as port:
         pass  # the port is free again
     findings = list(examine_backend(settings.model_copy(update={"port": port})))

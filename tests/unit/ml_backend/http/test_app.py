@@ -1,4 +1,4 @@
-"""The HTTP contract with Label Studio, in the payloads it really sends."""
+"""The HTTP contract with Label Studio, with the payloads it really sends."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def client(make_client: MakeClient) -> FlaskClient:
 def test_health_is_up_before_anything_is_loaded(
     path: str, settings: Any, jobs: FakeJobs, registry: FakeRegistry
 ) -> None:
-    """Health asks nobody: no version, no registry, no credentials."""
+    """Health needs nothing: no version, no registry, no credentials."""
     registry.broken = "away"
     idle = Proposer(registry, settings)  # type: ignore[arg-type]
     answer = _app(settings, idle, jobs, registry).test_client().get(path)
@@ -105,25 +105,25 @@ def test_health_is_up_before_anything_is_loaded(
 
 
 def test_setup_names_the_loaded_version(client: FlaskClient) -> None:
-    """The version is a string, that of the model that will answer."""
+    """The version is a string, naming the model that will answer."""
     assert client.post("/setup", json=SETUP).json == {"model_version": "rankloop-v1"}
 
 
 @pytest.mark.parametrize("extra", [None, {}, {"a": 1}, "text", 5])
 def test_setup_takes_any_extra_params(client: FlaskClient, extra: Any) -> None:
-    """A PATCH of the backend sends null, people may have entered anything."""
+    """`extra_params` may be null, as a PATCH of the backend sends it, or anything that people entered."""
     assert client.post("/setup", json={**SETUP, "extra_params": extra}).status_code == 200
 
 
 def test_setup_while_loading_answers_with_a_string(settings: Any, jobs: FakeJobs, registry: FakeRegistry) -> None:
-    """Nothing known yet still is a string: an integer or null would break every later task in Label Studio."""
+    """An unknown version is still a string: an integer or null would break every later task in Label Studio."""
     idle = Proposer(registry, settings)  # type: ignore[arg-type]
     answer = _app(settings, idle, jobs, registry).test_client().post("/setup", json=SETUP)
     assert (answer.status_code, answer.json) == (200, {"model_version": "rankloop-loading"})
 
 
 def test_setup_says_why_nothing_can_be_loaded(settings: Any, jobs: FakeJobs, registry: FakeRegistry) -> None:
-    """A 503 with the reason keeps Label Studio from asking for, and storing, one empty prediction per task opened."""
+    """A 503 with the reason keeps Label Studio from requesting and storing an empty prediction per opened task."""
     registry.broken = "MLflow is away"
     proposer = Proposer(registry, settings)  # type: ignore[arg-type]
     proposer.start()
@@ -136,7 +136,7 @@ def test_setup_says_why_nothing_can_be_loaded(settings: Any, jobs: FakeJobs, reg
 
 
 def test_predict_answers_each_task_in_order(client: FlaskClient) -> None:
-    """One result per task, also where there is no prompt; string versions, float scores, and setup's version."""
+    """One result per task, even without a prompt; string versions, float scores, and setup's version."""
     answer = client.post("/predict", json=_predict(_task(3), _task(1, None), _task(2, "What is tea?")))
     assert answer.status_code == 200
     results = answer.json["results"]
@@ -153,13 +153,13 @@ def test_predict_without_tasks_is_an_empty_list(client: FlaskClient) -> None:
 
 
 def test_predict_for_interactive_labeling(client: FlaskClient) -> None:
-    """A context is understood and the task answered."""
+    """A context is accepted and the task answered."""
     body = {**_predict(_task(1)), "params": {"login": None, "password": None, "context": {"result": []}}}
     assert len(client.post("/predict", json=body).json["results"][0]["result"]) == 2
 
 
 def test_many_tasks_come_at_once(make_client: MakeClient, jobs: FakeJobs) -> None:
-    """Retrieve Predictions sends all tasks at once: what fits into the time is answered, the rest comes later."""
+    """Retrieve Predictions sends all tasks at once: what fits into the deadline is answered, the rest comes later."""
     answer = make_client(predict_deadline_s=6.0).post("/predict", json=_predict(*(_task(n) for n in range(5000))))
     results = answer.json["results"]
     assert len(results) == 5000
@@ -194,7 +194,7 @@ def test_many_tasks_come_at_once(make_client: MakeClient, jobs: FakeJobs) -> Non
 def test_webhooks_only_enqueue(
     client: FlaskClient, jobs: FakeJobs, payload: dict[str, Any], asked: list[tuple[str, int]]
 ) -> None:
-    """Each action leads to its jobs and is answered with a JSON object; what means nothing here is ignored."""
+    """Each action queues its jobs and is answered with a JSON object; other actions are ignored."""
     answer = client.post("/webhook", json=payload)
     assert answer.status_code == 202
     assert answer.json["status"] == ("queued" if asked else "ignored")
@@ -202,7 +202,7 @@ def test_webhooks_only_enqueue(
 
 
 def test_start_training_answers_with_the_job(client: FlaskClient) -> None:
-    """Label Studio needs a JSON object, and reads `job` of it."""
+    """Label Studio needs a JSON object, and reads its `job`."""
     answer = client.post("/webhook", json=_webhook("START_TRAINING"))
     assert answer.status_code == 202
     assert answer.json == {"job": "cycle-1", "status": "queued", "message": "a training cycle was queued"}
@@ -228,7 +228,7 @@ def test_what_nobody_foresaw_stays_in_the_log(
 
 
 def test_versions_and_status(client: FlaskClient, registry: FakeRegistry) -> None:
-    """The names Label Studio lists, and what people want to know."""
+    """/versions lists names for Label Studio, and /status the state for people."""
     assert client.get("/versions").json == {"versions": ["rankloop-v1", "rankloop-v2", "rankloop-v3"]}
     status = client.get("/status").json
     assert status["loaded"] == status["champion"] == "rankloop-v1"
@@ -246,7 +246,7 @@ def test_versions_and_status(client: FlaskClient, registry: FakeRegistry) -> Non
         ("/predict", {"tasks": "all", "label_config": LIVE}, "'tasks'"),
         ("/predict", {"tasks": [1, 2]}, "'tasks.0'"),
         ("/predict", {"tasks": [_task(1)]}, "label_config"),
-        ("/predict", {**_predict(_task(1)), "label_config": "<View>"}, "no XML"),
+        ("/predict", {**_predict(_task(1)), "label_config": "<View>"}, "isn't XML"),
         ("/predict", {**_predict(_task(1)), "project": "abc"}, "'project'"),
         ("/predict", [], "JSON object"),
         ("/setup", {**SETUP, "schema": "<View></View>"}, "no answers to compare"),
@@ -261,7 +261,7 @@ def test_versions_and_status(client: FlaskClient, registry: FakeRegistry) -> Non
 def test_a_request_that_cannot_be_used_names_the_fault(
     client: FlaskClient, jobs: FakeJobs, path: str, body: Any, said: str
 ) -> None:
-    """400, with the field and what was got, in the body and in the status line (all that Label Studio shows)."""
+    """A 400 names the field and what it got, in the body and in the status line (all that Label Studio shows)."""
     answer = client.post(path, json=body)
     assert answer.status_code == 400
     assert said in answer.json["error"]
@@ -285,14 +285,14 @@ def test_a_request_that_cannot_be_used_names_the_fault(
     ],
 )
 def test_every_http_error_is_json(client: FlaskClient, method: str, path: str, options: Any, status: int) -> None:
-    """Whatever is wrong, the answer is a JSON object that says what to mend."""
+    """Whatever is wrong, the answer is a JSON object that says how to fix it."""
     answer = client.open(path, method=method, **options)
     assert answer.status_code == status
     assert len(answer.json["error"]) > 20
 
 
 def test_basic_auth_guards_everything_but_health(make_client: MakeClient) -> None:
-    """Without or with wrong credentials 401, with the right ones through; health stays open."""
+    """Missing or wrong credentials get a 401, the right ones are accepted, and health stays open."""
     client = make_client(basic_auth_user="ann", basic_auth_pass="secret")
     wrong = {"Authorization": "Basic " + base64.b64encode(b"ann:wrong").decode()}
     for headers in ({}, wrong, {"Authorization": "Bearer x"}, {"Authorization": "Basic %%%"}):
@@ -306,7 +306,7 @@ def test_basic_auth_guards_everything_but_health(make_client: MakeClient) -> Non
 
 
 def test_a_webhook_comes_in_by_secret_or_by_basic_auth(make_client: MakeClient, jobs: FakeJobs) -> None:
-    """Label Studio's automatic webhook brings no Basic auth, so the secret header is a way of its own."""
+    """Label Studio's automatic webhook has no Basic auth, so the secret header is accepted instead."""
     client = make_client(basic_auth_user="ann", basic_auth_pass="secret", webhook_secret="s3cret")
     payload = _webhook("ANNOTATION_CREATED")
     for headers in ({}, {"X-Rankloop-Secret": "wrong"}):
@@ -321,14 +321,14 @@ def test_a_webhook_comes_in_by_secret_or_by_basic_auth(make_client: MakeClient, 
 
 
 def test_a_secret_alone_guards_webhooks_alone(make_client: MakeClient) -> None:
-    """Without Basic auth only webhooks ask for something."""
+    """Without Basic auth, only webhooks require credentials."""
     client = make_client(webhook_secret="s3cret")
     assert client.post("/webhook", json=_webhook("TASKS_CREATED")).status_code == 401
     assert client.post("/setup", json=SETUP).status_code == 200
 
 
 def test_a_champion_changes_while_requests_run(client: FlaskClient, registry: FakeRegistry, proposer: Proposer) -> None:
-    """No request fails, none mixes versions, and the last champion answers in the end."""
+    """No request fails, none mixes versions, and the last champion answers at the end."""
     stop = threading.Event()
     seen: list[set[str]] = []
 
@@ -357,6 +357,6 @@ def test_a_champion_changes_while_requests_run(client: FlaskClient, registry: Fa
 
 
 def test_answers_are_plain_json(client: FlaskClient) -> None:
-    """Nothing but what JSON itself has: no NaN, which Label Studio can't read."""
+    """Accept only standard JSON: no NaN, which Label Studio can't read."""
     text = client.post("/predict", json=_predict(_task(1), _task(2, None))).text
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in the answer"))

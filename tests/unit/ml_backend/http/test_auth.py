@@ -1,4 +1,4 @@
-"""Credentials: who passes, who doesn't, and what is refused at start."""
+"""Credentials: which are accepted, which are rejected, and what is refused at startup."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _settings(tmp_path: Path, **overrides: Any) -> Any:
 
 
 def test_everyone_passes_where_nothing_is_configured() -> None:
-    """Without credentials the backend is open, webhooks too."""
+    """Without configured credentials the backend is open, including webhooks."""
     assert Guard().admits(None, None)
     assert Guard().admits_webhook(None, None, None)
 
@@ -33,7 +33,7 @@ def test_everyone_passes_where_nothing_is_configured() -> None:
     ],
 )
 def test_basic_auth_needs_both_halves(username: str | None, password: str | None, passes: bool) -> None:
-    """Only the exact pair passes; letters beyond ASCII are compared like others."""
+    """Only the exact pair is accepted; non-ASCII characters are compared like others."""
     assert Guard(basic=("ann", "pässword")).admits(username, password) is passes
 
 
@@ -57,20 +57,20 @@ def test_a_webhook_passes_by_either_way(
 
 
 def test_half_of_a_pair_is_refused(tmp_path: Path) -> None:
-    """A user without a password would leave the backend open unnoticed."""
+    """A user without a password is refused, since it would silently leave the backend open."""
     with pytest.raises(ConfigError, match="BASIC_AUTH_PASS"):
         Guard.from_settings(_settings(tmp_path, basic_auth_user="ann"))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]", "127.8.8.8"])
 def test_loopback_may_be_open(tmp_path: Path, host: str) -> None:
-    """On this machine alone no credentials are needed."""
+    """On loopback no credentials are needed."""
     refuse_open_bind(_settings(tmp_path, host=host))
 
 
 @pytest.mark.parametrize("host", ["", "0", "0.0.0.0", "::", "192.168.1.4", "localhost.example", "backend.example"])  # noqa: S104  # nothing is bound
 def test_the_world_needs_credentials(tmp_path: Path, host: str) -> None:
-    """Beyond loopback the backend starts with Basic auth, or when told that something else guards it."""
+    """Beyond loopback the backend starts with Basic auth, or if told that something else protects it."""
     with pytest.raises(ConfigError, match="BASIC_AUTH_USER"):
         refuse_open_bind(_settings(tmp_path, host=host))
     refuse_open_bind(_settings(tmp_path, host=host, allow_open=True))

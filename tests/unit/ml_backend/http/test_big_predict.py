@@ -1,4 +1,4 @@
-"""A /predict of any size over a slow model: in time, whole, fair to others, and turned away where it can't be."""
+"""A /predict of any size over a slow model: in time, complete, fair to others, or turned away."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MakeApp = Callable[..., Flask]
 
 
 class SlowVersion:
-    """A version that takes its time for each question, and none at all while the gate is closed."""
+    """A version that takes its time for each question, and answers nothing while the gate is closed."""
 
     name = "rankloop-v1"
     judges = False
@@ -44,7 +44,7 @@ class SlowVersion:
 
 
 class SlowProposer(Proposer):
-    """The proposer itself, with the slow version for a champion."""
+    """The real proposer, with the slow version as champion."""
 
     slow: SlowVersion
 
@@ -54,7 +54,7 @@ class SlowProposer(Proposer):
 
 @pytest.fixture
 def slow() -> SlowVersion:
-    """Three milliseconds a question: 5,000 take 15 s."""
+    """At three milliseconds a question, 5,000 take 15 s."""
     return SlowVersion(0.003)
 
 
@@ -101,7 +101,7 @@ def _until(condition: Callable[[], bool]) -> None:
 
 
 def test_what_does_not_fit_into_the_time_is_left_to_a_job(make_app: MakeApp, jobs: FakeJobs) -> None:
-    """One valid result per task in order within the deadline; one background job takes the rest, counted as pending."""
+    """One valid result per task in order within the deadline; one background job does the rest, counted as pending."""
     app = make_app()
     took, answer = _timed(lambda: _predict(app, _body(5000)))
     results = answer.json["results"]
@@ -122,7 +122,7 @@ def test_what_does_not_fit_into_the_time_is_left_to_a_job(make_app: MakeApp, job
 
 
 def test_others_are_answered_meanwhile(make_app: MakeApp) -> None:
-    """While 5,000 tasks wait, health, setup and a task that is opened are answered within Label Studio's limits."""
+    """While 5,000 tasks wait, health, setup and an opened task are answered within Label Studio's timeouts."""
     app = make_app()
     with ThreadPoolExecutor(1) as pool:
         big = pool.submit(_predict, app, _body(5000))
@@ -150,7 +150,7 @@ def test_others_are_answered_meanwhile(make_app: MakeApp) -> None:
 def test_more_than_can_be_answered_is_turned_away(
     make_app: MakeApp, slow: SlowVersion, limits: dict[str, int], sent: tuple[int, ...]
 ) -> None:
-    """Too many requests, or too long a queue: 503 at once with Retry-After; health goes on; afterwards all is well."""
+    """Too many requests, or too long a queue: a 503 at once with Retry-After; health stays up, and all recovers."""
     app = make_app(**limits, predict_deadline_s=20.0)
     slow.gate.clear()
     with ThreadPoolExecutor(4) as pool:
@@ -168,7 +168,7 @@ def test_more_than_can_be_answered_is_turned_away(
 
 
 def test_a_job_queue_that_hangs_does_not_take_all_threads(make_app: MakeApp, jobs: FakeJobs) -> None:
-    """Webhooks of many projects wait for it; the next is told to come back, health goes on, none inside is lost."""
+    """If the job queue hangs, webhooks wait up to a limit; the next is told to retry, health stays up, none is lost."""
     app = make_app()
 
     def tell(project: int) -> int:
@@ -188,7 +188,7 @@ def test_a_job_queue_that_hangs_does_not_take_all_threads(make_app: MakeApp, job
 
 
 def test_a_part_that_is_away_says_when_to_come_back(make_app: MakeApp, jobs: FakeJobs) -> None:
-    """A 503 for another reason has Retry-After as well."""
+    """A 503 for any other reason has Retry-After as well."""
     jobs.fault = JobsError("the job queue is away")
     answer = make_app().test_client().post("/webhook", json={"action": "ANNOTATION_CREATED", "project": {"id": 1}})
     assert answer.status_code == 503

@@ -1,4 +1,4 @@
-"""What each event of Label Studio leads to."""
+"""Label Studio's events and the jobs they queue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Tell = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def tell(jobs: FakeJobs) -> Tell:
-    """Passes an event on as it comes in."""
+    """Pass on an event as received."""
 
     def tell(action: str, **payload: Any) -> dict[str, Any]:
         return pass_on(parse_request(WebhookRequest, {"action": action, **payload}), jobs)  # type: ignore[arg-type]
@@ -40,20 +40,20 @@ def tell(jobs: FakeJobs) -> Tell:
     ],
 )
 def test_events_are_passed_on(tell: Tell, jobs: FakeJobs, event: str, asked: list[tuple[str, int]]) -> None:
-    """Each event leads to the job it calls for; the rest is ignored (PROJECT_UPDATED would loop)."""
+    """Each event queues its job; others are ignored (PROJECT_UPDATED would loop)."""
     answer = tell(event, project={"id": 7})
     assert jobs.calls == asked
     assert (answer["status"] == "ignored") == (not asked)
 
 
 def test_start_training_answers_with_the_job(tell: Tell) -> None:
-    """Label Studio reads `job`; people read the rest."""
+    """The answer has `job` for Label Studio, and a message for people."""
     answer = tell("START_TRAINING", project={"id": 7})
     assert answer == {"job": "cycle-1", "status": "queued", "message": "a training cycle was queued"}
 
 
 def test_start_training_before_every_save_counts_as_a_judgement(tell: Tell, jobs: FakeJobs) -> None:
-    """With Label Studio's switch on, a cycle per judgement would train on nothing new; a person is told what to do."""
+    """With training on every submission, no cycle starts per judgement, and the message says what to do."""
     answer = tell("START_TRAINING", project={"id": 7, "min_annotations_to_start_training": 1})
     assert jobs.calls == [("judgement", 7)]
     assert (answer["job"], answer["status"]) == (None, "queued")
@@ -63,7 +63,7 @@ def test_start_training_before_every_save_counts_as_a_judgement(tell: Tell, jobs
 
 
 def test_an_event_without_a_payload_is_left_to_reconciliation(tell: Tell, jobs: FakeJobs) -> None:
-    """With "send payload" off only the action comes: nothing to do, and nothing fails. Training can't be guessed."""
+    """With "send payload" off, an event without a project is ignored, except that training is an error."""
     assert tell("ANNOTATION_CREATED")["status"] == "ignored"
     with pytest.raises(DataError, match="without a project"):
         tell("START_TRAINING")

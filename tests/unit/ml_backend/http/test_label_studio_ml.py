@@ -23,13 +23,13 @@ needs_label_studio_ml = pytest.mark.skipif(
     importlib.util.find_spec("label_studio_ml") is None,
     reason="label-studio-ml 2.x isn't installed (no release on the index works; see the label-studio-ml extra)",
 )
-# Its api module warns of its own pydantic and SQLite habits; they aren't ours to mend.
+# Its api module warns about its own use of pydantic and SQLite, which isn't ours to fix.
 pytestmark = pytest.mark.filterwarnings("default")
 
 
 @pytest.fixture
 def client(settings: Any, proposer: Proposer, jobs: FakeJobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A client of label-studio-ml's own app around our model; its version cache lies in a throw-away folder."""
+    """A client of label-studio-ml's own app around our model; its version cache is in a temporary folder."""
     monkeypatch.setenv("MODEL_DIR", str(tmp_path))
     for name in [name for name in sys.modules if name.partition(".")[0] == "label_studio_ml"]:
         monkeypatch.delitem(sys.modules, name)
@@ -61,7 +61,7 @@ def test_it_speaks_the_same_protocol_there(client: Any, jobs: FakeJobs) -> None:
 
 @needs_label_studio_ml
 def test_it_follows_the_champion_there(client: Any, proposer: Proposer, registry: FakeRegistry) -> None:
-    """A new champion shows in /setup, in spite of label-studio-ml's own cache of the version."""
+    """A new champion shows up in /setup despite label-studio-ml's own cache of the version."""
     setup = {"project": "1.2", "schema": LIVE, "extra_params": None}
     assert client.post("/setup", json=setup).json == {"model_version": "rankloop-v1"}
     registry.promote("rankloop-v2")
@@ -72,7 +72,7 @@ def test_it_follows_the_champion_there(client: Any, proposer: Proposer, registry
 
 
 def test_without_the_package_the_error_says_how_to_get_it(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Importing our module needs nothing; hosting a model needs label-studio-ml, and says where it is to be had."""
+    """Importing our module needs nothing; hosting a model needs label-studio-ml, and the error says where to get it."""
     monkeypatch.setitem(sys.modules, "label_studio_ml", None)
     monkeypatch.setitem(sys.modules, "label_studio_ml.model", None)
     with pytest.raises(ConfigError, match=r"github\.com/HumanSignal/label-studio-ml-backend"):

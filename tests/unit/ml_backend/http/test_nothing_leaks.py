@@ -1,4 +1,4 @@
-"""What people and models wrote, and what lets people in, gets into no log line and no other person's answer."""
+"""Text from people and models, and credentials, never get into a log line or someone else's answer."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ REQUESTS: list[tuple[str, Any]] = [
 
 @pytest.fixture(params=["text", "json"])
 def log(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
-    """The log as the server writes it; logging is as before afterwards."""
+    """The log as the server writes it; logging is restored afterwards."""
     root = logging.getLogger()
     before = root.level, root.handlers[:]
     stream = io.StringIO()
@@ -80,7 +80,7 @@ def client(settings: Any, proposer: Proposer, jobs: FakeJobs, registry: FakeRegi
 
 
 def test_no_request_leaves_its_texts_in_the_log(client: FlaskClient, log: io.StringIO) -> None:
-    """Right and wrong requests with every kind of secret: the log has lines for all of them and no mark in any."""
+    """Valid and invalid requests with every kind of secret: the log has a line for each, and the mark in none."""
     answers = []
     for path, body in REQUESTS:
         for headers in (GOOD, BAD, {"X-Rankloop-Secret": f"{MARK}-guess"}, {"X-Request-ID": f"{MARK} {MARK}"}):
@@ -96,7 +96,7 @@ def test_no_request_leaves_its_texts_in_the_log(client: FlaskClient, log: io.Str
 
 
 def test_no_answer_of_the_model_is_logged(client: FlaskClient, log: io.StringIO) -> None:
-    """What the model wrote is for the annotator alone."""
+    """The model's answers go only to the annotator."""
     tasks = [{"id": number, "data": {"prompt": f"What is number {number}?"}} for number in range(4)]
     found = client.post("/predict", json={**PREDICT, "tasks": tasks}, headers=GOOD).json["results"]
     texts = [text for result in found for region in result["result"] for text in region["value"]["text"]]
@@ -105,7 +105,7 @@ def test_no_answer_of_the_model_is_logged(client: FlaskClient, log: io.StringIO)
 
 
 def test_a_request_s_id_ends_with_it(client: FlaskClient, log: io.StringIO) -> None:
-    """What the same thread logs later, gunicorn for instance, doesn't carry the id of a request that is over."""
+    """What the same thread logs later, e.g. gunicorn, doesn't have the id of a finished request."""
     client.get("/versions", headers={**GOOD, "X-Request-ID": "abc-1"})
     before = log.getvalue().count("abc-1")
     logging.getLogger("other").warning("later")
@@ -114,7 +114,7 @@ def test_a_request_s_id_ends_with_it(client: FlaskClient, log: io.StringIO) -> N
 
 
 def test_a_line_says_what_happened(client: FlaskClient, log: io.StringIO) -> None:
-    """The request's id, its project, its tasks and its outcome are what the log does tell."""
+    """The log has the request's id, project, number of tasks and outcome."""
     client.post("/predict", json=PREDICT, headers={**GOOD, "X-Request-ID": "abc-1"})
     answer = client.post("/webhook", json={**WEBHOOK, "action": "START_TRAINING"}, headers=GOOD)
     for said in ("abc-1", "/predict", "tasks", "cycle-1", answer.headers["X-Request-ID"]):
@@ -125,7 +125,7 @@ def test_a_line_says_what_happened(client: FlaskClient, log: io.StringIO) -> Non
 def test_a_fault_nobody_foresaw_tells_only_where_to_look(
     planted: Callable[[str], Exception], client: FlaskClient, jobs: FakeJobs
 ) -> None:
-    """The answer names the id under which the log has the traceback, and nothing of what went wrong."""
+    """The answer names the id under which the log has the traceback, and no details of the error."""
     jobs.fault = planted(MARK)
     answer = client.post("/webhook", json=WEBHOOK, headers=GOOD)
     assert answer.status_code == 500

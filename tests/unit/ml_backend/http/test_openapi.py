@@ -1,4 +1,4 @@
-"""The served OpenAPI description, and requests made up from it: whatever comes, the answer is as described."""
+"""The served OpenAPI description, and requests generated from it: every answer conforms to it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ml_backend.settings import load_settings
 
 BASIC = {"Authorization": "Basic " + base64.b64encode(b"ann:secret").decode()}
 SLOWEST_S = 10.0
-"""No request of this size may take longer, on however busy a machine; they take milliseconds."""
+"""The longest that such a request may take, even on a busy machine; they take milliseconds."""
 UNWANTED = [positive_data_acceptance, negative_data_rejection, ignored_auth]
-"""What the description allows may still be refused (a labeling configuration that compares nothing is a text like any
-other), and what it doesn't name may be sent: Label Studio's requests bring more than is needed.
-Credentials have a test of their own: the check takes ours for made up."""
+"""What the description allows may still be rejected (a labeling configuration that compares nothing is valid text),
+and what it doesn't name may be sent: Label Studio's requests contain more than is needed.
+Credentials have their own test, since this check takes ours for generated ones."""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ MADE_UP = [(*operation, GenerationMode.POSITIVE) for operation in OPERATIONS] + 
 
 @pytest.mark.parametrize(("path", "method", "mode"), MADE_UP)
 def test_requests_made_up_from_the_description(api: Any, path: str, method: str, mode: GenerationMode) -> None:
-    """Right and wrong requests alike: no 5xx, no hang, an answer as described, and an error in words if it is one."""
+    """Valid and invalid requests alike: no 5xx, no hang, an answer as described, and readable errors."""
 
     @given(api[path][method].as_strategy(generation_mode=mode))
     @settings(
@@ -90,7 +90,7 @@ def test_requests_made_up_from_the_description(api: Any, path: str, method: str,
 
 
 def test_every_address_is_described(app: Flask) -> None:
-    """The description has each route with its methods, and no other."""
+    """The description has each route with its methods, and no others."""
     described = {(path, method.upper()) for path, item in _description(app)["paths"].items() for method in item}
     served = {(rule.rule, m) for rule in app.url_map.iter_rules() for m in rule.methods or () if m != "HEAD"}
     assert described == served
@@ -105,14 +105,14 @@ def test_every_address_is_documented() -> None:
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_what_the_description_guards_is_guarded(app: Flask, path: str, method: str) -> None:
-    """Where the description asks for credentials a request without them is refused, elsewhere not."""
+    """Requests without credentials are rejected exactly where the description requires them."""
     security = _description(app)["paths"][path][method]["security"]
     answer = app.test_client().open(path, method=method, json={})
     assert (answer.status_code == 401) == bool(security)
 
 
 def test_what_label_studio_sends_fits_the_description(app: Flask) -> None:
-    """The description names the fields by the names Label Studio gives them."""
+    """The description uses Label Studio's field names."""
     schemas = _description(app)["components"]["schemas"]
     assert "schema" in schemas["SetupRequest"]["properties"]
     assert schemas["PredictRequest"]["required"] == ["tasks"]

@@ -1,4 +1,4 @@
-"""Whatever tasks come to /predict, Label Studio can show what is answered."""
+"""Whatever tasks /predict gets, Label Studio can show the answers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def client(tiny_model_dir: Path, version_folders: dict[str, Path], tmp_path_fact
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_any_tasks_get_a_prediction_that_can_be_shown(client: FlaskClient, config: Path) -> None:
-    """One prediction per task; each is empty, or what Label Studio's own check of the configuration takes."""
+    """One prediction per task; each is empty, or valid by Label Studio's own check against the configuration."""
     xml = config.read_text(encoding="utf-8")
     checker = LabelInterface(xml)
 

@@ -1,4 +1,4 @@
-"""Label Studio's requests: what is read of them, and what is said of those that can't be read."""
+"""Parsing of Label Studio's requests, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from training.errors import DataError
     ("sent", "read"), [("1.1795380917", 1), ("42", 42), (7, 7), (12.5, 12), (None, None), ("", None)]
 )
 def test_a_project_is_read_however_it_is_written(sent: object, read: int | None) -> None:
-    """Label Studio writes `{id}.{created}`; plain ids and nothing at all are understood too."""
+    """Label Studio writes `{id}.{created}`; plain ids and missing ones are accepted too."""
     assert parse_request(SetupRequest, {"project": sent}).project == read
 
 
@@ -41,6 +41,6 @@ def test_unknown_keys_and_null_are_tolerated() -> None:
     ],
 )
 def test_a_fault_names_its_field(schema: type, body: object, named: str) -> None:
-    """The error says which field can't be used and what it is like, but not what it says: that may be a secret."""
+    """The error names the invalid field and describes its value without quoting it: it may be a secret."""
     with pytest.raises(DataError, match=named):
         parse_request(schema, body)

@@ -1,4 +1,4 @@
-"""What keeps strangers out and harmful content harmless; the rest of it is in docs/security.md."""
+"""Measures against strangers and harmful content; docs/security.md has the rest."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def client(settings: Any, proposer: Proposer, jobs: FakeJobs, registry: FakeRegi
 
 
 def test_every_credential_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is wrong, each half is compared by `hmac.compare_digest`, so the time tells not which one it is."""
+    """Whatever is wrong, both halves are compared by `hmac.compare_digest`, so timing doesn't reveal which."""
     compared: list[tuple[bytes, bytes]] = []
     real = hmac.compare_digest
 
@@ -69,23 +69,23 @@ def test_every_credential_is_compared_in_constant_time(monkeypatch: pytest.Monke
 
 
 class Endless(io.RawIOBase):
-    """A body without an end; remembers how much of it was read."""
+    """An endless body; records how much of it was read."""
 
     taken = 0
 
     def readable(self) -> bool:
-        """It is."""
+        """The stream is readable."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """As many spaces as are wanted."""
+        """As many spaces as requested."""
         buffer[:] = b" " * len(buffer)
         self.taken += len(buffer)
         return len(buffer)
 
 
 def _chunked(app: Flask, body: Endless) -> tuple[bytes, str]:
-    """POST /predict as gunicorn hands over a body that comes in chunks: without a length, but with an end."""
+    """POST /predict with a chunked body as gunicorn passes it on: without a length, but with an end."""
     environ = create_environ("/predict", method="POST", content_type="application/json")
     environ |= {"wsgi.input": body, "wsgi.input_terminated": True}
     environ.pop("CONTENT_LENGTH", None)
@@ -94,7 +94,7 @@ def _chunked(app: Flask, body: Endless) -> tuple[bytes, str]:
 
 
 def test_a_body_without_a_length_is_limited_too(client: FlaskClient) -> None:
-    """A chunked body that never ends is given up at the limit."""
+    """A chunked body that never ends is rejected at the limit."""
     body = Endless()
     answer, status = _chunked(client.application, body)
     assert status.startswith("413")
@@ -105,7 +105,7 @@ def test_a_body_without_a_length_is_limited_too(client: FlaskClient) -> None:
 def test_a_stranger_s_body_is_not_read(
     settings: Any, proposer: Proposer, jobs: FakeJobs, registry: FakeRegistry
 ) -> None:
-    """Who brings no credentials is refused before a byte of the body is taken in."""
+    """A request without credentials is rejected before a byte of its body is read."""
     closed = settings.model_copy(update={"basic_auth_user": "ann", "basic_auth_pass": _Password()})
     app = create_app(closed, proposer, jobs, registry)  # type: ignore[arg-type]
     body = Endless()
@@ -132,7 +132,7 @@ def test_entities_are_refused_at_the_door(client: FlaskClient, path: str, bomb: 
 
 
 def test_markup_stays_text(client: FlaskClient) -> None:
-    """A prompt with a script in it is text in a JSON answer, which no browser takes for a page; so are errors."""
+    """A prompt with a script in it is text in a JSON answer, which no browser renders as a page; so are errors."""
     body = {"tasks": [{"id": 1, "data": {"prompt": SCRIPT}}], "project": "1.5", "label_config": LIVE}
     refused = {"action": SCRIPT, "project": {"id": SCRIPT}}
     for answer in (client.post("/predict", json=body), client.post("/webhook", json=refused), client.get(f"/{SCRIPT}")):
@@ -145,7 +145,7 @@ def test_markup_stays_text(client: FlaskClient) -> None:
 
 @given(st.text(max_size=40))
 def test_no_id_leads_out_of_its_folder(value: str) -> None:
-    """What may stand in a path is one plain name: no separator, no parent folder, not empty."""
+    """A path component must be one plain name: no separator, no parent folder, not empty."""
     try:
         name = safe_id(value)
     except RegistryError:
@@ -155,21 +155,21 @@ def test_no_id_leads_out_of_its_folder(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["", ".", "..", "../x", "a/b", "a\\b", "/etc", "a\x00", "a\n", "-rf", "x" * 200])
 def test_ids_that_are_paths_are_refused(value: str) -> None:
-    """The usual ways out are closed."""
+    """The usual escapes are rejected."""
     with pytest.raises(RegistryError):
         safe_id(value)
 
 
 @pytest.mark.parametrize("project", ["../../etc", "1/../2", "1%2f2", "-1", "1e3", [1], {"id": 1}, True and "x"])
 def test_a_project_is_a_number_or_refused(client: FlaskClient, jobs: FakeJobs, project: Any) -> None:
-    """Folders and jobs are named by a project's number, never by what was sent."""
+    """Folders and jobs are named after a project's number, never after the text that was sent."""
     answer = client.post("/webhook", json={"action": "ANNOTATION_CREATED", "project": {"id": project}})
     assert answer.status_code == 400
     assert jobs.calls == []
 
 
 class _Payload:
-    """Unpickled, it leaves a mark."""
+    """Leaves a mark when unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -180,7 +180,7 @@ class _Payload:
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
 def test_pickled_weights_are_never_loaded(tiny_model_dir: Path, tmp_path: Path, name: str) -> None:
-    """Weights come from safetensors alone: a pickle in its place is refused, and nothing in it is run."""
+    """Weights are loaded only from safetensors: a pickle in their place is refused, and not executed."""
     folder, mark = tmp_path / "model", tmp_path / "mark"
     shutil.copytree(tiny_model_dir, folder)
     (folder / "model.safetensors").unlink()

@@ -1,4 +1,4 @@
-"""The server process: what it refuses, how it is set up, and that it starts, answers and ends."""
+"""The server process: what it refuses, its configuration, and that it starts, answers and stops."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_it_does_not_open_itself_to_the_network(settings: Any) -> None:
     ("host", "bind"), [("127.0.0.1", "127.0.0.1:9090"), ("::1", "[::1]:9090"), ("[::1]", "[::1]:9090")]
 )
 def test_one_process_with_many_threads(settings: Any, host: str, bind: str) -> None:
-    """The model is in memory once; gunicorn gets an address it understands, and leaves no control socket about."""
+    """The model is in memory once; gunicorn gets a valid address, and leaves no control socket behind."""
     server = Server(load_settings(**{**settings.model_dump(), "host": host}))
     assert server.cfg.settings["bind"].value == [bind]
     assert server.cfg.workers == 1
@@ -57,7 +57,7 @@ def test_one_process_with_many_threads(settings: Any, host: str, bind: str) -> N
 
 @pytest.mark.slow
 def test_a_real_server_starts_answers_and_ends(tiny_model_dir: Path, tmp_path: Path) -> None:
-    """Health is up within seconds, the base is registered and loaded by itself, and SIGTERM ends it with code 0."""
+    """Health is up within seconds, the base is registered and loaded, and SIGTERM stops it with code 0."""
     port = _free_port()
     environment = {
         "PATH": "/usr/bin:/bin",
@@ -100,7 +100,7 @@ def test_a_real_server_starts_answers_and_ends(tiny_model_dir: Path, tmp_path: P
 
 
 def _nonsense(port: int) -> bytes:
-    """What is answered to something that is no HTTP."""
+    """The answer to data that isn't HTTP."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(b"NONSENSE\r\n\r\n")
         return connection.recv(1000)
@@ -116,6 +116,6 @@ def _wait_for(url: str, server: subprocess.Popen[str], version: str) -> None:
             if _ask(f"{url}/setup", {"project": "1.2"})["model_version"] == version:
                 return
         except urllib.error.URLError:
-            pass  # it doesn't listen yet
+            pass  # it isn't listening yet
         time.sleep(0.1)
     pytest.fail(f"{version} wasn't loaded in time")

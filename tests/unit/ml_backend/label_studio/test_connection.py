@@ -16,7 +16,7 @@ OURS, OTHER = "http://localhost:9090", "http://localhost:9999"
 
 @dataclass
 class FakeServer:
-    """As much of Label Studio as it takes to see who is connected: the URLs of each project's ML backends."""
+    """Just enough of Label Studio to see which projects are connected: the URLs of their ML backends."""
 
     connected: dict[int, list[str]] = field(default_factory=dict)
     url: str = "http://ls"
@@ -38,21 +38,21 @@ def _server(connected: dict[int, list[str]]) -> Any:
 
 
 def test_a_slash_at_the_end_makes_no_other_address() -> None:
-    """Label Studio keeps addresses as people wrote them."""
+    """Label Studio stores addresses as people typed them."""
     assert same_url("http://localhost:9090/", "http://localhost:9090")
     assert not same_url("http://localhost:9090", "http://localhost:909")
     assert not same_url("http://localhost:9090/a", "http://localhost:9090/b")
 
 
 def test_connected_is_what_has_a_backend_at_our_address() -> None:
-    """Any of a project's backends counts; whose predictions it shows doesn't."""
+    """Any of a project's backends counts; the one whose predictions it shows doesn't matter."""
     server = _server({1: [OTHER], 2: [OTHER, f"{OURS}/"], 3: [], 4: [OURS]})
     assert [project.id for project in connected_projects(server, OURS)] == [2, 4]
     assert [project.id for project in projects_showing(server, "rankloop")] == [1, 3]
 
 
 def test_the_only_connected_project_is_meant() -> None:
-    """With none the error says how to connect one, with several it lists them."""
+    """If there is none, the error says how to connect one; if there are several, it lists them."""
     assert choose_project(_server({1: [OTHER], 2: [OURS]}), OURS).id == 2
     with pytest.raises(LabelStudioError, match=r"no project at http://ls is connected.*init-project"):
         choose_project(_server({1: [OTHER]}), OURS)

@@ -1,4 +1,4 @@
-"""The edge to Label Studio, where a healthy server isn't needed: refusals, retries, and what is decided here."""
+"""The Label Studio client without a healthy server: refusals, retries, and its own decisions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VERSION = {
 
 @pytest.fixture
 def fake() -> Iterator[FakeLabelStudio]:
-    """A Label Studio that answers as told."""
+    """A Label Studio that gives scripted answers."""
     with fake_label_studio() as server:
         yield server
 
@@ -47,7 +47,7 @@ def _client(fake: FakeLabelStudio, key: str = KEY) -> LabelStudio:
 
 
 def test_a_failing_server_is_asked_again_when_that_is_harmless(fake: FakeLabelStudio) -> None:
-    """Reading is repeated after a 503, and the answer of the second time counts."""
+    """A read is retried after a 503, and the second response counts."""
     fake.on("GET /api/version", (503, {"detail": "busy"}), (200, VERSION))
     fake.on("GET /api/version/", (503, {"detail": "busy"}), (200, VERSION))
     with _client(fake) as label_studio:
@@ -56,7 +56,7 @@ def test_a_failing_server_is_asked_again_when_that_is_harmless(fake: FakeLabelSt
 
 
 def test_imported_judgements_count(fake: FakeLabelStudio) -> None:
-    """Label Studio takes imported annotations for ground truth and leaves them out of its count of labeled tasks."""
+    """Label Studio treats imported annotations as ground truth and omits them from its count of labeled tasks."""
     found = {"id": 3, "title": "Tea", "num_tasks_with_annotations": 0, "total_annotations_number": 32}
     fake.on("GET /api/projects/3/", (200, found))
     with _client(fake) as label_studio:
@@ -64,7 +64,7 @@ def test_imported_judgements_count(fake: FakeLabelStudio) -> None:
 
 
 def test_an_annotation_is_never_sent_twice(fake: FakeLabelStudio) -> None:
-    """A failed submission isn't repeated: it may have been stored all the same."""
+    """A failed submission isn't retried: it may have been stored anyway."""
     fake.on("POST /api/tasks/7/annotations/", (502, {"detail": "bad gateway"}))
     with _client(fake) as label_studio, pytest.raises(LabelStudioError) as caught:
         label_studio.annotate(7, [])
@@ -73,7 +73,7 @@ def test_an_annotation_is_never_sent_twice(fake: FakeLabelStudio) -> None:
 
 
 def test_a_personal_access_token_is_exchanged_and_a_legacy_token_is_sent_as_it_is(fake: FakeLabelStudio) -> None:
-    """Both kinds of key work, and each travels the way Label Studio wants it."""
+    """Both kinds of key work, each sent the way Label Studio expects."""
     expires = int(time.time()) + 3600
     secret = "s" * 32
     refresh = jwt.encode({"exp": expires, "token_type": "refresh"}, secret)
@@ -111,28 +111,31 @@ def test_a_refusal_names_the_remedy_and_never_the_key(fake: FakeLabelStudio, sta
 def test_a_legacy_token_where_they_are_switched_off_says_so() -> None:
     """It is a 401 like a wrong key, but copying the same token again wouldn't help."""
     body = {"detail": "Authentication token no longer valid: legacy token authentication has been disabled"}
-    error = refused("say whose key this is", 401, body, "http://ls")
+    error = refused("identify the key's owner", 401, body, "http://ls")
     assert error.remedy == LEGACY_REMEDY
     assert "personal access token" in LEGACY_REMEDY
 
 
 def test_another_web_server_is_told_from_label_studio(fake: FakeLabelStudio) -> None:
-    """A page that is no JSON means the address is wrong, not that the data is."""
+    """A page that isn't JSON means that the address is wrong, not the data."""
     fake.on("GET /api/projects/3/", (200, "<html>hello</html>"))
     with _client(fake) as label_studio, pytest.raises(LabelStudioError, match="doesn't answer like Label Studio"):
         label_studio.project(3)
 
 
 def test_an_export_that_is_none_is_the_servers_fault(fake: FakeLabelStudio) -> None:
-    """A refusal in the place of an export names the project and the server, and is no fault of the person's data."""
+    """A refusal instead of an export names the project and the server, and doesn't blame the data."""
     fake.on("GET /api/projects/3/export", (200, {"detail": "later"}))
-    with _client(fake) as label_studio, pytest.raises(LabelStudioError, match=r"project 3 .* is no export") as caught:
+    with (
+        _client(fake) as label_studio,
+        pytest.raises(LabelStudioError, match=r"project 3 .* isn't an export") as caught,
+    ):
         label_studio.export_tasks(3)
     assert fake.url in str(caught.value)
 
 
 def test_only_newer_judgements_are_counted(fake: FakeLabelStudio) -> None:
-    """Skips and empty annotations never count, and those up to the given time don't, whatever their offset."""
+    """Skips and empty annotations never count, nor do those up to the given time, whatever their offset."""
     verdict = [{"type": "choices"}]
     annotations = [
         {"updated_at": "2026-01-02T12:00:00Z", "was_cancelled": False, "result": verdict},
@@ -150,7 +153,7 @@ def test_only_newer_judgements_are_counted(fake: FakeLabelStudio) -> None:
 
 
 def test_an_unreachable_server_says_how_to_mend_it() -> None:
-    """Nobody at home: the error names the address and the variable that holds it."""
+    """The error names the unreachable address and the variable that holds it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -161,7 +164,7 @@ def test_an_unreachable_server_says_how_to_mend_it() -> None:
 
 
 def test_a_server_that_never_answers_is_given_up() -> None:
-    """A connection that is accepted and then ignored ends after the timeout."""
+    """A connection that is accepted and then ignored fails after the timeout."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         label_studio = LabelStudio(f"http://127.0.0.1:{mute.getsockname()[1]}", KEY, timeout_s=0.2)
         with label_studio, pytest.raises(LabelStudioError, match="took too long"):
@@ -169,7 +172,7 @@ def test_a_server_that_never_answers_is_given_up() -> None:
 
 
 def test_an_empty_key_is_refused_with_where_to_get_one() -> None:
-    """No key, or blanks only, never reaches the network."""
+    """An empty or blank key never reaches the network."""
     with pytest.raises(LabelStudioError, match="personal access token"):
         LabelStudio("http://localhost:1", "  ")
     with pytest.raises(ConfigError, match="LABEL_STUDIO_API_KEY"):
@@ -177,7 +180,7 @@ def test_an_empty_key_is_refused_with_where_to_get_one() -> None:
 
 
 def test_a_private_address_that_label_studio_refuses_names_the_exact_settings() -> None:
-    """The protection against request forgery answers 403; the remedy isn't the one of other 403s."""
+    """The protection against request forgery answers 403, with a remedy unlike that of other 403s."""
     body = {"status_code": 403, "detail": "URL resolves to a reserved network address (block: 127.0.0.0/8)"}
     error = refused("connect the backend", 403, body, "http://ls")
     assert error.remedy == SSRF_REMEDY
@@ -186,7 +189,7 @@ def test_a_private_address_that_label_studio_refuses_names_the_exact_settings() 
 
 
 def test_validation_errors_are_shown_without_markup() -> None:
-    """What Label Studio's forms say comes through as plain text."""
+    """Label Studio's form errors are passed on as plain text."""
     body = {"detail": "Validation error", "validation_errors": {"url": ["See <a href='x'>here</a>."], "n": ["Two."]}}
     assert refused("x", 400, body, "u").got == "400 See here. Two."
 
@@ -203,12 +206,12 @@ def test_validation_errors_are_shown_without_markup() -> None:
     ],
 )
 def test_host_names_that_get_no_webhook(url: str, single: bool) -> None:
-    """Bare names get none; localhost, addresses and dotted names do."""
+    """Bare names get no webhooks; localhost, addresses and dotted names do."""
     assert has_single_label_host(url) is single
 
 
 def test_webhook_headers_carry_what_the_backend_asks_for() -> None:
-    """The secret and Basic credentials, each only where set. `dTpw` is base64 of `u:p`."""
+    """The secret and the Basic credentials are sent, each only if set. `dTpw` is base64 of `u:p`."""
 
     def headers(guard: Guard) -> dict[str, str]:
         return BackendAddress("http://b", "t", guard).webhook_headers()
@@ -219,19 +222,19 @@ def test_webhook_headers_carry_what_the_backend_asks_for() -> None:
 
 
 def test_a_webhook_never_shows_its_credentials() -> None:
-    """Its printed form leaves the headers out."""
+    """Its repr leaves out the headers."""
     assert "geheim" not in repr(Webhook(1, "http://b", {"X": "geheim"}, True, True, True))
 
 
 def test_versions_of_a_listed_task() -> None:
-    """Label Studio joins versions with commas, with or without blanks; no version is an empty text or nothing."""
+    """Label Studio joins versions with commas, with or without spaces; no version is an empty string or missing."""
     assert versions_of({"predictions_model_versions": "m-v1,m-v10, m-v2"}) == {"m-v1", "m-v10", "m-v2"}
     assert versions_of({"predictions_model_versions": ""}) == set()
     assert versions_of({}) == set()
 
 
 def test_which_predictions_are_stale() -> None:
-    """Others are stale once the current one has been there long enough; a task without a current one keeps all."""
+    """Others are stale once the current one is old enough; a task without a current one keeps all."""
     now = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
     def row(number: int, task: int, version: str, minutes_ago: float) -> dict[str, object]:
@@ -242,7 +245,7 @@ def test_which_predictions_are_stale() -> None:
         row(1, 1, "v1", 90),
         row(2, 1, "v2", 60),  # current, superseded number 1 an hour ago
         row(3, 2, "v1", 90),
-        row(4, 2, "v2", 5),  # current, but too fresh: somebody may still look at number 3
+        row(4, 2, "v2", 5),  # current, but too recent: somebody may still be looking at number 3
         row(5, 3, "v1", 90),  # has no current one
         row(6, 4, "v2", 90),
         row(7, 4, "v2", 80),  # a duplicate of number 6

@@ -1,4 +1,4 @@
-"""Whatever comes in, from a labeling configuration to an export: an answer or a RankloopError, and both quickly."""
+"""Any input, from a labeling configuration to an export, quickly gives a result or a RankloopError."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _xml(element: Any) -> str:
 
 @st.composite
 def bent(draw: st.DrawFn) -> Any:
-    """Something valid in which a few values, wherever they stand, were replaced by anything."""
+    """Something valid in which a few values, anywhere, were replaced by arbitrary ones."""
     whole = json.loads(json.dumps(draw(st.sampled_from(VALID))))
     for _ in range(draw(st.integers(1, 4))):
         place: Any = whole
@@ -119,7 +119,7 @@ def test_any_tags_are_a_config_or_an_error(xml: str) -> None:
 @example("<?xml version='1.0' encoding='nonsense'?><View/>")
 @example("&amp;")
 def test_any_text_is_a_config_or_an_error(text: str) -> None:
-    """No text whatsoever gets out another error."""
+    """No text raises any other error."""
     _parse(text)
 
 
@@ -149,7 +149,7 @@ def _deep(levels: int) -> str:
     ids=["deep", "nested choices", "many areas", "long key", "many attributes", "huge"],
 )  # fmt: skip
 def test_a_config_built_to_take_long_does_not(xml: str) -> None:
-    """Depth, number and length are limited, so that no configuration holds a request up."""
+    """Depth, number and length are limited, so that no configuration can stall a request."""
     began = time.monotonic()
     _parse(xml)
     assert time.monotonic() - began < QUICK_S
@@ -158,7 +158,7 @@ def test_a_config_built_to_take_long_does_not(xml: str) -> None:
 @quietly
 @given(tasks, st.sampled_from(CONFIGS))
 def test_any_export_is_converted_or_refused(found: list[Any], config: LabelConfig) -> None:
-    """Every annotation is counted once, whatever it holds."""
+    """Every annotation is counted exactly once, whatever it contains."""
     try:
         judgements, summary = judgements_from_export(found, config, 3)
     except DataError:
@@ -171,7 +171,7 @@ def test_any_export_is_converted_or_refused(found: list[Any], config: LabelConfi
 @given(found=tasks)
 @example(found=[{"annotations": [{"result": [{"type": [], "from_name": "", "to_name": ""}]}]}])
 def test_any_export_without_a_config_is_written_or_refused(found: list[Any], tmp_path: Path) -> None:
-    """The configuration is inferred, and what comes out is a file that can be read."""
+    """The configuration is inferred, and the result is a readable file."""
     try:
         infer_label_config(found)
         export_preferences(found, tmp_path / "out.jsonl")
@@ -184,7 +184,7 @@ def test_any_export_without_a_config_is_written_or_refused(found: list[Any], tmp
 @quietly
 @given(st.lists(values | st.sampled_from(["2026-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "2026-01-01"])))
 def test_any_moment_is_read_or_passed_over(moments: list[Any]) -> None:
-    """A snapshot is as old as its newest annotation whose time can be read."""
+    """A snapshot's time is that of its newest annotation with a readable time."""
     newest = _newest([{"annotations": [{"updated_at": moment} for moment in moments]}])
     assert (newest is not None) == any(moment in ("2026-01-01T00:00:00Z", "2026-01-01") for moment in moments)
 
@@ -195,7 +195,7 @@ def test_any_moment_is_read_or_passed_over(moments: list[Any]) -> None:
 @example(content=b"9" * 10_000)
 @example(content=b"[NaN]")
 def test_any_file_is_an_export_or_an_error(content: bytes, tmp_path: Path) -> None:
-    """A file that holds no export is refused in words."""
+    """A file that isn't an export is refused with an explanation."""
     (tmp_path / "export.json").write_bytes(content)
     with suppress(DataError):
         assert isinstance(read_export_file(tmp_path / "export.json"), list)
@@ -219,6 +219,6 @@ def test_any_file_is_an_export_or_an_error(content: bytes, tmp_path: Path) -> No
     ),
 )
 def test_any_body_is_a_request_or_an_error(schema: Any, body: Any) -> None:
-    """A request's body is understood or refused in words."""
+    """A request's body is understood or refused with an explanation."""
     with suppress(DataError):
         assert isinstance(parse_request(schema, body), schema)

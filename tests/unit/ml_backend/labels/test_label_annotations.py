@@ -1,4 +1,4 @@
-"""One annotation at a time: what it says, who wrote what, and why it may say nothing."""
+"""Single annotations: the judgements in them, who wrote which answer, and why there may be none."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def test_a_live_judgement_keeps_texts_verdict_version_and_source() -> None:
     "choices", [[], ["Answer 1"], ["answer1", "answer2"], [None], [["answer1"]], [1], ["ANSWER1 "]]
 )
 def test_an_unknown_verdict_is_never_read_as_an_answer(choices: list[object]) -> None:
-    """Only exactly one choice that the configuration knows is a verdict."""
+    """Only a single choice known to the configuration is a verdict."""
     regions = PREDICTION["result"]
     assert dropped(task(annotation([*regions, verdict(*choices)]))) == {"unknown_verdict": 1}
 
 
 def test_no_verdict_or_two_is_no_verdict() -> None:
-    """Answers alone say nothing; nor do two verdicts, or one whose value is broken."""
+    """Answers without a verdict, two verdicts, or a malformed verdict give no judgement."""
     regions = PREDICTION["result"]
     for pieces in ([], [verdict("answer1"), verdict("answer2")], [{**verdict("answer1"), "value": None}]):
         assert dropped(task(annotation([*regions, *pieces]))) == {"unknown_verdict": 1}
@@ -83,18 +83,18 @@ def test_no_verdict_or_two_is_no_verdict() -> None:
     ],
 )
 def test_answers_that_cannot_be_compared_are_dropped(areas: list[Json], reason: str) -> None:
-    """A missing answer, two texts in one card, and the same text twice are told apart."""
+    """A missing answer, two texts in one card, and identical texts have reasons of their own."""
     assert dropped(task(annotation([*areas, verdict("answer1")]))) == {reason: 1}
 
 
 def test_a_task_without_a_prompt_is_dropped() -> None:
-    """A prompt that is missing, blank or no text leaves nothing to learn from."""
+    """An annotation whose prompt is missing, blank or not a string is dropped."""
     for data in ({}, {"prompt": " "}, {"prompt": 5}, None):
         assert dropped({"id": 1, "data": data, "annotations": [live("answer1")]}) == {"missing_prompt": 1}
 
 
 def test_an_edited_answer_is_kept_as_edited() -> None:
-    """The text that was judged counts, with what was proposed beside it; it becomes a demonstration when it won."""
+    """The judged text counts, alongside the proposed one; it becomes a demonstration if it won."""
     first, second = PREDICTION["result"]
     rewritten = {**first, "value": {"text": ["first, but better"]}, "origin": "prediction-changed"}
     judgements, summary = convert(task(annotation([rewritten, second, verdict("answer1")])))
@@ -106,7 +106,7 @@ def test_an_edited_answer_is_kept_as_edited() -> None:
 
 
 def test_an_answer_typed_anew_is_compared_with_the_prediction() -> None:
-    """A card that was emptied and filled by hand has no meta; what was shown is in the prediction."""
+    """A card that was cleared and filled by hand has no meta; what was shown is in the prediction."""
     result = [area("answer1", ["typed anew"], id="x1", origin="manual"), PREDICTION["result"][1], verdict("answer1")]
     judged = task(annotation(result, parent_prediction=50), predictions=(PREDICTION,))
     assert convert(judged)[0][0].answer1 == JudgedAnswer("typed anew", "rankloop-v7", proposed="first")
@@ -115,14 +115,14 @@ def test_an_answer_typed_anew_is_compared_with_the_prediction() -> None:
 
 
 def test_texts_that_a_script_posts_are_no_edits() -> None:
-    """Label Studio notes the task's prediction beside any annotation; without a parent it proves nothing."""
+    """Label Studio records the task's prediction with any annotation; without a parent it proves nothing."""
     made = annotation([*plain("own", "words"), verdict("answer1")], prediction=PREDICTION, parent_prediction=None)
     assert convert(task(made))[0][0].answer1 == JudgedAnswer("own")
 
 
 @pytest.mark.parametrize("where", ["prediction", "predictions", "parent"])
 def test_versions_are_found_through_predictions(where: str) -> None:
-    """Without meta and ids, the prediction that holds the very text says which version wrote it."""
+    """Without meta and ids, the prediction with exactly the same text says which version wrote it."""
     made = annotation([*plain("first", "second"), verdict("answer1")], parent_prediction=50)
     stale = {"id": 49, "model_version": "rankloop-v6", "result": plain("old first", "old second")}
     judged = {
@@ -136,14 +136,14 @@ def test_versions_are_found_through_predictions(where: str) -> None:
 
 
 def test_a_version_is_not_claimed_for_what_a_person_wrote() -> None:
-    """A hand-written answer of which no proposal is known belongs to no version, whatever the task's prediction."""
+    """A hand-written answer without a known proposal belongs to no version, whatever the task's prediction."""
     shown = {"id": 50, "model_version": "rankloop-v7"}
     made = annotation([*plain("a", "b", origin="manual"), verdict("answer1")], parent_prediction=50)
     assert convert(task(made, predictions=(shown,)))[0][0].answer1 == JudgedAnswer("a")
 
 
 def test_region_ids_name_their_version() -> None:
-    """Also a name with a tilde; any other id names none."""
+    """This holds even for a name with a tilde; any other id names none."""
     for version in ("rankloop-v7", "my~model-v12"):
         region = live_prediction(LIVE, "a", "b", version)["result"][1]
         assert version_in_region_id(region["id"]) == version
@@ -154,7 +154,7 @@ def test_region_ids_name_their_version() -> None:
 
 
 def test_pairwise_sides_are_the_task_s_answers() -> None:
-    """Left is the first answer that the config names, right the second, also in a prediction that was accepted."""
+    """Left is the first answer that the config names, right the second, even in an accepted prediction."""
     for selected, expected in (("left", Verdict.ANSWER1), ("right", Verdict.ANSWER2)):
         made = pair(selected, parent_prediction=5)
         made["result"][0]["origin"] = "prediction"
@@ -169,7 +169,7 @@ def test_whatever_is_not_left_is_not_right(selected: object) -> None:
 
 
 def test_pairwise_tasks_need_both_answers() -> None:
-    """A missing or equal answer is told apart from a skip and an empty submission."""
+    """Missing and identical answers are distinguished from a skip and an empty submission."""
     assert dropped(task(pair("left"), answer1="a"), config=PAIRWISE) == {"missing_answer": 1}
     assert dropped(task(pair("left"), answer1="a", answer2="a"), config=PAIRWISE) == {"identical_answers": 1}
     assert dropped(task(annotation([]), answer1="a", answer2="b"), config=PAIRWISE) == {"empty": 1}
@@ -180,7 +180,7 @@ ITEMS = [{"id": "x", "body": "bad"}, {"id": "y", "body": "good", "model_version"
 
 
 def test_a_ranking_gives_one_judgement_per_two_answers() -> None:
-    """Three ranked answers make three judgements of one annotation; each is better than those after it."""
+    """Three ranked answers in one annotation make three judgements; each answer beats those after it."""
     judgements, summary = convert(task(ranking(["y", "z", "x"]), items=ITEMS), config=RANKER)
     pairs = [(j.answer1.text, j.answer2.text) for j in judgements]
     assert pairs == [("good", "fair"), ("good", "bad"), ("fair", "bad")]
@@ -201,5 +201,5 @@ def test_a_ranking_gives_one_judgement_per_two_answers() -> None:
     ],
 )
 def test_rankings_that_cannot_be_read_are_dropped(order: object, reason: str) -> None:
-    """No order, too few answers, one twice, and one that the task doesn't hold are told apart."""
+    """No order, too few answers, a duplicate and one that the task lacks have reasons of their own."""
     assert dropped(task(ranking(order), items=ITEMS), config=RANKER) == {reason: 1}

@@ -1,4 +1,4 @@
-"""Labeling configurations are recognised by their tags; those that can't be used say why."""
+"""Labeling configurations are recognised by their tags; unusable ones are refused with the reason."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_our_own_configs_are_recognised() -> None:
 
 
 def test_tags_count_and_names_do_not() -> None:
-    """Other names, other keys, tags in any case and a second question change nothing."""
+    """Other names, other keys, tags in any case and a second question make no difference."""
     config = parse_label_config("""
       <View><Header value="Please compare"/>
         <text NAME="frage" value="$data.question"/>
@@ -69,20 +69,20 @@ def test_tags_count_and_names_do_not() -> None:
     ],
 )
 def test_common_names_of_choices_are_understood(stored: str, verdict: Verdict) -> None:
-    """Letters and digits count, in any case."""
+    """Only letters and digits count, in any case."""
     config = parse_label_config(live_with(choices_of("answer1", "answer2", stored)))
     assert config.verdicts[stored] is verdict
 
 
 @pytest.mark.parametrize("stored", ["answer", "not answer1", "better", "answer 12", "", "answer3", "no idea"])
 def test_other_names_of_choices_mean_nothing(stored: str) -> None:
-    """A choice that isn't known is no verdict, whatever it looks like or wherever it stands."""
+    """An unknown choice is not a verdict, whatever it looks like and wherever it is."""
     config = parse_label_config(live_with(choices_of("answer1", "answer2", stored)))
     assert stored not in config.verdicts
 
 
 def test_a_choice_called_like_an_answer_means_that_answer() -> None:
-    """Where the cards stand in another order than their names suggest, the names decide."""
+    """If the cards' order differs from what their names suggest, the names decide."""
     xml = live_with(choices_of("Answer 1", "Answer 2")).replace('"x"', '"answer2"').replace('"y"', '"answer1"')
     config = parse_label_config(xml)
     assert config.answers == (Field("answer2"), Field("answer1"))
@@ -90,7 +90,7 @@ def test_a_choice_called_like_an_answer_means_that_answer() -> None:
 
 
 def test_of_several_verdicts_the_one_called_so_counts() -> None:
-    """Two Choices that ask which answer is better are ambiguous unless one is called verdict."""
+    """Two Choices that ask which answer is better are ambiguous unless one is named verdict."""
     other = f'<Choices name="kinder" toName="q">{choices_of("answer1", "answer2")}</Choices>'
     assert parse_label_config(live_with(choices_of("1", "2"), other).replace('"v"', '"verdict"')).control == "verdict"
     with pytest.raises(LabelConfigError, match="or more than one"):
@@ -98,7 +98,7 @@ def test_of_several_verdicts_the_one_called_so_counts() -> None:
 
 
 def test_of_several_areas_those_called_like_answers_count() -> None:
-    """A third TextArea for comments is told apart by its name; three of unknown name are refused."""
+    """A third TextArea for comments is recognised by its name; three with unknown names are refused."""
     comment = '<TextArea name="comment" toName="q"/>'
     named = live_with(choices_of("1", "2"), comment).replace('"x"', '"answer_a"').replace('"y"', '"answer_b"')
     assert parse_label_config(named).answers == (Field("answer_a"), Field("answer_b"))
@@ -107,7 +107,7 @@ def test_of_several_areas_those_called_like_answers_count() -> None:
 
 
 def test_the_prompt_of_a_pairwise_config_is_the_text_that_is_no_answer() -> None:
-    """Of several other texts the one called prompt is taken, else the first; a Header may show it."""
+    """Of several other texts, the prompt is the one named prompt, else the first; a Header counts too."""
     pair = '<Pairwise name="p" toName="b,a"/><Text name="a" value="$x"/><Text name="b" value="$y"/>'
     head, task, asked = '<Header value="$h"/>', '<Text name="t" value="$task"/>', '<Text name="s" value="$Prompt"/>'
     assert parse_label_config(f"<View>{pair}{head}</View>").prompt == Field("", "h")
@@ -122,24 +122,24 @@ def test_the_prompt_of_a_pairwise_config_is_the_text_that_is_no_answer() -> None
     [
         ("<View><Image name='i' value='$i'/></View>", "Image i"),
         ("<View/>", "no named tags"),
-        ("", "no XML"),
-        ("<View>", "no XML"),
-        ("{}", "no XML"),
-        ("\ud800", "no XML"),
+        ("", "isn't XML"),
+        ("<View>", "isn't XML"),
+        ("{}", "isn't XML"),
+        ("\ud800", "isn't XML"),
         (live_with(choices_of("good", "bad")), "asks which answer is better"),
         (live_with(choices_of("answer1", "tie")), "asks which answer is better"),
         (live_with(choices_of("1", "2")).replace('<TextArea name="y" toName="q"/>', ""), "no Text has two TextAreas"),
-        (live_with(choices_of("1", "2")).replace('value="$q"', 'value="How?"'), "doesn't show one text of the task"),
-        (live_with(choices_of("1", "2")).replace('value="$q"', 'value="$q" valueType="url"'), "doesn't show one text"),
+        (live_with(choices_of("1", "2")).replace('value="$q"', 'value="How?"'), "doesn't show a text of the task"),
+        (live_with(choices_of("1", "2")).replace('value="$q"', 'value="$q" valueType="url"'), "doesn't show a text"),
         ("<View><Pairwise name='p' toName='a,b'/><Text name='a' value='$a'/></View>", "a, b, not two Texts"),
         ("<View><Pairwise name='p' toName='a,a'/><Text name='a' value='$a'/></View>", "not two Texts"),
         (PAIRWISE.replace('<Text name="prompt" value="$prompt"/>', ""), "no Text shows the prompt"),
-        ("<View><Text name='q' value='$q'/><Ranker name='r' toName='l'/></View>", "ranks no List"),
+        ("<View><Text name='q' value='$q'/><Ranker name='r' toName='l'/></View>", "doesn't rank a List"),
         (RANKER.replace('toName="answers"/>', 'toName="answers"><Bucket name="b"/></Ranker>'), "Buckets"),
     ],
 )
 def test_configs_that_cannot_be_used_say_why(xml: str, words: str) -> None:
-    """Each says what was found, and what to do."""
+    """Each error says what was found and what to do."""
     with pytest.raises(LabelConfigError) as raised:
         parse_label_config(xml)
     assert words in str(raised.value)
@@ -163,13 +163,13 @@ def test_entities_are_never_expanded(prologue: str) -> None:
 
 @given(st.text(alphabet="<>/=\"'& ViewTxtAraCoRnkPs$q1,", max_size=80))
 def test_any_text_is_a_config_or_a_clear_error(xml: str) -> None:
-    """Nothing but LabelConfigError ever comes out of parsing."""
+    """Parsing never raises anything but LabelConfigError."""
     with suppress(LabelConfigError):
         parse_label_config(xml)
 
 
 def test_texts_are_found_in_a_task() -> None:
-    """Keys may lead deeper; what isn't there, is blank or is no text counts as missing."""
+    """Keys may be nested; a value that is absent, blank or not a string counts as missing."""
     assert Field("q", "a.b").text_in({"a": {"b": "x"}}) == "x"
     assert Field("q", "a[1].b").text_in({"a": [0, {"b": "x"}]}) == "x"
     for data in ({}, {"q": None}, {"q": " "}, {"q": 3}, {"q": ["x"]}, None, [], "q"):
@@ -178,7 +178,7 @@ def test_texts_are_found_in_a_task() -> None:
 
 
 def test_answers_are_found_in_a_task() -> None:
-    """Both answers or none for a pairwise task; a ranker's items as far as they can be used."""
+    """A pairwise task gives both answers or none, a ranker's task the usable items."""
     pairwise, ranker = parse_label_config(PAIRWISE), parse_label_config(RANKER)
     assert pairwise.answers_of({"answer1": "a", "answer2": "b"}) == ("a", "b")
     assert pairwise.answers_of({"answer1": "a", "answer2": ""}) is None
@@ -189,7 +189,7 @@ def test_answers_are_found_in_a_task() -> None:
 
 
 def test_predictions_are_what_label_studio_accepts() -> None:
-    """Label Studio's own validation passes each shape; scores are probabilities and versions are strings."""
+    """Label Studio's own validation accepts each shape; scores are probabilities and versions are strings."""
     live, pairwise, ranker = (parse_label_config(xml) for xml in (LIVE, PAIRWISE, RANKER))
     predictions = [
         (LIVE, live_prediction(live, "first\nline", "second", "rankloop-v7")),
@@ -202,7 +202,7 @@ def test_predictions_are_what_label_studio_accepts() -> None:
 
 
 def test_answer_regions_carry_their_version_and_the_proposed_text() -> None:
-    """The same answers give the same ids, the two sides different ones; the texts stand in the order given."""
+    """The same answers give the same ids, the two sides different ones; the texts keep their order."""
     config = parse_label_config(LIVE)
     first, second = live_prediction(config, "same", "same", "rankloop-v7")["result"]
     assert live_prediction(config, "same", "same", "rankloop-v7")["result"] == [first, second]
@@ -213,7 +213,7 @@ def test_answer_regions_carry_their_version_and_the_proposed_text() -> None:
 
 
 def test_impossible_predictions_are_refused() -> None:
-    """What Label Studio would show as an error, or refuse, is never made."""
+    """Predictions that Label Studio would reject, or show as an error, are never created."""
     pairwise, ranker = parse_label_config(PAIRWISE), parse_label_config(RANKER)
     with pytest.raises(ValueError, match="left or right"):
         pairwise_prediction(pairwise, "both", 0.5, "v1")

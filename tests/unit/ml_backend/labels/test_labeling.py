@@ -1,4 +1,4 @@
-"""Whole exports: every annotation counted once, whatever they hold."""
+"""Whole exports: every annotation is counted once, whatever it contains."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from training.errors import DataError
 
 
 def test_every_fate_is_counted_apart() -> None:
-    """Kept, tie, skipped, both bad, empty, unknown and superseded stand side by side and add up."""
+    """Kept, tie, skipped, both bad, empty, unknown and superseded annotations add up."""
     skip = live("answer1", 3, was_cancelled=True, completed_by=7)
     people = [live("answer1", 1, completed_by=5), live("tie", 2, completed_by=6), skip]
     rest = [live("both_bad", 4, completed_by=8), annotation([], 5, completed_by=9), live("banana", 6, completed_by=10)]
@@ -44,7 +44,7 @@ def test_every_fate_is_counted_apart() -> None:
 
 
 def test_the_newest_of_one_person_s_annotations_counts() -> None:
-    """By time, whole seconds and fractions alike, whichever stands first; other people's and tasks' stay."""
+    """The newest is found by time, to the fraction of a second, in any order; other people's and tasks' stay."""
     early = live("answer1", 8, updated_at="2026-01-01T00:00:05Z")
     late = live("answer2", 2, updated_at="2026-01-01T00:00:05.25Z")
     for order in ([early, late], [late, early]):
@@ -60,7 +60,7 @@ def test_the_newest_of_one_person_s_annotations_counts() -> None:
 
 
 def test_a_later_skip_withdraws_an_earlier_judgement() -> None:
-    """The newest counts, also when it is a skip."""
+    """The newest counts, even if it is a skip."""
     _, summary = convert(task(live("answer1", 1), live("answer1", 2, was_cancelled=True)))
     assert (summary.kept, summary.skipped, dict(summary.dropped)) == (0, 1, {"superseded": 1})
 
@@ -94,14 +94,14 @@ def test_malformed_pieces_are_unreadable_not_fatal() -> None:
 
 
 def test_json_min_is_refused_with_the_right_format_named() -> None:
-    """JSON_MIN leaves out skips and answers, so a dataset of it would be wrong without a word."""
+    """JSON_MIN leaves out skips and answers, so a dataset made from it would be silently wrong."""
     row = {"id": 1, "prompt": "How?", "verdict": "answer1", "annotator": 1, "annotation_id": 1, "lead_time": 1.0}
     with pytest.raises(DataError, match=r"JSON_MIN.*Export again from Label Studio as JSON"):
         convert(row)
 
 
 def test_half_characters_do_not_reach_the_files(tmp_path: Path) -> None:
-    """A lone surrogate, which a browser can submit and no file can hold, becomes U+FFFD."""
+    """A lone surrogate, which a browser can submit but no file can store, becomes U+FFFD."""
     made = annotation([*plain("\ud83d bad", "\ud83d\ude00 good"), verdict("answer2")])
     preferences = aggregate(convert(task(made))[0])
     write_preferences(tmp_path / "p.jsonl", preferences)
@@ -110,7 +110,7 @@ def test_half_characters_do_not_reach_the_files(tmp_path: Path) -> None:
 
 
 def test_an_export_without_its_config_is_read_by_its_results() -> None:
-    """Pairwise, ranker and live results are told apart; names are those of our own configs."""
+    """Pairwise, ranker and live results are distinguished; names are those of our own configs."""
     assert infer_label_config([task(pair("left"))]) == PAIRWISE
     assert infer_label_config([task(ranking(["x"]))]) == RANKER
     assert infer_label_config([task(live("answer1"))]) == LIVE
@@ -194,7 +194,7 @@ TASKS = st.fixed_dictionaries(
 
 @given(st.lists(TASKS | JSON, max_size=4), st.sampled_from([LIVE, PAIRWISE, RANKER]))
 def test_any_export_is_converted_and_every_annotation_counted(tasks: list[object], config: LabelConfig) -> None:
-    """Whatever the JSON holds, nothing is raised, the counts add up, and reasons are known ones."""
+    """Whatever the JSON contains, nothing is raised, the counts add up, and all reasons are known."""
     judgements, summary = judgements_from_export(tasks, config, 1)
     assert summary.annotations == summary.kept + summary.skipped + sum(summary.dropped.values())
     assert set(summary.dropped) <= set(Dropped)

@@ -1,4 +1,4 @@
-"""Points in time: one way to read them, one form for Label Studio's filters."""
+"""Timestamps: one way to read them, one format for Label Studio's filters."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
     ],
 )
 def test_a_time_is_read_in_utc_or_not_at_all(value: object, moment: datetime | None) -> None:
-    """Any offset and none, texts and datetimes; what lies before the calendar, or is no time, is None."""
+    """Strings and datetimes are read, with any offset or none; anything out of range or not a time is None."""
     assert read_moment(value) == moment
 
 
 def test_filters_take_one_form() -> None:
-    """UTC with microseconds and a Z, whatever the offset was."""
+    """The format is UTC with microseconds and a Z, whatever the offset was."""
     there = NOON.astimezone(timezone(timedelta(hours=-5)))
     assert filter_value(there) == filter_value(NOON) == "2026-01-02T12:00:00.000000Z"

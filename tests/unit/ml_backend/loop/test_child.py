@@ -1,4 +1,4 @@
-"""Training in a child process: followed, put into words when it fails, and never left behind."""
+"""Training in a child process: monitored, with readable errors, and never left running."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from training.errors import ConfigError, RankloopError
 
 @pytest.fixture
 def demonstrations(tmp_path: Path) -> Path:
-    """Something to imitate."""
+    """A few demonstrations."""
     path = tmp_path / "demonstrations.jsonl"
     rows = [{"prompt": f"What is tea number {n}?", "answer": "Leaves in hot water."} for n in range(64)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -38,7 +38,7 @@ def _config(folder: Path, epochs: int) -> Path:
 def test_a_stage_runs_at_low_priority_and_tells_its_progress(
     tmp_path: Path, tiny_model_dir: Path, demonstrations: Path
 ) -> None:
-    """The child yields to the server, its progress is passed on to the last step, and its outcome is there."""
+    """The child has low priority, its progress is reported up to the last step, and its outcome is saved."""
     told: list[Progress] = []
     niceness: list[int] = []
 
@@ -58,7 +58,7 @@ def test_a_stage_runs_at_low_priority_and_tells_its_progress(
 
 
 def test_a_refusal_is_passed_on_in_its_own_words(tmp_path: Path, demonstrations: Path) -> None:
-    """What training says of its input is what the person reads, without a traceback."""
+    """Training's own error about its input is reported without a traceback."""
     options = {"model": "/no/such/model", "data": demonstrations, "device": "cpu"}
     with pytest.raises(RankloopError, match="/no/such/model") as caught:
         train("sft", options, tmp_path / "sft")
@@ -67,7 +67,7 @@ def test_a_refusal_is_passed_on_in_its_own_words(tmp_path: Path, demonstrations:
 
 
 def test_a_crash_shows_the_end_of_the_log(tmp_path: Path) -> None:
-    """Anything else is told with the exit code, where the log is, and how it ends."""
+    """Any other failure is reported with the exit code, the log's path, and its last lines."""
     with pytest.raises(RankloopError, match=r"exit code 2.*nonsense\.log") as caught:
         train("nonsense", {}, tmp_path / "nonsense")
     assert "No such command" in str(caught.value)
@@ -75,7 +75,7 @@ def test_a_crash_shows_the_end_of_the_log(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_child_that_is_killed_is_named(tmp_path: Path, tiny_model_dir: Path, demonstrations: Path) -> None:
-    """Running out of memory shows as SIGKILL."""
+    """SIGKILL is reported with the hint that memory may have run out."""
 
     def kill(_progress: Progress) -> None:
         for process in psutil.Process().children():
@@ -88,7 +88,7 @@ def test_a_child_that_is_killed_is_named(tmp_path: Path, tiny_model_dir: Path, d
 
 @pytest.mark.slow
 def test_a_child_never_outlives_its_worker(tmp_path: Path, tiny_model_dir: Path, demonstrations: Path) -> None:
-    """A worker killed with SIGKILL takes its training with it, and the same training then goes on."""
+    """A worker killed with SIGKILL takes its training with it, and the training then resumes."""
     config = _config(tmp_path, 60)
     options = {"model": str(tiny_model_dir), "data": str(demonstrations), "config": str(config), "device": "cpu"}
     program = (
@@ -118,7 +118,7 @@ def test_a_child_never_outlives_its_worker(tmp_path: Path, tiny_model_dir: Path,
 def test_a_folder_in_use_is_waited_for_and_then_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demonstrations: Path
 ) -> None:
-    """A predecessor that is just ending is waited for; one that stays is a clear error."""
+    """A predecessor that is about to exit is waited for; one that stays is a clear error."""
     monkeypatch.setattr(child, "LOCK_WAIT_S", 0.2)
     out = tmp_path / "sft"
     out.mkdir()
@@ -129,7 +129,7 @@ def test_a_folder_in_use_is_waited_for_and_then_refused(
 
 
 def test_progress_that_cannot_be_read_is_none(tmp_path: Path) -> None:
-    """Nothing, garbage and values that aren't numbers don't stop anybody; a metric without a value is left out."""
+    """A missing, garbled or non-numeric progress file is ignored; a metric without a value is left out."""
     assert read_progress(tmp_path) is None
     for content in ("", "[]", '{"stage": "sft"}', '{"stage":"s","step":"x","total":1,"metrics":{}}'):
         (tmp_path / "progress.json").write_text(content)

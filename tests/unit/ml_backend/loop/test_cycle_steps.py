@@ -27,7 +27,7 @@ def cycle_settings(mlflow_settings: Settings, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def registry(cycle_settings: Settings) -> Registry:
-    """A real one, with MLflow's tables made."""
+    """A real registry, with MLflow's tables already created."""
     return Registry(cycle_settings)
 
 
@@ -45,12 +45,12 @@ def steps(cycle_settings: Settings, registry: Registry, project: JudgedProject) 
 
 @pytest.fixture
 def plan(steps: CycleSteps) -> Plan:
-    """A cycle that has begun."""
+    """A cycle that has started."""
     return Plan(**steps.begin(7, "cycle-7-test", "asked"))
 
 
 def test_beginning_is_repeatable(steps: CycleSteps, plan: Plan, registry: Registry) -> None:
-    """The plan names base and parent; beginning again finds the same run."""
+    """The plan names base and parent; repeating `begin` finds the same run."""
     assert (plan.base, plan.parent) == ("rankloop-v1", "rankloop-v1")
     assert Plan(**steps.begin(7, "cycle-7-test", "asked")) == plan
     attempt = registry.attempts(7)[0]
@@ -70,7 +70,7 @@ def test_new_judgements_are_those_since_the_last_snapshot(
 
 
 def test_the_snapshot_becomes_preferences(steps: CycleSteps, plan: Plan) -> None:
-    """Every judgement turns up in the cycle's folder, the shorter answer chosen, and the counts add up."""
+    """Every judgement arrives in the cycle's folder, with the shorter answer chosen, and the counts add up."""
     steps.snapshot(plan)
     counts = steps.prepare(plan)
     folder = steps.folder(plan)
@@ -83,10 +83,10 @@ def test_the_snapshot_becomes_preferences(steps: CycleSteps, plan: Plan) -> None
 
 
 def test_too_few_judgements_are_a_reason_to_stop(steps: CycleSteps, plan: Plan, project: JudgedProject) -> None:
-    """Nineteen preferences are fewer than the twenty that the gates ask for."""
+    """Nineteen preferences are fewer than the twenty that the gates require."""
     project.judged = 21
     steps.snapshot(plan)
-    assert steps.prepare(plan)["fault"] == "19 preferences are fewer than the 20 asked for."
+    assert steps.prepare(plan)["fault"] == "19 preferences are fewer than the required 20."
 
 
 def test_a_project_without_prompts_is_named(steps: CycleSteps, plan: Plan, project: JudgedProject) -> None:
@@ -110,8 +110,8 @@ def test_few_rewritten_answers_start_no_supervised_training(steps: CycleSteps, p
 def test_a_cycle_makes_a_version(
     steps: CycleSteps, plan: Plan, registry: Registry, cycle_settings: Settings, project: JudgedProject
 ) -> None:
-    """Reward model and policy are trained, registered with their lineage, promoted though the registry damaged what it
-    was given, and propose answers.
+    """Reward model and policy are trained, registered with their lineage, promoted even though the registry damaged the
+    files, and propose answers.
     """
     steps.snapshot(plan)
     steps.prepare(plan)
@@ -154,7 +154,7 @@ def test_a_cycle_makes_a_version(
 
 @pytest.mark.slow
 def test_rewritten_answers_are_imitated_first(steps: CycleSteps, plan: Plan) -> None:
-    """With enough demonstrations supervised training leaves a policy that PPO can go on from."""
+    """With enough demonstrations, supervised fine-tuning produces a policy from which PPO can start."""
     steps.snapshot(plan)
     counts = steps.prepare(plan)
     rows = [{"prompt": f"What is tea number {n}?", "answer": "Leaves in hot water."} for n in range(40)]

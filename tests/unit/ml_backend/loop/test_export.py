@@ -1,4 +1,4 @@
-"""Preferences out of exports: kinds told from results, every annotation counted, broken files named."""
+"""Preferences from exports: the kind is inferred from results, every annotation counted, broken files named."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _pairwise(selected: str, control: str = "comparison") -> list[dict[str, Any]
 
 
 def test_live_export_without_a_config(tmp_path: Path) -> None:
-    """One vote, one tie, one skip and one unknown verdict: each is where it belongs."""
+    """One vote, one tie, one skip and one unknown verdict are each counted correctly."""
     tasks = [
         _task(1, {"prompt": "tea?"}, _live("good", "bad", "answer1")),
         _task(2, {"prompt": "egg?"}, _live("one", "two", "tie")),
@@ -72,7 +72,7 @@ def test_pairwise_export_of_label_studios_own_template(tmp_path: Path) -> None:
 
 
 def test_names_of_one_s_own_are_found_in_the_results() -> None:
-    """An export whose tags are called otherwise is understood by its shapes."""
+    """An export whose tags have other names is understood by its structure."""
     tasks = [
         _task(1, {"question": "tea?", "response_b": "no", "response_a": "yes", "meta": "x"}, _pairwise("left", "pw"))
     ]
@@ -86,7 +86,7 @@ def test_names_of_one_s_own_are_found_in_the_results() -> None:
 
 
 def test_ranker_export(tmp_path: Path) -> None:
-    """A ranking of three answers is three preferences, the best one always chosen."""
+    """A ranking of three answers gives three preferences, with the better answer always chosen."""
     items = [{"id": name, "title": name, "body": f"answer {name}"} for name in "abc"]
     result = [
         {"type": "ranker", "from_name": "rank", "to_name": "answers", "value": {"ranker": {"rank": ["b", "c", "a"]}}}
@@ -99,7 +99,7 @@ def test_ranker_export(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["label_config.xml", "label_configs/pairwise.xml", "label_configs/ranker.xml"])
 def test_inference_agrees_with_our_own_configs(name: str) -> None:
-    """Of exports made with the configs that ship here the same kind, control and keys are inferred."""
+    """For exports made with the packaged configs, the right kind, control and keys are inferred."""
     results = {
         "live": ({"prompt": "tea?"}, _live("a", "b", "answer1")),
         "pairwise": ({"prompt": "tea?", "answer1": "a", "answer2": "b"}, _pairwise("right")),
@@ -116,7 +116,7 @@ def test_inference_agrees_with_our_own_configs(name: str) -> None:
 
 
 def test_an_export_without_annotations_gives_no_preferences(tmp_path: Path) -> None:
-    """Nothing labeled is no fault."""
+    """An export without labels is not an error."""
     assert export_preferences([], tmp_path / "out.jsonl").annotations == 0
     assert (tmp_path / "out.jsonl").read_text(encoding="utf-8") == ""
 
@@ -124,10 +124,10 @@ def test_an_export_without_annotations_gives_no_preferences(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b'[{"id": 1,', "is no JSON"),
-        (b'{"tasks": []}', "is no export"),
-        (b"[1]", "is no export"),
-        (b"\xff\xfe[", "is no UTF-8 text"),
+        (b'[{"id": 1,', "isn't valid JSON"),
+        (b'{"tasks": []}', "isn't an export"),
+        (b"[1]", "isn't an export"),
+        (b"\xff\xfe[", "is not UTF-8 text"),
     ],
 )
 def test_broken_files_are_named(tmp_path: Path, content: bytes, said: str) -> None:
@@ -140,7 +140,7 @@ def test_broken_files_are_named(tmp_path: Path, content: bytes, said: str) -> No
 
 
 def test_a_json_min_export_is_refused_with_the_right_format(tmp_path: Path) -> None:
-    """The format that leaves out the answers is told apart from a full one."""
+    """The format that omits the answers is recognised and rejected."""
     path = tmp_path / "export.json"
     path.write_text(json.dumps([{"id": 1, "prompt": "tea?", "annotator": 1, "annotation_id": 2}]), encoding="utf-8")
     with pytest.raises(DataError, match="JSON_MIN"):

@@ -1,4 +1,4 @@
-"""Bursts of calls become few, none is the last without being heard, and one that hangs holds nobody up."""
+"""Bursts are coalesced into a few calls, the last call is always covered, and a hanging one blocks no caller."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ml_backend.loop.gathering import Gathered
 
 
 class Hearer:
-    """Remembers what was passed on, and whether in the test's own thread; each time waits for the gate."""
+    """Records what was passed on, and whether in the test's own thread; each call waits for the gate."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[int, bool]] = []
@@ -24,7 +24,7 @@ class Hearer:
         self.failure: Exception | None = None
 
     def __call__(self, key: int) -> None:
-        """Once more."""
+        """Record one call."""
         self.heard.append((key, threading.current_thread() is threading.main_thread()))
         self.entered.put(key)
         assert self.gate.wait(20)
@@ -34,7 +34,7 @@ class Hearer:
 
 @pytest.fixture
 def hear() -> Hearer:
-    """Hears at once."""
+    """A recorder with an open gate."""
     return Hearer()
 
 
@@ -43,7 +43,7 @@ def _timers() -> set[threading.Thread]:
 
 
 def test_a_burst_is_passed_on_twice(hear: Hearer) -> None:
-    """The first call at once, in its caller's thread; the ninety-nine after it as one more."""
+    """The first call is passed on at once, in its caller's thread; the next ninety-nine become one more."""
     tell = Gathered(hear, every_s=0.2)
     for _ in range(100):
         tell(7)
@@ -53,7 +53,7 @@ def test_a_burst_is_passed_on_twice(hear: Hearer) -> None:
 
 
 def test_a_crowd_does_not_wait_for_the_one_that_runs(hear: Hearer) -> None:
-    """Thirty who come while a call runs are answered at once; what they wanted is done once after it, by one thread."""
+    """Thirty calls during a running one return at once; one call after it covers them all, on one thread."""
     tell = Gathered(hear, every_s=0.1, patience_s=20)
     hear.gate.clear()
     before = _timers()
@@ -72,7 +72,7 @@ def test_a_crowd_does_not_wait_for_the_one_that_runs(hear: Hearer) -> None:
 
 
 def test_calls_follow_each_other_at_a_distance(hear: Hearer) -> None:
-    """A stream of 200 calls in a second comes to one every 0.2 s, and one more at its end."""
+    """A stream of 200 calls in a second becomes one every 0.2 s, and one more at the end."""
     tell = Gathered(hear, every_s=0.2)
     began = time.monotonic()
     for _ in range(200):
@@ -84,7 +84,7 @@ def test_calls_follow_each_other_at_a_distance(hear: Hearer) -> None:
 
 
 def test_keys_do_not_wait_for_each_other(hear: Hearer) -> None:
-    """Each project has a first call of its own, also while another's hangs."""
+    """Each project has its own first call, even while another project's hangs."""
     tell = Gathered(hear, every_s=60)
     for key in (1, 2, 1):
         tell(key)
@@ -101,7 +101,7 @@ def test_keys_do_not_wait_for_each_other(hear: Hearer) -> None:
 
 
 def test_nobody_waits_behind_one_that_hangs(hear: Hearer) -> None:
-    """After a while callers are told so at once, and when to come back; when it is over all is well again."""
+    """Once a call hangs, callers are told so at once and when to retry; after it ends, all works again."""
     tell = Gathered(hear, every_s=0.0, patience_s=0.3)
     hear.gate.clear()
     before = _timers()
@@ -111,13 +111,13 @@ def test_nobody_waits_behind_one_that_hangs(hear: Hearer) -> None:
         threading.Event().wait(0.4)
         began = time.monotonic()
         for _ in range(50):
-            with pytest.raises(OverloadError, match=r"the job queue is busy\. Ask again in 5 seconds\."):
+            with pytest.raises(OverloadError, match=r"the job queue is busy\. Try again in 5 seconds\."):
                 tell(7)
         assert time.monotonic() - began < 1.0
         assert _timers() <= before
         hear.gate.set()
         first.result(timeout=20)
-    hear.entered.get(timeout=5)  # they are covered all the same
+    hear.entered.get(timeout=5)  # they are covered nevertheless
     tell.close()
     assert len(hear.heard) == 2
     tell(7)
@@ -125,7 +125,7 @@ def test_nobody_waits_behind_one_that_hangs(hear: Hearer) -> None:
 
 
 def test_only_the_first_caller_hears_of_a_failure(hear: Hearer, caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody waits for those that are gathered; their failure is logged and ends neither the thread nor later calls."""
+    """Nobody waits for coalesced calls; their failure is logged and stops neither the thread nor later calls."""
     hear.failure = JobsError("the job queue can't be used")
     tell = Gathered(hear, every_s=60)
     with pytest.raises(JobsError):
@@ -139,7 +139,7 @@ def test_only_the_first_caller_hears_of_a_failure(hear: Hearer, caplog: pytest.L
 
 
 def test_closing_waits_for_the_call_that_runs(hear: Hearer) -> None:
-    """Who came while it ran is covered before closing returns; one that hangs is left."""
+    """Calls made during a running one are covered before closing returns; one that hangs is abandoned."""
     tell = Gathered(hear, every_s=60, patience_s=0.5)
     hear.gate.clear()
     with ThreadPoolExecutor(1) as pool:

@@ -1,4 +1,4 @@
-"""Background proposals: the champion in memory fills a project's open tasks, and is let go afterwards."""
+"""Background proposals: the champion in memory fills a project's open tasks, and is freed afterwards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAIRWISE = """<View><Text name="prompt" value="$prompt"/><Text name="answer1" va
 
 @dataclass(slots=True)
 class PairwiseProject(JudgedProject):
-    """Its tasks bring two answers each, but for the last, which brings one."""
+    """A project whose tasks contain two answers each, except the last, which contains one."""
 
     label_config: str = PAIRWISE
 
@@ -44,7 +44,7 @@ def _proposals(settings: Any, registry: FakeRegistry, project: JudgedProject) ->
 
 
 def test_open_tasks_get_the_champions_answers(settings: Any, registry: FakeRegistry, project: JudgedProject) -> None:
-    """Every open task gets a pair of the base, then of the champion that takes over; the old model's memory is free."""
+    """Every open task gets a pair from the base, then from the new champion; the old model's memory is freed."""
     proposals = _proposals(settings, registry, project)
     before = threading.active_count()
     assert proposals.some(7) == {"version": "rankloop-v1", "stored": 10, "left": 0}
@@ -55,13 +55,13 @@ def test_open_tasks_get_the_champions_answers(settings: Any, registry: FakeRegis
     assert proposals.some(7) == {"version": "rankloop-v2", "stored": 0, "left": 0}
     assert [item["task"] for item in project.stored] == [*range(3, 13)] * 2
     assert all(len(item["result"]) == 2 for item in project.stored)
-    assert threading.active_count() <= before  # nothing polls or waits beside it
+    assert threading.active_count() <= before  # no other thread polls or waits
     gc.collect()
     assert old() is None
 
 
 def test_the_model_is_let_go(settings: Any, registry: FakeRegistry, project: JudgedProject) -> None:
-    """After release() nothing holds the model, and the next round loads it again."""
+    """After release() nothing references the model, and the next round loads it again."""
     proposals = _proposals(settings, registry, project)
     proposals.some(7)
     assert proposals._loaded is not None
@@ -74,7 +74,7 @@ def test_the_model_is_let_go(settings: Any, registry: FakeRegistry, project: Jud
 
 
 def test_pairs_that_tasks_bring_are_judged(settings: Any, registry: FakeRegistry) -> None:
-    """The reward model, over a base of its own, preselects an answer; a task without two gets an empty prediction."""
+    """The reward model, on its own base, preselects an answer; a task without two gets an empty prediction."""
     registry.promote("rankloop-v3")
     project = PairwiseProject(size=4, judged=0)
     assert _proposals(settings, registry, project).some(7) == {"version": "rankloop-v3", "stored": 4, "left": 0}
@@ -84,7 +84,7 @@ def test_pairs_that_tasks_bring_are_judged(settings: Any, registry: FakeRegistry
 def test_a_champion_that_cannot_be_loaded_is_said(
     settings: Any, registry: FakeRegistry, project: JudgedProject, tmp_path: Path
 ) -> None:
-    """The error names it, nothing is stored, and the next champion is loaded."""
+    """The error names the damaged version, nothing is stored, and the next champion is loaded."""
     registry.folders = {**registry.folders, "rankloop-v4": tmp_path / "rankloop-v4"}
     registry.promote("rankloop-v4")
     proposals = _proposals(settings, registry, project)

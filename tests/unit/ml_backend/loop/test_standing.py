@@ -1,4 +1,4 @@
-"""How background proposals and new judgements stand, against a real DBOS on SQLite."""
+"""The reported state of background proposals and new judgements, on a real DBOS with SQLite."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ class StepwiseProposals:
         return {"version": "rankloop-v2", "stored": stored, "left": self.left}
 
     def release(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to release."""
 
 
 class TalkativeSteps(FakeSteps):
     """Logs a line within a step."""
 
     def snapshot(self, plan: Plan) -> dict[str, Any]:
-        """As usual, and not silently."""
+        """As usual, but logging a line."""
         logging.getLogger("rankloop.test").info("inside")
         return super().snapshot(plan)
 
 
 @pytest.fixture
 def job_settings(settings: Settings) -> Settings:
-    """Short debouncing, and no key, so that nothing asks Label Studio by itself."""
+    """Short debouncing, and no API key, so that nothing queries Label Studio by itself."""
     changes = {"debounce_s": 0.2, "debounce_max_s": 5.0, "train_after": 50, "reconcile_cron": "0 0 1 1 *"}
     return settings.model_copy(update=changes)
 
@@ -75,8 +75,8 @@ def _until(condition: Callable[[], Any], timeout_s: float = 60.0) -> None:
 def test_lines_of_a_job_carry_its_ids(
     job_settings: Settings, asked: Jobs, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is logged within a step of a training cycle names the cycle, by the id that was answered to whoever asked,
-    and the step.
+    """What a training cycle's step logs names the step and the cycle, by the id that was returned when it was
+    requested.
     """
     monkeypatch.setattr(worker_module, "QUEUE_POLL_S", 0.05)
     root, log = logging.getLogger(), io.StringIO()

@@ -1,4 +1,4 @@
-"""A worker that dies in the middle of PPO, with real training, a real DBOS and a real MLflow."""
+"""A worker killed in the middle of PPO, with real training, a real DBOS and a real MLflow."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def given(mlflow_settings: Settings, tmp_path: Path) -> dict[str, Any]:
-    """Settings that a process can be started with."""
+    """Settings for a process of its own."""
     return {
         "data_dir": str(mlflow_settings.home()),
         "model": mlflow_settings.model,
@@ -42,16 +42,16 @@ class _Workers:
         self._running: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Another one."""
+        """Start another worker."""
         program = [sys.executable, str(Path(__file__).parents[3] / "crash_worker.py"), json.dumps(self._given)]
         self._running = subprocess.Popen(program)
 
     def alive(self) -> bool:
-        """Whether the last one still runs."""
+        """Whether the last worker is still running."""
         return self._running is not None and self._running.poll() is None
 
     def kill(self) -> None:
-        """SIGKILL: nothing can be tidied up."""
+        """Send SIGKILL, which allows no cleanup."""
         if self._running is not None:
             self._running.kill()
             self._running.wait()
@@ -59,14 +59,14 @@ class _Workers:
 
 @pytest.fixture
 def workers(given: dict[str, Any]) -> Iterator[_Workers]:
-    """Leaves none behind."""
+    """Leave no worker behind."""
     workers = _Workers(given)
     yield workers
     workers.kill()
 
 
 def test_a_killed_worker_finishes_the_same_cycle_once(given: dict[str, Any], workers: _Workers) -> None:
-    """What was done isn't done again, PPO goes on from its checkpoint, and one version comes of it."""
+    """Finished steps aren't repeated, PPO resumes from its checkpoint, and one version is registered."""
     settings = load_settings(**given)
     jobs, registry = Jobs(settings), Registry(settings)
     job = jobs.start_training(7)["job"]

@@ -1,4 +1,4 @@
-"""The jobs against a real DBOS on SQLite; the parts that do the work are stand-ins."""
+"""The jobs on a real DBOS with SQLite; the parts that do the work are fakes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CYCLE = [
 
 @pytest.fixture
 def job_settings(settings: Settings) -> Settings:
-    """Short debouncing, a low threshold, and no key, so that nothing asks Label Studio by itself."""
+    """Short debouncing, a low threshold, and no API key, so that nothing queries Label Studio by itself."""
     changes = {"debounce_s": 0.3, "debounce_max_s": 5.0, "train_after": 10, "reconcile_cron": "0 0 1 1 *"}
     return settings.model_copy(update=changes)
 
@@ -48,7 +48,7 @@ def steps() -> FakeSteps:
 
 @pytest.fixture
 def proposals() -> FakeProposals:
-    """Proposals that are made at once."""
+    """Proposals that complete at once."""
     return FakeProposals()
 
 
@@ -68,7 +68,7 @@ def start(
     registry: FakeRegistry,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[..., Worker]]:
-    """Starts a worker over the stand-ins, and stops it at the end."""
+    """Starts a worker with the fakes, and stops it at the end."""
     monkeypatch.setattr(worker_module, "QUEUE_POLL_S", 0.05)
     monkeypatch.setattr(worker_module, "RECONSIDER_AFTER_S", 0.3)
     started: list[Worker] = []
@@ -94,7 +94,7 @@ def _until(condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
 
 
 def test_a_burst_of_judgements_is_counted_once(start: Any, asked: Jobs, steps: FakeSteps) -> None:
-    """Twenty webhooks in a row come to one look at Label Studio, once it is quiet."""
+    """Twenty webhooks in a row cause one query to Label Studio, once it is quiet."""
     start()
     for _ in range(20):
         asked.judgement_arrived(7)
@@ -105,7 +105,7 @@ def test_a_burst_of_judgements_is_counted_once(start: Any, asked: Jobs, steps: F
 
 
 def test_judgements_that_keep_coming_are_counted_in_the_end(start: Any, asked: Jobs, steps: FakeSteps) -> None:
-    """Quiet that never comes isn't waited for longer than the longest debounce."""
+    """If it never gets quiet, the longest debounce limits the wait."""
     jobs = Jobs(asked._settings.model_copy(update={"debounce_s": 0.5, "debounce_max_s": 1.0}))
     start()
     began = time.monotonic()
@@ -131,7 +131,7 @@ def test_asking_takes_milliseconds(asked: Jobs) -> None:
 def test_enough_judgements_start_a_cycle_that_ends_in_new_proposals(
     start: Any, asked: Jobs, steps: FakeSteps, proposals: FakeProposals
 ) -> None:
-    """The whole of it: counted, learned, promoted, and proposed anew in every project that shows this backend."""
+    """A whole cycle: judgements counted, trained on, promoted, and new proposals in every connected project."""
     steps.new_judgements = [10, 0]
     url = asked._settings.public_url()
     start(FakeProjects({7: url, 8: url, 9: "http://elsewhere"}))
@@ -156,7 +156,7 @@ def test_nine_of_ten_judgements_are_not_enough(start: Any, asked: Jobs, steps: F
 
 
 def test_a_project_has_one_cycle_at_a_time(start: Any, asked: Jobs, steps: FakeSteps) -> None:
-    """Who asks for a second one is told of the first; another project's waits its turn."""
+    """A second request returns the first cycle; another project's cycle waits its turn."""
     hold = threading.Event()
     steps.on["reward"] = lambda: hold.wait(30)
     start()
@@ -177,7 +177,7 @@ def test_a_project_has_one_cycle_at_a_time(start: Any, asked: Jobs, steps: FakeS
 
 
 def test_judgements_made_during_a_cycle_are_not_lost(start: Any, asked: Jobs, steps: FakeSteps) -> None:
-    """A webhook during a cycle starts no second one, but the cycle's end counts again and does."""
+    """A webhook during a cycle starts no second one, but the count at the cycle's end does."""
     hold = threading.Event()
     steps.on["reward"] = lambda: hold.wait(30)
     steps.new_judgements = [12, 12, 0]
@@ -214,7 +214,7 @@ def test_a_gate_that_fails_ends_the_cycle(
 
 
 def test_a_cycle_that_fails_says_why(start: Any, asked: Jobs, steps: FakeSteps) -> None:
-    """An error in words ends the cycle with these words, and the next cycle can start."""
+    """A readable error ends the cycle with its message, and the next cycle can start."""
 
     def fail() -> None:
         raise RankloopError("training ran away", remedy="Lower the learning rate.")
@@ -228,7 +228,7 @@ def test_a_cycle_that_fails_says_why(start: Any, asked: Jobs, steps: FakeSteps) 
 
 
 def test_an_unforeseen_error_is_recorded_as_well(start: Any, asked: Jobs, steps: FakeSteps) -> None:
-    """Even a bug leaves a cycle that is over and says what happened."""
+    """Even a bug ends the cycle, with a message that says what happened."""
     steps.on["snapshot"] = lambda: 1 / 0
     start()
     cycle = asked.wait(asked.start_training(7)["job"], timeout_s=20)
@@ -238,7 +238,7 @@ def test_an_unforeseen_error_is_recorded_as_well(start: Any, asked: Jobs, steps:
 
 
 def test_an_outside_system_that_comes_back_costs_nothing(start: Any, asked: Jobs, steps: FakeSteps) -> None:
-    """A step whose Label Studio doesn't answer is tried again; one that is refused isn't."""
+    """A step is retried if Label Studio doesn't answer, but not if Label Studio refuses."""
     answers = [LabelStudioError("it doesn't answer"), LabelStudioError("it is starting", status=502)]
 
     def ask() -> dict[str, Any]:
@@ -256,8 +256,8 @@ def test_an_outside_system_that_comes_back_costs_nothing(start: Any, asked: Jobs
 
 
 def test_training_that_is_killed_is_started_again(start: Any, asked: Jobs, steps: FakeSteps) -> None:
-    """It goes on from its checkpoint; training that crashes again and again ends the cycle."""
-    crashes = [CrashError("ppo was ended by SIGKILL")] * 2
+    """Killed training is restarted; training that keeps crashing ends the cycle."""
+    crashes = [CrashError("ppo was killed by SIGKILL")] * 2
 
     def train() -> None:
         if crashes:
@@ -267,16 +267,16 @@ def test_training_that_is_killed_is_started_again(start: Any, asked: Jobs, steps
     start()
     assert asked.wait(asked.start_training(7)["job"], timeout_s=30).state == "promoted"
     assert steps.done.count("ppo") == 3
-    crashes += [CrashError("ppo was ended by SIGKILL")] * 9
+    crashes += [CrashError("ppo was killed by SIGKILL")] * 9
     cycle = asked.wait(asked.start_training(7)["job"], timeout_s=60)
-    assert (cycle.state, cycle.reason) == ("failed", "ppo was ended by SIGKILL.")
+    assert (cycle.state, cycle.reason) == ("failed", "ppo was killed by SIGKILL.")
     assert steps.done.count("ppo") == 3 + 4
 
 
 def test_proposals_asked_for_while_some_are_made_are_made_after(
     start: Any, asked: Jobs, proposals: FakeProposals
 ) -> None:
-    """Tasks that were imported too late for the run under way get a run of their own; ten requests are one."""
+    """Tasks imported too late for the current run get another run; ten requests become one."""
     proposals.gate = threading.Event()
     start()
     asked.propose(7)
@@ -293,7 +293,7 @@ def test_proposals_asked_for_while_some_are_made_are_made_after(
 def test_what_is_asked_before_the_first_worker_starts_is_done(
     start: Any, asked: Jobs, proposals: FakeProposals
 ) -> None:
-    """The server may come up first: the client makes the tables, and the worker finds the work."""
+    """The server may start first: the client creates the tables, and the worker finds the work."""
     job = asked.start_training(7)
     asked.propose(7)
     assert job["status"] == "queued"
@@ -317,7 +317,7 @@ def test_reconciliation_finds_what_webhooks_missed(
 
 
 def test_a_champion_chosen_by_hand_gets_its_answers_at_once(start: Any, asked: Jobs, proposals: FakeProposals) -> None:
-    """After a promotion or a rollback nobody has to wait for the schedule to see the champion's answers."""
+    """After a promotion or rollback, the champion's answers appear without waiting for the schedule."""
     projects = FakeProjects({7: asked._settings.public_url()}, unproposed=[])
     start(projects, label_studio_api_key="key")
     _until(lambda: projects.asked["projects"] == 1)
@@ -329,7 +329,7 @@ def test_a_champion_chosen_by_hand_gets_its_answers_at_once(start: Any, asked: J
 def test_a_small_job_that_fails_says_so_and_keeps_nobody_waiting(
     start: Any, asked: Jobs, steps: FakeSteps, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What goes wrong while counting is logged in a sentence, and the next judgement is counted."""
+    """An error while counting is logged in one sentence, and the next judgement is counted."""
 
     def refuse(_project_id: int) -> int:
         raise LabelStudioError("the key is wrong", status=401)
@@ -362,26 +362,26 @@ def test_small_jobs_are_forgotten_after_a_while_and_cycles_never(
 
 
 def test_one_worker_per_data_folder(start: Any) -> None:
-    """A second worker would take the first one's unfinished work for its own."""
+    """A second worker is refused, since it would take over the first one's unfinished work."""
     start()
     with pytest.raises(ConfigError, match="another worker"):
         start()
 
 
 def test_a_schedule_that_cannot_be_read_is_named(start: Any) -> None:
-    """The setting is named with what was got."""
+    """The error names the setting and its value."""
     with pytest.raises(ConfigError, match=r"RANKLOOP_RECONCILE_CRON.*every day"):
         start(reconcile_cron="every day")
 
 
 def test_waiting_for_an_unknown_cycle_is_an_error(asked: Jobs) -> None:
-    """A wrong id isn't waited for."""
+    """Waiting for an unknown id is an error."""
     with pytest.raises(JobsError, match="no-such-cycle"):
         asked.wait("no-such-cycle")
 
 
 def test_a_database_that_cannot_be_reached_is_said(job_settings: Settings) -> None:
-    """The server answers with the setting to look at, not with a traceback."""
+    """The server's answer names the setting to check, without a traceback."""
     url = "postgresql://rankloop:secret@127.0.0.1:9/jobs"
     with pytest.raises(JobsError, match="RANKLOOP_DATABASE_URL") as caught:
         Jobs(job_settings.model_copy(update={"database_url": url})).judgement_arrived(7)

@@ -1,4 +1,4 @@
-"""What Prometheus reads: counts of requests, predictions and faults, and how the loop stands."""
+"""What Prometheus reads: counts of requests, predictions and faults, and the state of the loop."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Parts:
         return SimpleNamespace(name="rankloop-v3", metrics={"annotations": 120.0})
 
     def status(self) -> Any:
-        """The jobs above, or the fault that was planted."""
+        """The jobs above, or the injected fault."""
         self.looks += 1
         if self.hold:
             self.hold.wait(30)
@@ -66,11 +66,11 @@ def parts() -> Parts:
 
 
 def _facts(parts: Parts) -> LoopFacts:
-    return LoopFacts(parts, parts, parts)  # type: ignore[arg-type]  # as much of each as is asked for
+    return LoopFacts(parts, parts, parts)  # type: ignore[arg-type]  # the parts of each that are used
 
 
 def _samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
-    """Every sample by its name and its labels' values, in the order of the labels' names."""
+    """Every sample by its name and label values, ordered by label name."""
     return dict(_parsed(metrics.exposition().decode()))
 
 
@@ -81,7 +81,7 @@ def _parsed(text: str) -> Iterator[tuple[tuple[str, ...], float]]:
 
 
 def test_requests_are_counted_with_their_latency() -> None:
-    """Two answers of 30 ms and one of 2 s: the counter has three, the histogram puts them where they belong."""
+    """Two answers of 30 ms and one of 2 s: the counter has three, the histogram puts them in the right buckets."""
     metrics = Metrics()
     for seconds in (0.03, 0.03, 2.0):
         metrics.answered("POST", "/predict", 200, seconds)
@@ -93,7 +93,7 @@ def test_requests_are_counted_with_their_latency() -> None:
 
 
 def test_predictions_are_counted_by_version_and_outcome() -> None:
-    """A pending one counts for the version it waits for."""
+    """A pending prediction counts for the version it is waiting for."""
     metrics = Metrics()
     pending = {"result": [], "model_version": "v1-pending"}
     metrics.predicted(
@@ -106,7 +106,7 @@ def test_predictions_are_counted_by_version_and_outcome() -> None:
 
 
 def test_faults_are_counted_and_the_last_ones_are_kept() -> None:
-    """Each kind has a count and a time; the list is bounded, the latest first."""
+    """Each kind has a count and a time; the list is bounded, latest first."""
     metrics = Metrics()
     began = time.time()
     for number in range(FAULTS_KEPT + 5):
@@ -139,7 +139,7 @@ def test_the_loop_is_described(parts: Parts) -> None:
 
 
 def test_every_metric_is_documented(parts: Parts) -> None:
-    """docs/operations.md has each metric with its labels, and no other."""
+    """docs/operations.md lists each metric with its labels, and no others."""
     page = (Path(__file__).parents[4] / "docs" / "operations.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(rankloop_\w+)` \| ([\w, ]*) *\|", page, flags=re.MULTILINE)
     documented = {name.removesuffix("_total"): {label for label in labels.replace(" ", "").split(",") if label}
@@ -157,7 +157,7 @@ def test_every_metric_is_documented(parts: Parts) -> None:
 
 
 def test_many_scrapes_ask_once(parts: Parts) -> None:
-    """Scrapes within a few seconds of each other cost the job queue one question."""
+    """Scrapes within a few seconds of each other query the job queue once."""
     metrics = Metrics(_facts(parts))
     for _ in range(20):
         metrics.exposition()
@@ -165,7 +165,7 @@ def test_many_scrapes_ask_once(parts: Parts) -> None:
 
 
 def test_a_part_that_is_away_is_told_and_fails_nothing(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was known stays, and `part_up` says that it is old. A fault nobody foresaw does no more harm."""
+    """Known values stay, and `part_up` says that they are old. An unexpected error does no more harm."""
     monkeypatch.setattr("ml_backend.observe.facts.FRESH_S", 0.0)
     metrics = Metrics(_facts(parts))
     metrics.exposition()
@@ -178,7 +178,7 @@ def test_a_part_that_is_away_is_told_and_fails_nothing(parts: Parts, monkeypatch
 
 
 def test_a_part_that_hangs_holds_no_scrape_up(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scrape waits a moment, then tells what it has; one question at a time is under way."""
+    """A scrape waits a moment, then reports what it has; only one query runs at a time."""
     monkeypatch.setattr("ml_backend.observe.facts.PATIENCE_S", 0.05)
     parts.hold = threading.Event()
     metrics = Metrics(_facts(parts))

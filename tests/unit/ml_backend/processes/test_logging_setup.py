@@ -1,4 +1,4 @@
-"""Log lines: their form, their ids, and that a fault in them harms nobody."""
+"""Log lines: their format, their ids, and that malformed content does no harm."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger("rankloop.test")
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """Where the log goes; logging is as before afterwards."""
+    """Captures the log, and restores the logging setup afterwards."""
     root = logging.getLogger()
     before = root.level, root.handlers[:]
     yield io.StringIO()
@@ -30,7 +30,7 @@ def _lines(log: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_lines_of_a_request_carry_its_ids(log: io.StringIO) -> None:
-    """The request's id stands on every line, a workflow's only within it; the next request has its own."""
+    """The request's id is on every line, a workflow's only within it; the next request has its own."""
     configure_logging("json", stream=log)
     start_request("first-1")
     logger.info("came")
@@ -49,7 +49,7 @@ def test_lines_of_a_request_carry_its_ids(log: io.StringIO) -> None:
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 65, "a\nb", "-", "ü"])
 def test_an_id_that_could_forge_lines_is_replaced(given: str) -> None:
-    """Only short plain ids are taken over from the caller."""
+    """Only short plain ids are adopted from the caller."""
     assert start_request(given) != given
 
 
@@ -62,7 +62,7 @@ def _count(hidden: str) -> None:
 
 
 def test_a_line_is_one_line_whatever_is_in_it(log: io.StringIO) -> None:
-    """Line breaks, halves of letters and a traceback all stay within one JSON object."""
+    """Line breaks, lone surrogates and a traceback all stay within one JSON object."""
     configure_logging("json", stream=log)
     try:
         _fail("bad\nthing")
@@ -74,7 +74,7 @@ def test_a_line_is_one_line_whatever_is_in_it(log: io.StringIO) -> None:
 
 
 def test_a_traceback_shows_no_local_variables(log: io.StringIO) -> None:
-    """The text form, too, has the plain traceback: values of variables may be prompts or passwords."""
+    """Text logs have plain tracebacks, too: the values of variables may be prompts or passwords."""
     configure_logging("text", stream=log)
     try:
         _count("".join(["pass", "word"]))

@@ -19,7 +19,7 @@ from ml_backend.processes.threads import SHARED_CORES, training_threads
 
 
 def test_a_free_port_can_be_listened_on() -> None:
-    """The port is outside of what outgoing connections take, and nobody holds it."""
+    """The port is outside the range of outgoing connections, and not in use."""
     port = free_port()
     assert port in PORTS
     with socket.create_server(("127.0.0.1", port)):
@@ -29,7 +29,7 @@ def test_a_free_port_can_be_listened_on() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no such tether")
 @pytest.mark.parametrize("death", [signal.SIGTERM, signal.SIGKILL])
 def test_a_tethered_process_ends_when_its_parent_is_killed(death: signal.Signals) -> None:
-    """SIGKILL leaves a parent no time to clean up; the child ends all the same, also where it ignores SIGTERM."""
+    """SIGKILL leaves a parent no time to clean up; the child ends anyway, even if it ignores SIGTERM."""
     ignoring = "trap '' TERM; " if death == signal.SIGKILL else ""
     parent = subprocess.Popen(
         [
@@ -51,7 +51,7 @@ def test_a_tethered_process_ends_when_its_parent_is_killed(death: signal.Signals
 
 
 def test_a_tethered_command_gets_its_own_arguments_and_exit_code() -> None:
-    """The tether is not seen by the command it holds."""
+    """The tether is invisible to the wrapped command."""
     done = subprocess.run(
         tethered([sys.executable, "-c", "import sys; print(sys.argv[1:]); sys.exit(7)", "a b", ""]),
         capture_output=True,
@@ -62,7 +62,7 @@ def test_a_tethered_command_gets_its_own_arguments_and_exit_code() -> None:
 
 
 def test_a_tethered_command_yields_to_others_as_told() -> None:
-    """It runs with the niceness that was asked for, never with less than it would have anyway."""
+    """It runs with the requested niceness, but never with less than it would have anyway."""
     show = [sys.executable, "-c", "import os; print(os.nice(0))"]
     own = os.nice(0)
     for asked, expected in ((-20, own), (0, max(own, 0)), (own + 3, own + 3)):
@@ -70,7 +70,7 @@ def test_a_tethered_command_yields_to_others_as_told() -> None:
 
 
 def test_a_tethered_command_whose_parent_is_gone_never_starts() -> None:
-    """The parent may die before the tether is tied; here another process stands between the two from the start."""
+    """The parent may die before the tether is set up; here another process sits between the two from the start."""
     command = tethered(["echo", "started"], signal.SIGKILL)
     between = ["sh", "-c", '"$@"; exit $?', "sh"]
     done = subprocess.run([*between, *command], capture_output=True, text=True, check=False)
@@ -78,7 +78,7 @@ def test_a_tethered_command_whose_parent_is_gone_never_starts() -> None:
 
 
 def test_training_leaves_a_core_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of eight cores seven train, of two both do; either way idle threads sleep."""
+    """Of eight cores, training uses seven, of two both; either way idle threads sleep."""
     for cores, threads in ((8, "7"), (3, "2"), (2, "2"), (1, "1")):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _pid, cores=cores: set(range(cores)), raising=False)
         assert training_threads() == {**SHARED_CORES, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}

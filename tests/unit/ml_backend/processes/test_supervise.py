@@ -1,4 +1,4 @@
-"""Child processes: started, watched, and gone afterwards, with whatever they started themselves."""
+"""Child processes are started, watched and stopped, along with anything they started themselves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WAITING = [sys.executable, "-c", "import threading; threading.Event().wait(60)"]
 
 
 def _gone(pid: int, within_s: float = 10) -> bool:
-    """Whether a process ends, or is only waiting to be collected, in time."""
+    """Whether a process ends, or is a zombie, in time."""
     try:
         process = psutil.Process(pid)
         psutil.wait_procs([process], timeout=within_s)
@@ -30,7 +30,7 @@ def _gone(pid: int, within_s: float = 10) -> bool:
 
 
 def test_a_child_that_ends_by_itself_is_noticed() -> None:
-    """`wait` tells who ended and how."""
+    """`wait` returns which child exited, and its exit code."""
     with Children() as children:
         children.start("patient", WAITING)
         children.start("hasty", [sys.executable, "-c", "raise SystemExit(3)"])
@@ -38,7 +38,7 @@ def test_a_child_that_ends_by_itself_is_noticed() -> None:
 
 
 def test_leaving_the_context_ends_every_child() -> None:
-    """No child survives, and `interrupt` lets a waiting parent go on."""
+    """No child survives, and `interrupt` wakes a waiting parent."""
     with Children() as children:
         pids = [children.start(name, WAITING) for name in ("one", "two")]
         children.interrupt()
@@ -72,7 +72,7 @@ def test_a_stubborn_child_is_killed_with_what_it_started(monkeypatch: pytest.Mon
 
 
 def test_output_goes_to_a_file_where_one_is_wanted(tmp_path: Path) -> None:
-    """With `logs`, a child's stdout and stderr are in the file named after it, and its environment is as given."""
+    """With `logs`, a child's stdout and stderr go to the file named after it; its environment is as given."""
     command = [sys.executable, "-c", "import os, sys; print(os.environ['GREETING']); print('oh', file=sys.stderr)"]
     with Children({"GREETING": "hello"}, tmp_path) as children:
         children.start("talker", command)
@@ -82,7 +82,7 @@ def test_output_goes_to_a_file_where_one_is_wanted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_both_children_cleanly(number: signal.Signals, tmp_path: Path) -> None:
-    """Ctrl-C and SIGTERM to the parent end both children, and the exit code is 0."""
+    """Ctrl-C or SIGTERM to the parent stops both children, and the exit code is 0."""
     script = textwrap.dedent(
         """
         import sys

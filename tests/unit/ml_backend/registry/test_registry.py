@@ -28,7 +28,7 @@ def registry(mlflow_settings: Settings) -> Registry:
 
 @pytest.fixture
 def make_version(registry: Registry, tmp_path: Path) -> Any:
-    """Registers a small made-up version, as the outcome of a cycle."""
+    """Registers a small made-up version, as a cycle would."""
 
     def make(workflow_id: str = "cycle-1", *, parent: str | None = None, content: str = "weights") -> Version:
         folder = tmp_path / workflow_id
@@ -42,12 +42,12 @@ def make_version(registry: Registry, tmp_path: Path) -> Any:
 
 
 def _stored(settings: Settings, version: Version, name: str) -> Path:
-    """Where the registry itself keeps a file of a version."""
+    """Where the registry itself stores a version's file."""
     return settings.home() / "mlartifacts" / version.run_id / "artifacts" / "version" / name
 
 
 def test_the_base_becomes_version_one_and_champion(registry: Registry, mlflow_settings: Settings) -> None:
-    """At first start the base model is registered, is champion, and loads from what is fetched."""
+    """On the first start the base model is registered, becomes champion, and loads from the fetched folder."""
     from training.models.load import load_causal_lm
 
     assert registry.champion() is None
@@ -62,7 +62,7 @@ def test_the_base_becomes_version_one_and_champion(registry: Registry, mlflow_se
 
 
 def test_current_is_the_champion_or_else_the_base(registry: Registry, make_version: Any) -> None:
-    """Where nobody is champion yet the base is registered and becomes it; afterwards the champion answers."""
+    """Without a champion, the base is registered and becomes champion; afterwards the champion is returned."""
     assert registry.current().name == "rankloop-v1"
     assert registry.champion() == registry.current()
     registry.promote(make_version().name)
@@ -70,7 +70,7 @@ def test_current_is_the_champion_or_else_the_base(registry: Registry, make_versi
 
 
 def test_the_base_is_registered_once(registry: Registry, mlflow_settings: Settings) -> None:
-    """Starting again, and two starts at once, find the one base."""
+    """A restart and two simultaneous starts all find the same base."""
     results: list[Version] = []
     starts = [
         threading.Thread(target=lambda: results.append(Registry(mlflow_settings).ensure_base())) for _ in range(3)
@@ -85,7 +85,7 @@ def test_the_base_is_registered_once(registry: Registry, mlflow_settings: Settin
 
 @pytest.mark.slow
 def test_two_processes_start_together_on_an_empty_folder(tmp_path: Path, tiny_model_dir: Path) -> None:
-    """Not even MLflow's own tables are there yet, and both processes come out with the same champion."""
+    """Even before MLflow's own tables exist, both processes end up with the same champion."""
     program = (
         "from ml_backend.registry import Registry; from ml_backend.settings import load_settings;"
         f"print(Registry(load_settings(data_dir={str(tmp_path)!r}, model={str(tiny_model_dir)!r})).ensure_base().name)"
@@ -101,7 +101,7 @@ def test_two_processes_start_together_on_an_empty_folder(tmp_path: Path, tiny_mo
 
 
 def test_a_missing_base_model_is_named(mlflow_settings: Settings) -> None:
-    """A model folder that isn't there is a ModelError that names it, and registers nothing."""
+    """A missing model folder raises a ModelError that names it, and registers nothing."""
     registry = Registry(mlflow_settings.model_copy(update={"model": "/no/such/model"}))
     with pytest.raises(ModelError, match="/no/such/model"):
         registry.ensure_base()
@@ -111,7 +111,7 @@ def test_a_missing_base_model_is_named(mlflow_settings: Settings) -> None:
 def test_another_base_model_is_refused(
     registry: Registry, mlflow_settings: Settings, version_folders: dict[str, Path]
 ) -> None:
-    """Versions descend from one base: with other weights the registry says what to do, and a moved folder is fine."""
+    """Versions descend from one base: for other weights the registry says what to do; a moved folder is fine."""
     registry.ensure_base()
     other = str(version_folders["rankloop-v2"] / "policy")
     with pytest.raises(RegistryError, match="RANKLOOP_MODEL_NAME"):
@@ -121,7 +121,7 @@ def test_another_base_model_is_refused(
 
 
 def test_registering_records_lineage_and_leaves_the_champion(registry: Registry, make_version: Any) -> None:
-    """A new version carries parent, metrics and tags; who is champion is another decision."""
+    """A new version carries parent, metrics and tags; the champion is a separate decision."""
     base = registry.ensure_base()
     version = make_version(parent=base.name)
     assert (version.number, version.name, version.parent) == (2, "rankloop-v2", "rankloop-v1")
@@ -144,7 +144,7 @@ def test_registering_a_run_again_returns_the_same_version(
 
 
 def test_promote_and_roll_back_through_history(registry: Registry, make_version: Any) -> None:
-    """Rolling back walks through the champions in reverse; promoting the champion again adds no step."""
+    """Rollback goes through the champions in reverse; promoting the champion again adds nothing to the history."""
     names = [registry.ensure_base().name, make_version("a").name, make_version("b").name]
     registry.promote(names[1])
     registry.promote(names[2])
@@ -160,7 +160,7 @@ def test_promote_and_roll_back_through_history(registry: Registry, make_version:
 
 
 def test_a_promotion_cut_off_half_way_does_not_count(registry: Registry, make_version: Any) -> None:
-    """History is written before the alias: a crash in between leaves the old champion, and rolling back still works."""
+    """History is written before the alias: a crash in between leaves the old champion, and rollback still works."""
     base, second, third = registry.ensure_base(), make_version("a"), make_version("b")
     registry.promote(second.name)
     registry._client.set_registered_model_tag(
@@ -171,7 +171,7 @@ def test_a_promotion_cut_off_half_way_does_not_count(registry: Registry, make_ve
 
 @pytest.mark.parametrize("name", ["rankloop-v9", "rankloop-v0", "rankloop-v1/../..", "other-v1", "rankloop-v1'", ""])
 def test_an_unknown_version_is_refused(registry: Registry, make_version: Any, name: str) -> None:
-    """A name that isn't a version's is answered with those that are, and never becomes a path or a query."""
+    """For an unknown name the error lists the known ones; the name never becomes part of a path or a query."""
     make_version()
     with pytest.raises(RegistryError, match="rankloop-v1"):
         registry.promote(name)
@@ -180,7 +180,7 @@ def test_an_unknown_version_is_refused(registry: Registry, make_version: Any, na
 def test_a_fetched_copy_that_was_damaged_is_fetched_again(
     registry: Registry, make_version: Any, mlflow_settings: Settings
 ) -> None:
-    """The local copy is only a copy: what is missing or changed in it comes back from the registry."""
+    """Missing or changed files of the local copy are restored from the registry."""
     version = make_version(content="sound")
     weights = registry.fetch(version) / "policy" / "model.safetensors"
     assert weights == mlflow_settings.home() / "versions" / version.name / "policy" / "model.safetensors"
@@ -192,7 +192,7 @@ def test_a_fetched_copy_that_was_damaged_is_fetched_again(
 def test_a_damaged_version_is_refused_and_the_one_before_answers(
     registry: Registry, make_version: Any, mlflow_settings: Settings
 ) -> None:
-    """A damaged file in the registry is named with the way back, and the version can't be promoted."""
+    """For a damaged file in the registry the error names it and a remedy, and the version can't be promoted."""
     base, version = registry.ensure_base(), make_version()
     _stored(mlflow_settings, version, "policy/model.safetensors").write_text("broken")
     with pytest.raises(RegistryError, match=r"rankloop-v2 .* policy/model.safetensors is damaged.*rankloop rollback"):
@@ -236,13 +236,13 @@ def test_more_metrics_than_fit_into_one_batch_arrive(registry: Registry, tmp_pat
 
 
 def test_unsafe_workflow_ids_are_refused(registry: Registry) -> None:
-    """What could leave a query or a path is refused."""
+    """Ids that could escape from a query or a path are refused."""
     with pytest.raises(RegistryError, match="can't be used"):
         registry.start_cycle_run(7, "x' or tags.kind = 'base")
 
 
 def test_asking_for_the_champion_is_cheap(registry: Registry) -> None:
-    """Milliseconds, for the server asks every few seconds and at every status."""
+    """It takes milliseconds, as the server asks every few seconds and at every status."""
     registry.ensure_base()
     taken = []
     for _ in range(20):
@@ -253,7 +253,7 @@ def test_asking_for_the_champion_is_cheap(registry: Registry) -> None:
 
 
 def test_an_unreachable_mlflow_is_said_without_its_password(tmp_path: Path) -> None:
-    """A tracking server that can't be used is a RegistryError that names the setting and hides the credentials."""
+    """An unusable tracking server raises a RegistryError that names the setting and hides the credentials."""
     uri = "nosuchscheme://user:secret@nowhere/db"
     registry = Registry(load_settings(data_dir=tmp_path, mlflow_tracking_uri=uri))
     with pytest.raises(RegistryError, match="RANKLOOP_MLFLOW_TRACKING_URI") as caught:
@@ -262,7 +262,7 @@ def test_an_unreachable_mlflow_is_said_without_its_password(tmp_path: Path) -> N
 
 
 def test_sealing_notices_every_change(tmp_path: Path) -> None:
-    """A sealed folder is whole until a file changes, goes, or the list itself is rewritten; new files are no harm."""
+    """A sealed folder is intact until a file changes or goes, or the manifest is rewritten; new files are fine."""
     (tmp_path / "policy").mkdir()
     (tmp_path / "policy" / "a").write_text("1")
     (tmp_path / "b").write_text("2")

@@ -1,4 +1,4 @@
-"""The queue in front of the model: order, fairness, deadlines, faults."""
+"""The queue in front of the model: order, fairness, deadlines, errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ml_backend.serving.batching import FairBatcher
 
 
 class Gate:
-    """Answers an item with ten times its value, and can be held closed to let a queue build up."""
+    """Answers an item with ten times its value; its gate can be closed to let a queue build up."""
 
     def __init__(self) -> None:
         self.open = threading.Event()
@@ -61,7 +61,7 @@ def test_results_come_in_order_whatever_the_batches(gate: Gate, batcher: FairBat
 
 
 def test_what_nobody_waits_for_does_not_count(gate: Gate, batcher: FairBatcher[str, int, int]) -> None:
-    """A request whose time is up leaves nothing behind that would make the queue look long."""
+    """A request past its deadline leaves nothing behind that would make the queue look long."""
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(batcher.submit, "a", range(4), deadline_s=10)
         assert gate.entered.wait(10)
@@ -80,7 +80,7 @@ def test_no_items_need_no_batch(gate: Gate, batcher: FairBatcher[str, int, int])
 
 
 def test_one_question_does_not_wait_behind_thousands(gate: Gate, batcher: FairBatcher[str, int, int]) -> None:
-    """Someone who asks for one answer shares the very next batch with a request for many."""
+    """A request for one answer shares the very next batch with a request for many."""
     with ThreadPoolExecutor() as pool:
         many = pool.submit(batcher.submit, "a", range(100, 140), deadline_s=10)
         assert gate.entered.wait(5)
@@ -93,7 +93,7 @@ def test_one_question_does_not_wait_behind_thousands(gate: Gate, batcher: FairBa
 
 
 def test_callers_at_the_same_time_share_a_batch(gate: Gate, batcher: FairBatcher[str, int, int]) -> None:
-    """Four single questions that wait together are answered by one batch."""
+    """Four single questions waiting together are answered in one batch."""
     with ThreadPoolExecutor() as pool:
         first = pool.submit(batcher.submit, "a", [0], deadline_s=10)
         assert gate.entered.wait(5)
@@ -105,7 +105,7 @@ def test_callers_at_the_same_time_share_a_batch(gate: Gate, batcher: FairBatcher
 
 
 def test_groups_never_share_a_batch(gate: Gate, batcher: FairBatcher[str, int, int]) -> None:
-    """Items of different groups (model versions) are answered in batches of their own."""
+    """Items of different groups (model versions) are answered in separate batches."""
     with ThreadPoolExecutor() as pool:
         futures = [pool.submit(batcher.submit, group, range(3), deadline_s=10) for group in "abab"]
         assert gate.entered.wait(5)
@@ -115,7 +115,7 @@ def test_groups_never_share_a_batch(gate: Gate, batcher: FairBatcher[str, int, i
 
 
 def test_what_does_not_fit_into_the_time_is_none(gate: Gate, batcher: FairBatcher[str, int, int]) -> None:
-    """A caller gets None at its deadline, and its items are not computed for nobody."""
+    """A caller gets None at its deadline, and its remaining items are not computed."""
     assert batcher.submit("a", range(8), deadline_s=0.05) == [None] * 8
     gate.open.set()
     assert batcher.submit("a", [9], deadline_s=5) == [90]
@@ -123,7 +123,7 @@ def test_what_does_not_fit_into_the_time_is_none(gate: Gate, batcher: FairBatche
 
 
 def test_a_fault_reaches_its_caller_and_nobody_later(gate: Gate, batcher: FairBatcher[str, int, int]) -> None:
-    """What a batch raises is raised to who asked; the next request is answered."""
+    """A batch's error is raised to its callers; the next request is answered."""
     gate.open.set()
     with pytest.raises(ValueError, match="bad item"):
         batcher.submit("a", [-1], deadline_s=5)
@@ -131,7 +131,7 @@ def test_a_fault_reaches_its_caller_and_nobody_later(gate: Gate, batcher: FairBa
 
 
 def test_stopping_releases_who_waits(gate: Gate) -> None:
-    """Callers in the queue get None when the batcher ends, instead of waiting for their deadline."""
+    """Callers in the queue get None when the batcher stops, instead of waiting for their deadline."""
     batcher: FairBatcher[str, int, int] = FairBatcher(gate.run, batch_size=1)
     batcher.start()
     with ThreadPoolExecutor() as pool:

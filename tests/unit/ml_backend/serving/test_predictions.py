@@ -1,4 +1,4 @@
-"""What is answered for tasks of each kind, in time or later."""
+"""Predictions for tasks of each kind, in time or later."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _promoted(proposer: Proposer, registry: FakeRegistry, name: str) -> None:
 
 
 def test_live_tasks_get_both_answers(predict: Predict) -> None:
-    """The two cards are filled by the tags' own names, with the version in the prediction."""
+    """The two cards are filled by their tags' names, with the version in the prediction."""
     first, second = predict(LIVE, [_task(1, prompt="What is tea?"), _task(2, prompt="What is rain?")])
     for prediction in (first, second):
         assert prediction["model_version"] == "rankloop-v1"
@@ -66,7 +66,7 @@ def test_live_tasks_get_both_answers(predict: Predict) -> None:
 
 
 def test_the_same_task_gets_the_same_answers(predict: Predict) -> None:
-    """Asked again, also among others, a task is answered with the pair it was answered with."""
+    """A repeated request for a task, even among others, gets the same pair."""
     alone = predict(LIVE, [_task(5, prompt="What is tea?")])[0]
     among = predict(LIVE, [_task(4, prompt="What is rain?"), _task(5, prompt="What is tea?")])[1]
     assert alone == among
@@ -76,7 +76,7 @@ def test_the_same_task_gets_the_same_answers(predict: Predict) -> None:
 def test_a_task_without_a_prompt_is_answered_with_nothing(
     predict: Predict, jobs: FakeJobs, data: dict[str, Any]
 ) -> None:
-    """An empty result of the version that answers, so that it isn't asked again; its neighbours are answered."""
+    """It gets an empty result from the current version, so that it isn't requested again; the others get answers."""
     predictions = predict(LIVE, [_task(1, prompt="What is tea?"), _task(2, **data), {"id": 3}])
     assert len(predictions[0]["result"]) == 2
     assert predictions[1:] == [{"result": [], "score": 0.0, "model_version": "rankloop-v1"}] * 2
@@ -89,7 +89,7 @@ def test_no_tasks_need_no_model(predict: Predict, settings: Any, registry: FakeR
 
 
 def test_what_is_late_is_proposed_in_the_background(predict: Predict, jobs: FakeJobs, proposer: Proposer) -> None:
-    """Past the deadline a task gets an empty result under a version that isn't ours, so that it is asked for again."""
+    """Past the deadline a task gets an empty result under a version that isn't ours, so that it is requested again."""
     assert proposer.wait_until_loaded(30)
     predictions = predict(LIVE, [_task(n, prompt="Tea?") for n in (1, 2)], deadline_s=0.0, project_id=7)
     assert predictions == [{"result": [], "score": 0.0, "model_version": "rankloop-v1-pending"}] * 2
@@ -97,7 +97,7 @@ def test_what_is_late_is_proposed_in_the_background(predict: Predict, jobs: Fake
 
 
 def test_a_broken_queue_does_not_cost_the_answers(predict: Predict, jobs: FakeJobs, proposer: Proposer) -> None:
-    """Where background proposals can't be queued the request is answered all the same."""
+    """If background proposals can't be queued, the request is answered nevertheless."""
     assert proposer.wait_until_loaded(30)
     jobs.fault = RegistryError("away")
     assert predict(LIVE, [_task(1, prompt="Tea?")], deadline_s=0.0, project_id=7)[0]["result"] == []
@@ -121,7 +121,7 @@ def test_without_a_version_the_answer_is_empty_but_valid(
 
 
 def test_a_pair_is_judged_by_the_reward_model(predict: Predict, proposer: Proposer, registry: FakeRegistry) -> None:
-    """The preferred side is selected, and swapping the answers swaps the side but not how sure it is."""
+    """The preferred side is selected, and swapping the answers swaps the side but not the confidence."""
     _promoted(proposer, registry, "rankloop-v2")
     answers = ("Leaves in hot water.", "No idea at all, go away.")
     there, back = predict(
@@ -140,7 +140,7 @@ def test_a_pair_is_judged_by_the_reward_model(predict: Predict, proposer: Propos
 def test_equal_or_missing_answers_get_no_selection(
     predict: Predict, proposer: Proposer, registry: FakeRegistry
 ) -> None:
-    """Two equal answers are even (0.5); where an answer is missing nothing is said."""
+    """Two equal answers score 0.5; if an answer is missing, nothing is predicted."""
     _promoted(proposer, registry, "rankloop-v2")
     even, blank, whole = predict(
         PAIRWISE,
@@ -160,7 +160,7 @@ def test_the_base_selects_nothing(predict: Predict) -> None:
 
 
 def test_a_ranker_is_ordered_by_the_reward_model(predict: Predict, proposer: Proposer, registry: FakeRegistry) -> None:
-    """The order is that of the scores, and doesn't depend on how the items were listed."""
+    """The ranking follows the scores, whatever the order of the items."""
     _promoted(proposer, registry, "rankloop-v3")
     items = [{"id": name, "title": "", "body": body} for name, body in
              [("a", "Leaves in hot water."), ("b", "No."), ("c", "Ask somebody else about it!")]]  # fmt: skip
@@ -175,19 +175,19 @@ def test_a_ranker_is_ordered_by_the_reward_model(predict: Predict, proposer: Pro
 
 
 def test_a_config_without_answers_is_refused(predict: Predict) -> None:
-    """A labeling configuration that compares nothing is named as what is wrong."""
+    """A labeling configuration that compares nothing is an error that says so."""
     with pytest.raises(LabelConfigError, match="no answers to compare"):
         predict('<View><Text name="t" value="$t"/></View>', [])
 
 
 def test_tasks_need_a_config(predict: Predict) -> None:
-    """Tasks that come without a labeling configuration can't be answered, and that is said."""
+    """Tasks without a labeling configuration are an error that says so."""
     with pytest.raises(DataError, match="label_config"):
         predict(None, [_task(1, prompt="Tea?")])
 
 
 class Patchy:
-    """Answers every second of what it is asked."""
+    """Answers every second question."""
 
     name = "rankloop-v9"
     judges = True
@@ -198,12 +198,12 @@ class Patchy:
         return [pair if number % 2 == 0 else None for number, pair in enumerate(pairs)]
 
     def log_odds(self, answers: Sequence[tuple[str, str]]) -> list[float | None]:
-        """The longer the better; of the third answer nothing is known."""
+        """Longer is better; the third answer has no score."""
         return [None if number == 2 else float(len(answer)) for number, (_, answer) in enumerate(answers)]
 
 
 def test_anything_that_answers_will_do() -> None:
-    """What a version leaves out is None, what it says is laid out: the same for a queue and for a version in memory."""
+    """What a version leaves out is None, and its answers are formatted, for a queue and a version in memory alike."""
     live = predictions_of([_task(n, prompt=f"Tea {n}?") for n in (1, 2, 3)], parse_label_config(LIVE), Patchy())
     assert [prediction is None for prediction in live] == [False, True, False]
     assert live[2] is not None

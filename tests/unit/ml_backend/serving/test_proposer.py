@@ -1,4 +1,4 @@
-"""The champion at work: loaded in the background, swapped whole, repeatable, on time."""
+"""The champion in service: loaded in the background, swapped atomically, reproducible, on time."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ QUESTIONS = [(f"task {n}", f"How do I boil {n} eggs?") for n in range(6)]
 
 
 def _until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
-    """Wait for what another thread brings about."""
+    """Wait for another thread to make a condition true."""
     ends = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < ends, "waited in vain"
+        assert time.monotonic() < ends, "the condition didn't become true"
         threading.Event().wait(0.01)
 
 
@@ -40,7 +40,7 @@ def _load(folders: dict[str, Path], base: Path, name: str) -> LoadedVersion:
 
 
 def test_the_base_becomes_champion_where_there_is_none(proposer: Proposer, registry: FakeRegistry) -> None:
-    """An empty registry gets the base registered, and the base answers."""
+    """The base is registered in an empty registry, and answers."""
     assert proposer.wait_until_loaded(30)
     assert registry.champion() is not None
     assert proposer.version == proposer.expected == "rankloop-v1"
@@ -58,7 +58,7 @@ def test_nothing_is_answered_before_a_version_is_loaded(registry: FakeRegistry, 
 
 
 def test_the_same_question_gets_the_same_pair(version_folders: dict[str, Path], tiny_model_dir: Path) -> None:
-    """Key and version seed the answers: alone or in a batch, today or tomorrow, in any order."""
+    """Key and version seed the answers: alone or in a batch, and in any order."""
     version = _load(version_folders, tiny_model_dir, "rankloop-v2")
     together = version.propose(QUESTIONS)
     assert _load(version_folders, tiny_model_dir, "rankloop-v2").propose(QUESTIONS) == together
@@ -67,7 +67,7 @@ def test_the_same_question_gets_the_same_pair(version_folders: dict[str, Path], 
 
 
 def test_another_task_gets_another_pair(version_folders: dict[str, Path], tiny_model_dir: Path) -> None:
-    """The same prompt in another task is sampled anew, so that two people see more of what the policy says."""
+    """The same prompt in another task is sampled anew, so that two people see different answers from the policy."""
     version = _load(version_folders, tiny_model_dir, "rankloop-v1")
     pairs = version.propose([(f"task {n}", "What is tea?") for n in range(8)])
     assert len({(pair.answer1, pair.answer2) for pair in pairs}) == 8
@@ -89,14 +89,14 @@ def test_which_answer_stands_left_is_chance(version_folders: dict[str, Path], ti
 def test_a_prompt_longer_than_the_model_reads_is_answered(
     version_folders: dict[str, Path], tiny_model_dir: Path
 ) -> None:
-    """A prompt beyond the model's positions, an empty one, and broken letters get a pair like any other."""
+    """A prompt beyond the model's positions, an empty one, and lone surrogates get a pair like any other."""
     version = _load(version_folders, tiny_model_dir, "rankloop-v1")
     pairs = version.propose([("a", "word " * 500), ("b", ""), ("c", "half a letter: \ud83d"), ("d", "\x00")])
     assert not any(pair.flawed for pair in pairs)
 
 
 def test_log_odds_are_the_reward_models(version_folders: dict[str, Path], tiny_model_dir: Path) -> None:
-    """What is served is exactly what the reward model says of each answer by itself."""
+    """The served scores are exactly the reward model's scores of each answer by itself."""
     from training.models.load import load_causal_lm
     from training.models.reward import RewardModel
 
@@ -111,7 +111,7 @@ def test_log_odds_are_the_reward_models(version_folders: dict[str, Path], tiny_m
 
 
 def test_a_new_champion_takes_over(proposer: Proposer, registry: FakeRegistry) -> None:
-    """The version changes within the polling time, and brings its reward model along; a rollback goes back."""
+    """The version changes within the polling time, along with its reward model; a rollback reverts it."""
     assert proposer.wait_until_loaded(30)
     assert not _asked(proposer).judges
     registry.promote("rankloop-v2")
@@ -126,7 +126,7 @@ def test_a_new_champion_takes_over(proposer: Proposer, registry: FakeRegistry) -
 
 
 def test_the_old_champions_memory_is_given_back(proposer: Proposer, registry: FakeRegistry) -> None:
-    """After a swap nothing holds the old model any more, though it has answered."""
+    """After a swap nothing references the old model, even though it has answered."""
     assert proposer.wait_until_loaded(30)
     assert all(_asked(proposer).propose(QUESTIONS))
     assert proposer._current is not None
@@ -141,7 +141,7 @@ def test_the_old_champions_memory_is_given_back(proposer: Proposer, registry: Fa
 def test_a_champion_that_cannot_be_loaded_changes_nothing(
     registry: FakeRegistry, proposer: Proposer, tmp_path: Path
 ) -> None:
-    """The old version goes on answering, the fault is told, and the next sound champion is loaded."""
+    """The old version keeps answering, the fault is reported, and the next intact champion is loaded."""
     assert proposer.wait_until_loaded(30)
     registry.folders = {**registry.folders, "rankloop-v4": tmp_path / "gone"}
     registry.promote("rankloop-v4")
@@ -155,7 +155,7 @@ def test_a_champion_that_cannot_be_loaded_changes_nothing(
 
 
 def test_a_registry_that_does_not_answer_is_asked_again(registry: FakeRegistry, settings: Any) -> None:
-    """Whoever waits for the first version learns at once that it can't be had; once it can be had, it is loaded."""
+    """Waiting for the first version ends at once if it can't be loaded; once it can be, it is loaded."""
     registry.broken = "MLflow is away"
     proposer = Proposer(registry, settings)  # type: ignore[arg-type]
     proposer.start()
@@ -176,7 +176,7 @@ def test_what_does_not_fit_into_the_time_is_none(proposer: Proposer) -> None:
 
 
 def test_no_answer_mixes_versions_while_champions_change(proposer: Proposer, registry: FakeRegistry) -> None:
-    """With champions changing under many requests, each request's answers are one version's, and are that version's."""
+    """While the champion changes under many requests, each request's answers come from one version, the one named."""
     assert proposer.wait_until_loaded(30)
     stop = threading.Event()
     seen: list[list[Any]] = []
@@ -208,5 +208,5 @@ def test_no_answer_mixes_versions_while_champions_change(proposer: Proposer, reg
 def test_wide_models_propose_in_8_bits_unless_told_otherwise(
     asked: SamplingPrecision, hidden_size: int, chosen: str
 ) -> None:
-    """The setting says which numbers; by default 8-bit ones, where the model is wide enough for them to pay."""
+    """The setting chooses the precision; the default is 8 bits if the model is wide enough for that to pay off."""
     assert proposal_precision(asked, hidden_size) == chosen

@@ -1,4 +1,4 @@
-"""Preferences, prompts and demonstrations in files: they come back as written, and what can't be used is named."""
+"""Files of preferences, prompts and demonstrations: they round-trip, and errors name what can't be used."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(st
 
 @given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS).filter(lambda t: t[1] != t[2]), max_size=5), st.floats(0.5, 1))
 def test_preferences_come_back_as_they_were_written(tmp_path_factory, rows, share: float) -> None:
-    """Any text, also with line separators inside, survives the file."""
+    """Any text, even with line separators inside, survives the round trip."""
     path = tmp_path_factory.getbasetemp() / "round_trip.jsonl"
     source = PreferenceSource(1, 2, (3, 4), "rankloop-v1", None)
     preferences = [Preference(p, c, r, share, 3, ("1", "2"), source) for p, c, r in rows]
@@ -50,15 +50,15 @@ def test_plain_trl_rows_are_read(tmp_path: Path) -> None:
         ({"prompt": "p", "chosen": "a", "rejected": "b", "p_chosen": 0.2}, "from 0.5 to 1"),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "p_chosen": float("nan")}, "from 0.5 to 1"),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "p_chosen": True}, "from 0.5 to 1"),
-        ({"prompt": "p", "chosen": "a", "rejected": "b", "votes": 0}, "from 1 up"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "votes": 0}, "of at least 1"),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "annotators": [1]}, "list of str"),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "source": []}, "an object"),
-        ({"prompt": "p", "chosen": "\ud800", "rejected": "b"}, "half a character"),
-        ([{"role": "user"}], "no JSON object"),
+        ({"prompt": "p", "chosen": "\ud800", "rejected": "b"}, "lone surrogate"),
+        ([{"role": "user"}], "not a JSON object"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, row: object, words: str) -> None:
-    """The error names the file, the line, and what was wrong with it."""
+    """The error names the file, the line and the problem."""
     path = tmp_path / "preferences.jsonl"
     path.write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n' + json.dumps(row) + "\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"preferences\.jsonl, line 2") as raised:
@@ -68,7 +68,7 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, row: object, words: 
 
 @pytest.mark.parametrize("line", ['{"prompt": "p", "cho', "[" * 100_000, "1" * 5000])
 def test_a_line_that_is_no_json_object_is_named(tmp_path: Path, line: str) -> None:
-    """A cut-off line, endless nesting and an endless number are data errors, not crashes."""
+    """A truncated line, very deep nesting and a very long number are data errors, not crashes."""
     path = tmp_path / "cut.jsonl"
     path.write_text(line, encoding="utf-8")
     with pytest.raises(DataError, match=r"cut\.jsonl, line 1"):
@@ -76,18 +76,18 @@ def test_a_line_that_is_no_json_object_is_named(tmp_path: Path, line: str) -> No
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
-    """A missing file, bytes that are no UTF-8 and an unknown ending are data errors."""
+    """A missing file, bytes that aren't UTF-8 and an unknown file type are data errors."""
     (tmp_path / "latin.jsonl").write_bytes(b'{"prompt": "caf\xe9"}')
     with pytest.raises(DataError, match=r"gone\.jsonl can't be read"):
         read_preferences(tmp_path / "gone.jsonl")
-    with pytest.raises(DataError, match=r"no UTF-8 text; got b'\\xe9'"):
+    with pytest.raises(DataError, match=r"not UTF-8 text; got b'\\xe9'"):
         read_preferences(tmp_path / "latin.jsonl")
     with pytest.raises(DataError, match=r"got '\.xlsx'; expected \.csv or \.jsonl or \.txt"):
         read_prompts(tmp_path / "prompts.xlsx")
 
 
 def test_prompts_are_read_from_text_csv_and_json_lines(tmp_path: Path) -> None:
-    """A text file has one prompt a line; CSV and JSON lines may bring a reference, also named label."""
+    """A text file has one prompt per line; CSV and JSON lines may include a reference, or `label`."""
     (tmp_path / "p.txt").write_text("  How?  \n\nWhy?\r\n", encoding="utf-8")
     (tmp_path / "p.csv").write_text('id,prompt,reference\n1,"How, then?",So.\n2,"Two\nlines?",\n', encoding="utf-8")
     (tmp_path / "p.jsonl").write_text('{"prompt": "How?", "label": "So."}\n{"prompt": "Why?"}\n', encoding="utf-8")
@@ -101,12 +101,12 @@ def test_prompts_are_read_from_text_csv_and_json_lines(tmp_path: Path) -> None:
     [
         ("p.csv", "question\nHow?\n", 'line 2: no "prompt"'),
         ("p.csv", "prompt\nHow, then?\n", "line 2: more cells"),
-        ("p.txt", "\n \n", "holds no prompts"),
+        ("p.txt", "\n \n", "contains no prompts"),
         ("p.jsonl", '{"prompt": "p", "label": 1}', '"label" can\'t be used; got 1'),
     ],
 )
 def test_prompts_that_cannot_be_used_are_named(tmp_path: Path, name: str, content: str, words: str) -> None:
-    """A missing column, an unquoted comma, an empty file and a label that is no text are told apart."""
+    """A missing column, an unquoted comma, an empty file and a non-text label each get their own error."""
     (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(DataError) as raised:
         read_prompts(tmp_path / name)
@@ -114,7 +114,7 @@ def test_prompts_that_cannot_be_used_are_named(tmp_path: Path, name: str, conten
 
 
 def test_prompts_and_demonstrations_come_back_as_they_were_written(tmp_path: Path) -> None:
-    """Writing and reading prompts and demonstrations changes nothing; other names for an answer are understood."""
+    """Prompts and demonstrations survive the round trip; alternative names for an answer are accepted."""
     prompts = [PromptRecord("How?\nNow"), PromptRecord("Why?", "So.")]
     demonstrations = [Demonstration("How?", "So.\n")]
     write_prompts(tmp_path / "p.jsonl", prompts)

@@ -1,4 +1,4 @@
-"""Prompts to label, out of files and data sets."""
+"""Prompts to label, from files and datasets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from training.errors import DataError
     ],
 )
 def test_prompts_are_read_from_every_kind_of_file(name: str, content: str, tmp_path: Path) -> None:
-    """The column that holds the prompt becomes the key that the label config shows."""
+    """The prompt's column is renamed to the key that the label config shows."""
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
     rows = read_rows(PromptSource(str(path), "question"), "prompt")
@@ -30,7 +30,7 @@ def test_prompts_are_read_from_every_kind_of_file(name: str, content: str, tmp_p
 
 
 def test_a_limit_draws_from_the_whole_file(tmp_path: Path) -> None:
-    """Files are often sorted, so a limit is no head of the file; a larger one draws the same prompts and more."""
+    """Files are often sorted, so a limit draws at random; a larger one draws the same prompts and more."""
     path = tmp_path / "prompts.txt"
     path.write_text("".join(f"question {n}\n" for n in range(100)), encoding="utf-8")
     few, more = (
@@ -42,7 +42,7 @@ def test_a_limit_draws_from_the_whole_file(tmp_path: Path) -> None:
 
 
 def test_prompts_keep_the_reference_and_what_the_config_shows(tmp_path: Path) -> None:
-    """An answer to measure against is kept; a missing column that the config shows is named with its line."""
+    """A reference answer is kept; the error for a missing column that the config shows names its line."""
     path = tmp_path / "rows.jsonl"
     rows: list[dict[str, Any]] = [{"prompt": "p", "answer1": "a", "answer2": "b", "label": "r", "other": 1}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -53,12 +53,12 @@ def test_prompts_keep_the_reference_and_what_the_config_shows(tmp_path: Path) ->
 
 
 def test_a_local_dataset_is_read_by_its_name(tmp_path: Path) -> None:
-    """A folder that `datasets` can load works like a name on the hub; an unknown one is an error that says so."""
+    """A folder that `datasets` can load works like a name on the hub; an unknown one is a clear error."""
     folder = tmp_path / "corpus"
     folder.mkdir()
     (folder / "train.csv").write_text("prompt\nWhat is tea?\n", encoding="utf-8")
     assert read_rows(PromptSource(str(folder)), "prompt") == [{"prompt": "What is tea?"}]
-    with pytest.raises(DataError, match="data set can't be read"):
+    with pytest.raises(DataError, match="dataset can't be read"):
         read_rows(PromptSource(str(tmp_path / "nowhere")), "prompt")
     with pytest.raises(DataError, match="Unknown split"):
         read_rows(PromptSource(str(folder), split="validation"), "prompt")

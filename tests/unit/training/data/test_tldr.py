@@ -1,4 +1,4 @@
-"""Reddit TL;DR from files of every kind, and the whole way from comparisons to a policy with ROUGE."""
+"""Reddit TL;DR from files of every kind, and the whole path from comparisons to a policy with ROUGE."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> str:
 
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "parquet", "folder", "saved"])
 def test_prompts_from_files_of_every_kind(tmp_path: Path, kind: str) -> None:
-    """The same three posts with their summaries, of one of which there is none, whatever the file is."""
+    """Every file type gives the same three posts, two of them with summaries."""
     import datasets
 
     rows = [{"prompt": _post(n), "label": f" It is cold {n}."} for n in range(2)] + [
@@ -64,13 +64,13 @@ def test_prompts_from_files_of_every_kind(tmp_path: Path, kind: str) -> None:
 
 
 def test_every_prompt_ends_in_the_mark_once(tmp_path: Path) -> None:
-    """With the mark, with a space behind it, and without it, the same post is the same prompt, and is read once."""
+    """A post with the mark, with a trailing space after it, or without it is the same prompt, read once."""
     rows = [{"prompt": POST + end, "label": "Cold."} for end in ("\nTL;DR:", "\nTL;DR: ", "\n", "")]
     assert read_tldr_prompts(_write(tmp_path / "data.jsonl", rows)) == [PromptRecord(f"{POST}\nTL;DR:", "Cold.")]
 
 
 def test_demonstrations_are_posts_and_summaries(tmp_path: Path) -> None:
-    """The summary may be called label or summary; without one there is nothing to imitate."""
+    """The summary may be named label or summary; without one there is nothing to imitate."""
     rows = [{"prompt": _post(0), "label": "TL;DR: Cold. "}]
     assert read_tldr_demonstrations(_write(tmp_path / "a.jsonl", rows)) == [Demonstration(_post(0), "Cold.")]
     with pytest.raises(DataError, match=r'line 1: no "reference" or "label" or "summary"'):
@@ -78,7 +78,7 @@ def test_demonstrations_are_posts_and_summaries(tmp_path: Path) -> None:
 
 
 def test_comparisons_of_chosen_and_rejected(tmp_path: Path) -> None:
-    """The mark before a summary goes; two votes against one make two thirds; what says nothing is counted."""
+    """A leading mark is removed; two votes against one make two thirds; uninformative rows are counted."""
     rows = [
         {"prompt": POST, "chosen": "TL;DR: Cold tea.", "rejected": "TL;DR: I like desks."},
         {"prompt": POST, "chosen": "Cold tea.", "rejected": "I like desks."},
@@ -92,7 +92,7 @@ def test_comparisons_of_chosen_and_rejected(tmp_path: Path) -> None:
 
 
 def test_comparisons_as_people_were_asked(tmp_path: Path) -> None:
-    """Posts with two summaries and a choice become the same prompts; rows about something else are left out."""
+    """Posts with two summaries and a choice give the same prompts; rows that aren't posts are left out."""
     info = {"subreddit": "tea", "title": "Cold tea", "post": "I forgot my tea on the desk and now it is cold."}
     summaries = [{"text": " I like desks.", "policy": "a"}, {"text": " Cold tea.", "policy": "b"}]
     rows = [
@@ -110,7 +110,7 @@ def test_comparisons_as_people_were_asked(tmp_path: Path) -> None:
     [
         ({"prompt": POST, "chosen": "Cold."}, r'line 1: no "rejected"'),
         ({"chosen": "Cold.", "rejected": "Hot."}, r'line 1: no "prompt"'),
-        ({"prompt": POST, "chosen": 3, "rejected": 4}, '"chosen" can\'t be used; got 3; expected a text'),
+        ({"prompt": POST, "chosen": 3, "rejected": 4}, '"chosen" can\'t be used; got 3; expected text'),
         ({"info": {"post": "x", "subreddit": "y"}, "summaries": [{"text": "a"}], "choice": 0}, "two objects"),
         (
             {"info": {"post": "x", "subreddit": "y"}, "summaries": [{"text": "a"}, {"text": "b"}], "choice": 2},
@@ -119,32 +119,32 @@ def test_comparisons_as_people_were_asked(tmp_path: Path) -> None:
     ],
 )
 def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, row: dict[str, Any], words: str) -> None:
-    """The error says which row of which file, what was got and what was expected."""
+    """The error names the file and row, the value and what was expected."""
     with pytest.raises(DataError, match=words):
         read_tldr_preferences(_write(tmp_path / "data.jsonl", [row]))
 
 
 def test_data_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """A missing file, a broken one and one of an unknown kind give one clear error; an empty one has no rows."""
+    """A missing, damaged or unknown type of file gives one clear error; an empty one has no rows."""
     (tmp_path / "broken.json").write_text('{"prompt": ')
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "empty.jsonl").touch()
     for name in ("missing.jsonl", "broken.json", "notes.txt"):
-        with pytest.raises(DataError, match=rf"data set can't be read; got '.*{name}'"):
+        with pytest.raises(DataError, match=rf"dataset can't be read; got '.*{name}'"):
             list(rows_of(str(tmp_path / name)))
     assert list(rows_of(str(tmp_path / "empty.jsonl"))) == []
-    with pytest.raises(DataError, match="holds no prompts"):
+    with pytest.raises(DataError, match="contains no prompts"):
         Task("tldr").prompts(tmp_path / "empty.jsonl")
 
 
 def test_a_limit_needs_a_data_set() -> None:
-    """Our own files are read whole."""
+    """A limit is refused for our own files."""
     with pytest.raises(ConfigError, match="--task tldr"):
         Task("answers", limit=3)
 
 
 def test_the_template_of_a_task() -> None:
-    """Nothing stands between a post's mark and its summary; other texts keep the separator that was set."""
+    """Nothing separates a post's mark from its summary; other texts keep the configured separator."""
     assert Task("tldr").text(TextConfig()).separator == ""
     assert Task().text(TextConfig(separator="\n\n")).separator == "\n\n"
 
@@ -165,7 +165,7 @@ SETTINGS = {
 
 @pytest.mark.slow
 def test_the_whole_way(tiny_model_dir: Path, tmp_path: Path) -> None:
-    """From comparisons and posts in files to a policy measured against people's summaries, command by command."""
+    """From comparisons and posts in files to a policy evaluated against human summaries, command by command."""
     numbers = range(60)
     assert {split_of(_post(number)) for number in numbers} == set(Split)
     posts = [{"prompt": _post(n), "label": f" Tea number {n} is cold."} for n in numbers]
@@ -201,7 +201,7 @@ def test_the_whole_way(tiny_model_dir: Path, tmp_path: Path) -> None:
     assert all(0 <= value <= 1 for value in policy["rouge"].values())
     assert 0 <= policy["win_rate_vs_reference"] <= 1
     assert "ROUGE" in policy["stderr"]
-    assert "Measuring on" in policy["stderr"]
+    assert "Evaluating on" in policy["stderr"]
     measured = run(
         "evaluate",
         "evaluation",
@@ -214,7 +214,7 @@ def test_the_whole_way(tiny_model_dir: Path, tmp_path: Path) -> None:
 
 
 def test_the_reward_is_measured_against_the_persons_summary(tiny_model_dir: Path, tmp_path: Path) -> None:
-    """Where a person's summary scores higher, the reward of the same answer is lower by just that difference."""
+    """Where the reference summary scores higher, the same answer's reward is lower by just that difference."""
     import torch
 
     from training.config import PPOConfig, SamplingConfig

@@ -1,4 +1,4 @@
-"""Votes become preferences, whichever side the answers stood on and whoever voted first."""
+"""Votes become preferences, whichever side the answers were on and whoever voted first."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def judge(
 
 
 def test_votes_on_the_same_pair_become_one_preference_whichever_side_the_answers_stood() -> None:
-    """Two votes for `good` (once left, once right) and one against make 2/3, with all sources kept."""
+    """Two votes for `good` (one left, one right) and one against make 2/3, with all sources kept."""
     votes = [
         judge(Verdict.ANSWER1, annotator="2", number=3),
         judge(Verdict.ANSWER2, left="bad", right="good", annotator="1", number=1),
@@ -62,7 +62,7 @@ def test_a_tie_counts_half_a_vote_for_each() -> None:
     [judge(Verdict.BOTH_BAD), judge(Verdict.ANSWER1, right="good"), judge(Verdict.ANSWER1, right=" ")],
 )
 def test_judgements_that_rank_nothing_are_left_out(judgement: Judgement) -> None:
-    """Both bad, the same text twice and a blank answer make no preference."""
+    """Both bad, identical texts and a blank answer give no preference."""
     assert aggregate([judgement]) == []
 
 
@@ -92,7 +92,7 @@ def test_every_vote_that_ranks_is_counted_once(judgements: list[Judgement]) -> N
 
 
 def test_agreement_is_the_share_of_agreeing_twosomes() -> None:
-    """Three people, two of one mind: one of three twosomes agrees. One person alone has nobody to agree with."""
+    """With two of three people agreeing, one of three pairs of votes agrees; a single person gives None."""
     votes = [judge(Verdict.ANSWER1, annotator=str(n)) for n in (1, 2)] + [judge(Verdict.TIE, annotator="3")]
     assert agreement(votes) == pytest.approx(1 / 3)
     assert agreement(votes[:1]) is None
@@ -100,7 +100,7 @@ def test_agreement_is_the_share_of_agreeing_twosomes() -> None:
 
 
 def test_rewritten_answers_become_demonstrations_unless_they_lost() -> None:
-    """A rewritten answer that was chosen or tied is imitated; one that lost, or was called bad, is not."""
+    """A rewritten answer that was chosen or tied is imitated; one that lost or was judged bad isn't."""
     rewritten = JudgedAnswer("better", "v1", proposed="worse")
     other = JudgedAnswer("other", "v1")
 

@@ -11,34 +11,34 @@ from training.evaluation.calibration import correlation, expected_calibration_er
 
 
 def test_the_temperature_makes_probabilities_true() -> None:
-    """Differences of 2 that come true three times in four are log-odds of ln 3, hence a temperature of 2 / ln 3."""
+    """Differences of 2 that hold three times in four are log-odds of ln 3, so the temperature is 2 / ln 3."""
     differences = torch.full((40,), 2.0)
     votes = torch.tensor([1.0] * 30 + [0.0] * 10)
     assert fit_temperature(differences, votes) == pytest.approx(2.0 / math.log(3.0), rel=1e-3)
 
 
 def test_the_temperature_is_bounded_and_needs_data() -> None:
-    """Pairs that are all right don't drive it to zero, and a handful of pairs changes nothing."""
+    """Pairs that are all correct don't drive it to zero, and a handful of pairs leaves it at 1."""
     assert fit_temperature(torch.ones(50), torch.ones(50)) == pytest.approx(0.25, rel=1e-3)
     assert fit_temperature(torch.ones(3), torch.ones(3)) == 1.0
 
 
 def test_calibration_error() -> None:
-    """Confidence 0.9 that is right 8 times in 10, and 0.6 right 6 times in 10: gaps of 0.1 and 0 average 0.05."""
+    """Confidence 0.9 correct 8 times in 10, and 0.6 correct 6 times in 10: gaps of 0.1 and 0 average 0.05."""
     sure, unsure = math.log(9.0), math.log(1.5)
     differences = torch.tensor([sure] * 8 + [-sure] * 2 + [unsure] * 6 + [-unsure] * 4)
     assert expected_calibration_error(differences, torch.ones(20), 1.0, bins=4) == pytest.approx(0.05, abs=1e-6)
 
 
 def test_calibration_leaves_ties_out() -> None:
-    """Ties have no right answer; with nothing but ties there is no calibration to speak of."""
+    """Ties have no right answer; with nothing but ties there is no calibration error."""
     assert expected_calibration_error(torch.tensor([3.0]), torch.tensor([0.5]), 1.0) is None
     with_tie = expected_calibration_error(torch.tensor([3.0, 9.0]), torch.tensor([1.0, 0.5]), 1.0)
     assert with_tie == pytest.approx(1 - 1 / (1 + math.exp(-3.0)))
 
 
 def test_correlation() -> None:
-    """A line gives 1, its mirror -1, and a constant nothing."""
+    """A line gives 1, its mirror image -1, and a constant None."""
     line = torch.tensor([1.0, 2.0, 4.0])
     assert correlation(line, 3 * line + 1) == pytest.approx(1.0)
     assert correlation(line, -line) == pytest.approx(-1.0)

@@ -1,4 +1,4 @@
-"""How sure a share is, and what the gates let through."""
+"""How certain a share is, and what passes the gates."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ GATES = GateConfig(min_preferences=20, min_reward_accuracy=0.65, min_win_rate=0.
 
 
 def reward_gate(report: RewardReport, gates: GateConfig) -> Gate:
-    """The gate on what a report says, as a cycle asks it."""
+    """The gate's decision on a report, as a cycle calls it."""
     return decide(sum(report.winners.values()), *report.held_out(), gates)
 
 
@@ -66,7 +66,7 @@ def test_the_reward_gate_measures_both_held_out_parts() -> None:
     assert "70% of 20 held-out pairs" in result["reason"]
     refused = reward_gate(REWARD, GATES.model_copy(update={"min_reward_accuracy": 0.71}))
     assert not refused["passed"]
-    assert "less than the 71%" in refused["reason"]
+    assert "below the required 71%" in refused["reason"]
 
 
 def test_too_few_preferences_dont_pass() -> None:
@@ -74,11 +74,11 @@ def test_too_few_preferences_dont_pass() -> None:
     assert reward_gate(REWARD, GATES.model_copy(update={"min_preferences": 56}))["passed"]
     refused = reward_gate(REWARD, GATES.model_copy(update={"min_preferences": 57}))
     assert not refused["passed"]
-    assert "56 preferences with a winner are fewer than the 57" in refused["reason"]
+    assert "Only 56 preferences have a winner; at least 57" in refused["reason"]
 
 
 def test_a_reward_model_that_nothing_was_held_out_for_doesnt_pass() -> None:
-    """Without held-out pairs nothing shows how good it is."""
+    """Without held-out pairs the accuracy is unknown."""
     unmeasured = replace(
         REWARD,
         accuracy={"train": 0.9, "selection": None, "test": None},
@@ -91,13 +91,13 @@ def test_a_reward_model_that_nothing_was_held_out_for_doesnt_pass() -> None:
 
 
 def test_the_policy_gate() -> None:
-    """A better policy near its base passes; each shortcoming is named with its number."""
+    """A better policy near its base passes; each failure is reported with its number."""
     assert policy_gate(POLICY, GATES)["passed"]
     for change, words in (
         ({"win_rate_vs_base": 0.5}, "50% of 40 held-out prompts"),
         ({"kl_nats": 21.0}, "21.0 nats"),
-        ({"kl_nats": None}, "no held-out prompt"),
-        ({"win_rate_vs_base": None}, "no held-out prompt"),
+        ({"kl_nats": None}, "No prompt was held out"),
+        ({"win_rate_vs_base": None}, "No prompt was held out"),
         ({"kl_nats": math.nan}, "NaN or infinite"),
     ):
         result = policy_gate(replace(POLICY, **change), GATES)  # type: ignore[arg-type]  # one field of its own type
@@ -106,6 +106,6 @@ def test_the_policy_gate() -> None:
 
 
 def test_reports_come_back_from_json_for_the_gates() -> None:
-    """A gate judges a report read from a file as it judges the report itself."""
+    """A gate decides the same on a report read back from its file."""
     assert PPOReport.from_json(asdict(POLICY)) == POLICY
     assert RewardReport.from_json(asdict(REWARD)) == REWARD

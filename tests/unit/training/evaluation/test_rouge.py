@@ -1,4 +1,4 @@
-"""ROUGE by hand."""
+"""ROUGE, worked out by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from training.evaluation.rouge import rouge
 
 
 def test_by_hand() -> None:
-    """Three words of four are shared, two pairs of three, and the order holds for three."""
+    """Three of four words match, two of three bigrams, and a common subsequence of three."""
     found = rouge(["the tea is cold"], ["the tea is hot"])
     assert found == {"rouge1": pytest.approx(0.75), "rouge2": pytest.approx(2 / 3), "rougeL": pytest.approx(0.75)}
 

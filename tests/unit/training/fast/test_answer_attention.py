@@ -1,4 +1,4 @@
-"""Attention over a shared prompt and an answer's own tokens: plain attention's numbers, whatever is beside it."""
+"""Attention over a shared prompt and an answer's own tokens: equal to plain attention, whatever the batch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import Tensor
 
 from training.fast.answer_attention import AnswerAttention, room_for
 
-HEADS, SIZE, STEPS = 3, 32, 40  # more steps than go into one tile
+HEADS, SIZE, STEPS = 3, 32, 40  # more steps than fit into one tile
 
 
 def _attended(prompts: list[Tensor], copies: int, steps: list[Tensor], columns: int) -> Tensor:
-    """What each step attends to (steps, B, H, D); `prompts` and `steps` hold keys and values (2 or 3, ..., H, D)."""
+    """The output (steps, B, H, D) of each step; `prompts` and `steps` hold keys and values (2 or 3, ..., H, D)."""
     bias = torch.full((len(prompts), 1, 1, columns), -torch.inf)
     caches = torch.zeros(2, len(prompts), HEADS, columns, SIZE)
     for row, prompt in enumerate(prompts):
@@ -36,7 +36,7 @@ def _steps(rows: int) -> list[Tensor]:
 
 @pytest.mark.parametrize("copies", [1, 2, 3])
 def test_it_is_attention_over_the_prompt_and_what_was_said(copies: int) -> None:
-    """The same as a softmax over all keys of a row, one after the other."""
+    """The result equals a softmax over all keys of a row, computed row by row."""
     prompts, steps = _prompts([5, 16]), _steps(2 * copies)
     found = _attended(prompts, copies, steps, 16)
     for row in range(2 * copies):
@@ -49,7 +49,7 @@ def test_it_is_attention_over_the_prompt_and_what_was_said(copies: int) -> None:
 
 
 def test_rows_dont_depend_on_each_other() -> None:
-    """Bit for bit the same alone as beside a longer prompt, a twin, and after others are dropped."""
+    """A row is bitwise identical alone, alongside a longer prompt or a duplicate, and after others are dropped."""
     prompts, steps = _prompts([5, 16, 40]), _steps(6)
     together = _attended(prompts, 2, steps, 48)
     for row, columns in ((0, 16), (3, 16), (4, 48)):
@@ -58,7 +58,7 @@ def test_rows_dont_depend_on_each_other() -> None:
 
 
 def test_dropped_rows_change_nothing_for_the_others() -> None:
-    """One answer of a pair goes on without its twin."""
+    """One answer of a pair continues without the other."""
     steps = _steps(4)
     cache = torch.stack(_prompts([16, 16])).permute(1, 0, 3, 2, 4)
     whole, kept = (AnswerAttention(*cache.contiguous(), copies=2, new_tokens=9) for _ in range(2))

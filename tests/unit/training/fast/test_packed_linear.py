@@ -1,4 +1,4 @@
-"""Packed weights: the same numbers as `F.linear`, taken anew when they change, and a way back where packing fails."""
+"""Packed weights: equal to `F.linear`, reloaded when they change, with a fallback where packing fails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _weights() -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_the_product_is_that_of_linear(packed: bool) -> None:
-    """With and without bias, GELU, and the transposed storage of GPT-2's checkpoints."""
+    """Outputs equal `F.linear`'s with and without bias, GELU, and the transposed storage of GPT-2's checkpoints."""
     inputs, weight, bias = _weights()
     expected = F.linear(inputs, weight, bias)
     layer = PackedLinear(torch.float32, packed=packed)
@@ -35,7 +35,7 @@ def test_the_product_is_that_of_linear(packed: bool) -> None:
 
 
 def test_what_isnt_contiguous_is_read_rightly() -> None:
-    """A strided weight and a strided bias, which the operators themselves would misread without a word."""
+    """A strided weight and bias, which the operators themselves would silently misread, give correct results."""
     inputs, weight, _ = _weights()
     strided, bias = torch.stack([weight, weight], dim=2)[:, :, 1], weight[:, 3]
     layer = PackedLinear(torch.float32, packed=True)
@@ -44,7 +44,7 @@ def test_what_isnt_contiguous_is_read_rightly() -> None:
 
 
 def test_a_row_doesnt_depend_on_the_rows_beside_it() -> None:
-    """Bit for bit the same alone and among others."""
+    """A row's result is bitwise identical alone and in a batch."""
     inputs, weight, bias = _weights()
     layer = PackedLinear(torch.float32, packed=True)
     layer.load(weight, bias)
@@ -52,7 +52,7 @@ def test_a_row_doesnt_depend_on_the_rows_beside_it() -> None:
 
 
 def test_centring_shifts_all_outputs_alike() -> None:
-    """The softmax of the outputs is the same."""
+    """Centring doesn't change the softmax of the outputs."""
     inputs, weight, _ = _weights()
     layer = PackedLinear(torch.float32, packed=True)
     layer.load(weight + 3.0, centred=True)
@@ -61,7 +61,7 @@ def test_centring_shifts_all_outputs_alike() -> None:
 
 
 def test_changed_weights_are_taken_anew() -> None:
-    """A fused optimizer changes trained weights without PyTorch counting it; frozen ones are compared by the count."""
+    """Trained weights are always reloaded, as fused optimizers bypass the version counter; frozen ones if it moves."""
     inputs, weight, _ = _weights()
     trained = torch.nn.Parameter(weight.clone())
     layer = PackedLinear(torch.float32, packed=True)
@@ -79,7 +79,7 @@ def test_changed_weights_are_taken_anew() -> None:
 
 
 def test_frozen_weights_are_packed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading what hasn't changed does nothing; another tensor of the same numbers is another tensor."""
+    """Loading unchanged weights does nothing; a different tensor with equal values counts as a change."""
     packed: list[int] = []
     real = PackedLinear.load.__globals__["_reorder"]
 
@@ -98,7 +98,7 @@ def test_frozen_weights_are_packed_once(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_packing_that_computes_wrongly_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One trial product decides, so a PyTorch whose operators are gone or changed falls back."""
+    """One trial product decides, so a PyTorch whose operators are gone or changed falls back to `F.linear`."""
     packing_works.cache_clear()
     monkeypatch.setattr("training.fast.packed_linear._reorder", lambda weight: weight.flip(0))
     try:

@@ -1,4 +1,4 @@
-"""8-bit products: near those of `F.linear`, each row for itself, and a way back where the hardware can't."""
+"""8-bit products: close to `F.linear`, independent per row, with a fallback where the hardware lacks support."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _loaded(weight: Tensor, bias: Tensor | None = None, **options: bool) -> Quan
 
 
 def test_whole_numbers_come_out_exactly() -> None:
-    """Rows and outputs whose largest number is 127 need no rounding, so that the product is exact."""
+    """Rows and outputs whose largest integer is 127 need no rounding, so the product is exact."""
     generator = torch.Generator().manual_seed(0)
     inputs, weight = (torch.randint(-127, 128, (rows, 64), generator=generator).float() for rows in (3, 48))
     inputs[:, 0], weight[:, 5] = 127, -127
@@ -34,11 +34,11 @@ def test_whole_numbers_come_out_exactly() -> None:
 
 
 def test_the_product_is_nearly_that_of_linear() -> None:
-    """With and without bias, GELU, and the transposed storage of GPT-2's checkpoints, over any leading dimensions."""
+    """Outputs are near `F.linear`'s with and without bias, GELU and transposed storage, for any leading dimensions."""
     inputs, weight, bias = _weights()
     expected = F.linear(inputs, weight, bias)
     layer = _loaded(weight, bias)
-    assert (layer(inputs) - expected).abs().max() < 0.3  # of numbers around 8
+    assert (layer(inputs) - expected).abs().max() < 0.3  # of values around 8
     assert (layer(inputs, gelu=True) - F.gelu(expected, approximate="tanh")).abs().max() < 0.3
     turned = _loaded(weight.t().contiguous(), bias, transposed=True)
     assert torch.equal(turned(inputs), layer(inputs))
@@ -46,14 +46,14 @@ def test_the_product_is_nearly_that_of_linear() -> None:
 
 
 def test_gelu_is_the_tanh_approximation() -> None:
-    """On exact products, the same as PyTorch's to float32's rounding."""
+    """On exact products, GELU equals PyTorch's up to float32 rounding."""
     inputs = torch.diag(torch.linspace(-8, 8, 16))
     found = _loaded(torch.eye(16), torch.zeros(16))(inputs, gelu=True)
     torch.testing.assert_close(found, F.gelu(inputs, approximate="tanh"), atol=1e-6, rtol=1e-5)
 
 
 def test_large_rows_dont_coarsen_small_ones() -> None:
-    """Each row and each output has a scale of its own, and a row of zeros is no trouble."""
+    """Each row and each output has its own scale, and a row of zeros works."""
     inputs, weight, bias = _weights()
     sizes, scales = torch.tensor([[1e-6], [1.0], [0.0], [1e6], [3.0]]), torch.logspace(-3, 3, 48)
     found = _loaded(weight * scales[:, None])(inputs * sizes) / scales
@@ -62,7 +62,7 @@ def test_large_rows_dont_coarsen_small_ones() -> None:
 
 
 def test_a_row_doesnt_depend_on_the_rows_beside_it() -> None:
-    """Bit for bit the same alone and among others, in any number."""
+    """A row's result is bitwise identical alone and in batches of any size."""
     inputs, weight, bias = _weights()
     layer = _loaded(weight, bias)
     whole = layer(inputs.repeat(40, 1))
@@ -72,14 +72,14 @@ def test_a_row_doesnt_depend_on_the_rows_beside_it() -> None:
 
 
 def test_centring_shifts_all_outputs_alike() -> None:
-    """What all outputs have in common takes none of the eight bits."""
+    """Centring keeps an offset that all outputs share from using up the eight bits."""
     inputs, weight, _ = _weights()
     found = _loaded(weight + 100.0, centred=True)(inputs).log_softmax(-1)
     assert (found - F.linear(inputs, weight).log_softmax(-1)).abs().max() < 0.3
 
 
 def test_what_isnt_a_number_stays_none() -> None:
-    """A model that has diverged isn't hidden by the rounding, and other rows are spared."""
+    """NaN isn't hidden by rounding, and other rows aren't affected."""
     inputs, weight, bias = _weights()
     broken = inputs.clone()
     broken[1, 3] = torch.nan
@@ -89,7 +89,7 @@ def test_what_isnt_a_number_stays_none() -> None:
 
 
 def test_changed_weights_are_taken_anew() -> None:
-    """Frozen weights are packed once; after a change in place the new ones are used."""
+    """Frozen weights are packed once; after an in-place change the new ones are used."""
     inputs, weight, bias = _weights()
     layer = _loaded(weight, bias)
     before = layer._weight
@@ -101,7 +101,7 @@ def test_changed_weights_are_taken_anew() -> None:
 
 
 def test_hardware_without_8_bit_products_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without VNNI, and where the trial comes out wrong."""
+    """Quantizing is off without VNNI and where the trial product is wrong."""
     with monkeypatch.context() as patch:
         patch.setattr("torch.cpu._is_vnni_supported", lambda: False)
         quantizing_works.cache_clear()

@@ -1,4 +1,4 @@
-"""What makes training fast and must not change what is learned: head, frozen layers, attention, groups, room."""
+"""Optimisations that must not change what is learned: head, frozen layers, attention, length groups, storage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEAD_CASES = [(1.0, False, 6_000_000), (0.7, True, 6_000_000), (1.3, False, 3 * 
 def test_the_frozen_head_gives_log_probs_entropies_and_their_gradient(
     monkeypatch: pytest.MonkeyPatch, temperature: float, bias: bool, at_once: int
 ) -> None:
-    """The same as a softmax over all logits at once, for any temperature, with a bias, and a few tokens at a time."""
+    """The head equals a softmax over all logits, for any temperature, with a bias, and a few tokens at a time."""
     monkeypatch.setattr(frozen_head, "_LOGITS_AT_ONCE", at_once)
     torch.manual_seed(0)
     output, states = torch.nn.Linear(32, 70, bias=bias).requires_grad_(requires_grad=False), torch.randn(8, 32)
@@ -48,7 +48,7 @@ def test_the_frozen_head_gives_log_probs_entropies_and_their_gradient(
 
 
 def test_the_frozen_head_is_exact_within_bfloat16() -> None:
-    """Log-probs stay in float32, and the gradient is right to bfloat16's precision."""
+    """Log-probs stay in float32, and the gradient is correct to bfloat16 precision."""
     torch.manual_seed(0)
     output, states = torch.nn.Linear(32, 70, bias=False).requires_grad_(requires_grad=False), torch.randn(5, 32)
     tokens = torch.randint(70, (5,))
@@ -63,7 +63,7 @@ def test_the_frozen_head_is_exact_within_bfloat16() -> None:
 
 
 def test_packed_frozen_layers_compute_the_same() -> None:
-    """In bfloat16 a packed block gives what autocast gives; in float32, and for what is trained, nothing changes."""
+    """A packed block equals autocast in bfloat16; nothing changes in float32 or for trained layers."""
     model = tiny_gpt2(n_embd=64)
     fuse_gelu(model)
     model.transformer.h[:3].requires_grad_(requires_grad=False)
@@ -80,7 +80,7 @@ def test_packed_frozen_layers_compute_the_same() -> None:
 
 
 def test_a_copy_of_packed_layers_can_be_trained() -> None:
-    """A base that one run has packed serves the next: copies of its blocks get gradients, in bfloat16 too."""
+    """A base packed by one run serves the next: copies of its blocks get gradients, even in bfloat16."""
     model, ids = tiny_gpt2(n_embd=64).requires_grad_(requires_grad=False), torch.tensor([[1, 2, 3, 4]])
     fuse_gelu(model)
     pack_frozen(model.transformer.h)
@@ -98,7 +98,7 @@ def test_a_copy_of_packed_layers_can_be_trained() -> None:
 
 
 def test_a_gradient_goes_through_packed_frozen_layers() -> None:
-    """Where something below is trained, the layers compute as before and hand the gradient on."""
+    """If something below is trained, the layers compute as before and pass the gradient on."""
     model, states = tiny_gpt2(n_embd=64), torch.randn(2, 5, 64)
     model.requires_grad_(requires_grad=False)
     fuse_gelu(model)
@@ -115,7 +115,7 @@ def test_a_gradient_goes_through_packed_frozen_layers() -> None:
 
 @pytest.mark.parametrize("length", [1, 7, 40])
 def test_short_attention_is_causal_attention(length: int) -> None:
-    """Output and gradient are the fused attention's, to bfloat16's precision."""
+    """Output and gradient equal the fused attention's to bfloat16 precision."""
     torch.manual_seed(0)
     given = [torch.randn(2, 3, length, 16, dtype=torch.bfloat16) for _ in range(3)]
     ours = [part.clone().requires_grad_() for part in given]
@@ -132,7 +132,7 @@ def test_short_attention_is_causal_attention(length: int) -> None:
 
 
 def test_a_block_at_two_places_is_the_whole_block_there() -> None:
-    """Outputs and the gradients of all its weights are those of the whole block read at these places."""
+    """Outputs and the gradients of all weights equal those of the whole block read at these places."""
     torch.manual_seed(0)
     block, states = tiny_gpt2().transformer.h[0], torch.randn(3, 9, 32)
     places = torch.tensor([[8, 7], [4, 3], [0, 0]])
@@ -149,7 +149,7 @@ def test_a_block_at_two_places_is_the_whole_block_there() -> None:
 
 
 def test_one_kernel_gelu_is_the_same_function() -> None:
-    """Every block's activation is exchanged, and the logits stay the same but for rounding."""
+    """Every block's activation is replaced, and the logits stay the same up to rounding."""
     model, ids = tiny_gpt2(), torch.tensor([[1, 2, 3, 4]])
     with torch.no_grad():
         before = model(ids).logits
@@ -160,7 +160,7 @@ def test_one_kernel_gelu_is_the_same_function() -> None:
 
 
 def test_groups_of_like_length_are_made_where_they_pay() -> None:
-    """Splitting 4 sequences of 10 from 2 of 100 spares 360 tokens of padding; 4 of 98 aren't worth a pass."""
+    """Splitting 4 sequences of 10 from 2 of 100 saves 360 tokens of padding; 4 of 98 aren't worth a pass."""
     assert length_groups([100, 10, 10, 100, 10, 10], worth=192) == [[1, 2, 4, 5], [0, 3]]
     assert length_groups([100, 98, 98, 100, 98, 98], worth=192) == [[1, 2, 4, 5, 0, 3]]
     assert length_groups([7], worth=1) == [[0]]
@@ -170,7 +170,7 @@ def test_groups_of_like_length_are_made_where_they_pay() -> None:
 
 
 def test_activations_beyond_the_budget_lie_in_a_nameless_file(tmp_path: Path) -> None:
-    """A quarter of a MiB stays in memory; two against a budget of one go into a file that has no name any more."""
+    """A quarter of a MiB stays in memory; two with a budget of one go into an unlinked file."""
     small = activation_room(1024, 64, torch.float32, memory_mb=1, folder=tmp_path)
     large = activation_room(8192, 64, torch.float32, memory_mb=1, folder=tmp_path / "new")
     assert small.shape == (1024, 64)
@@ -185,7 +185,7 @@ def test_activations_beyond_the_budget_lie_in_a_nameless_file(tmp_path: Path) ->
 
 
 def test_narrow_models_stay_in_float32() -> None:
-    """With `auto` a model narrower than 512 never computes in bfloat16; what is asked for is done."""
+    """With `auto`, a model narrower than 512 never computes in bfloat16; an explicit format is always used."""
     cpu = torch.device("cpu")
     assert compute_dtype(cpu, "auto", 192) == torch.float32
     assert compute_dtype(cpu, "bfloat16", 192) == torch.bfloat16
@@ -195,7 +195,7 @@ def test_narrow_models_stay_in_float32() -> None:
 
 @pytest.mark.parametrize("enabled", [True, False])
 def test_full_precision_holds_within_bfloat16(enabled: bool) -> None:
-    """Products of float32 tensors come out in float32 again."""
+    """Within `full_precision`, products of float32 tensors are in float32."""
     with autocast(torch.device("cpu"), "bfloat16" if enabled else "float32"):
         outer = torch.ones(2, 2) @ torch.ones(2, 2)
         with full_precision(torch.device("cpu")):

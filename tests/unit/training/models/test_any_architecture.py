@@ -1,4 +1,4 @@
-"""Reward model, PPO and supervised training on a Llama: what the tests of each stage show for GPT-2 holds here too."""
+"""Reward model, PPO and supervised training on a Llama: what each stage's tests show for GPT-2 holds here too."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _interrupt(step: int) -> Any:
 
 @pytest.mark.slow
 def test_a_reward_model_learns_and_resumes(llama_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """From 80 pairs it orders pairs it never saw; interrupted and gone on with, it is the same bit for bit."""
+    """From 80 pairs it learns to rank unseen pairs; interrupted and resumed, it is bit-for-bit the same."""
     pairs = [
         Preference(f"What is {n}?", f"{WORDS[n % 4]} tea {WORDS[n % 3]}", f"{WORDS[n % 4]} egg {WORDS[n % 3]}")
         for n in range(80)
@@ -108,7 +108,7 @@ def test_a_reward_model_learns_and_resumes(llama_dir: Path, codec: TextCodec, tm
 
 @pytest.mark.slow
 def test_ppo_learns(llama_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """Rewarded for even tokens it gains, and starts at the base: KL 0, ratio 1."""
+    """Rewarded for even tokens, its score rises; it starts at the base, with KL 0 and ratio 1."""
     changes = {
         "iterations": 20,
         "prompts_per_iteration": 32,
@@ -126,7 +126,7 @@ def test_ppo_learns(llama_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
 
 
 def test_an_interrupted_ppo_run_equals_an_uninterrupted_one(llama_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """Weights and report are the same bit for bit, and the policy loads as any Llama does."""
+    """Weights and report are bit-for-bit the same, and the policy loads as any Llama does."""
     whole = _run_ppo(llama_dir, codec, PPO, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         _run_ppo(llama_dir, codec, PPO, tmp_path / "killed", on_point=_interrupt(2))
@@ -138,7 +138,7 @@ def test_an_interrupted_ppo_run_equals_an_uninterrupted_one(llama_dir: Path, cod
 
 
 def test_supervised_training_learns_and_resumes(llama_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """The loss falls; interrupted after three steps and gone on with, the weights are the same bit for bit."""
+    """The loss falls; interrupted after three steps and resumed, the weights are bit-for-bit the same."""
     items = [Demonstration(f"What is {n} plus {n}?", f"It is {2 * n}.") for n in range(20)]
     config = SFTConfig(epochs=3, batch_size=4, learning_rate=3e-3, checkpoint_every_steps=3, precision="float32")
 

@@ -1,4 +1,4 @@
-"""The adapter runs the very model that Hugging Face runs, cut where we like and whatever the padding."""
+"""The adapter computes exactly what Hugging Face does, split at any depth and with any padding."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_cutting_the_model_anywhere_gives_its_own_logits(make: Make, cut: int) -
 
 
 def test_activations_are_the_models_own_hidden_states(make: Make) -> None:
-    """Below each block stands what transformers gives for that depth, padded on the left, all in one pass."""
+    """The input of each block equals transformers' hidden states at that depth, left-padded, in one pass."""
     model = make()
     backbone = backbone_of(model)
     mask = torch.ones_like(IDS, dtype=torch.bool)
@@ -77,7 +77,7 @@ def test_activations_are_the_models_own_hidden_states(make: Make) -> None:
 
 @pytest.mark.parametrize("side", ["left", "right", "both"])
 def test_padding_has_no_influence(make: Make, side: str) -> None:
-    """A row's real tokens get the same hidden states whatever stands beside them, on either side."""
+    """A row's real tokens get the same hidden states whatever the padding, on either side."""
     backbone = backbone_of(make())
     left, right = {"left": (4, 0), "right": (0, 4), "both": (2, 3)}[side]
     ids = nn.functional.pad(IDS, (left, right), value=PAD)
@@ -109,7 +109,7 @@ def test_a_copy_of_the_top_has_weights_of_its_own(make: Make) -> None:
 
 
 def test_dropout_is_off_even_in_training_mode(make: Make) -> None:
-    """Two passes agree although somebody called train()."""
+    """Two passes agree even after a call to train()."""
     model = make()
     backbone = backbone_of(model)
     model.train()
@@ -131,7 +131,7 @@ def test_the_digest_sees_the_trunk_and_nothing_above(make: Make) -> None:
 
 
 def test_other_rotations_are_another_trunk() -> None:
-    """The same weights under another rotary base are another model, which the digest tells."""
+    """The same weights with another rotary base are another model, with another digest."""
     rope = {"rope_type": "default", "rope_theta": 500.0}
     same, other = tiny_rotary(), tiny_rotary(rope_parameters=rope)
     assert torch.equal(same.lm_head.weight, other.lm_head.weight)
@@ -140,7 +140,7 @@ def test_other_rotations_are_another_trunk() -> None:
 
 @pytest.mark.parametrize("architecture", ["mistral", "qwen2"])
 def test_a_sliding_window_bounds_what_is_read(architecture: str) -> None:
-    """Up to the window a model that slides is one that doesn't; beyond it nothing is read."""
+    """Within its window a sliding-window model equals one without; nothing beyond it is read."""
     changes = {"use_sliding_window": True, "max_window_layers": 0} if architecture == "qwen2" else {}
     model = tiny_rotary(architecture, sliding_window=6, **changes)
     backbone = backbone_of(model)
@@ -152,7 +152,7 @@ def test_a_sliding_window_bounds_what_is_read(architecture: str) -> None:
 
 
 def test_an_unknown_architecture_is_named() -> None:
-    """The error names the architecture got and those there are."""
+    """The error names the given architecture and the supported ones."""
     model = tiny_gpt2()
     model.config.model_type = "mamba"
     with pytest.raises(ModelError, match=r"mamba.*gpt2, llama, mistral, qwen2, qwen3"):
@@ -160,7 +160,7 @@ def test_an_unknown_architecture_is_named() -> None:
 
 
 def test_rotations_that_depend_on_the_batch_are_refused() -> None:
-    """A rotary embedding that changes with the longest sequence would make answers depend on batch mates."""
+    """A rotary embedding that depends on the longest sequence is refused: a row would depend on its batch."""
     rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
     with pytest.raises(ModelError, match=r"'dynamic'; expected one of default"):
         backbone_of(tiny_rotary(rope_parameters=rope))

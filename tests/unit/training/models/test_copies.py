@@ -1,4 +1,4 @@
-"""Copies that share weights: what a trainer does to them leaves the originals as they were."""
+"""Copies that share weights: what a trainer does to them leaves the originals unchanged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _kinds(model: Any) -> list[str]:
 
 
 def test_a_copy_shares_memory_and_is_frozen() -> None:
-    """Every parameter lies in the original's memory and has no gradient, while the original keeps its own."""
+    """Every parameter shares the original's memory and has no gradient; the originals keep theirs."""
     model = tiny_gpt2().requires_grad_()
     (copied,) = frozen_copies(model)
     originals = dict(model.named_parameters())
@@ -29,7 +29,7 @@ def test_a_copy_shares_memory_and_is_frozen() -> None:
 
 
 def test_modules_of_a_copy_are_its_own() -> None:
-    """An activation that is replaced in the copy stays what it was in the original."""
+    """Replacing an activation in the copy leaves the original's in place."""
     model = tiny_gpt2()
     before = _kinds(model)
     (copied,) = frozen_copies(model)
@@ -39,14 +39,14 @@ def test_modules_of_a_copy_are_its_own() -> None:
 
 
 def test_models_refer_to_each_others_copies() -> None:
-    """A reward model's copy stands on the copy of its base."""
+    """A reward model's copy uses the copy of its base."""
     base = tiny_gpt2()
     copied, reward_model = frozen_copies(base, RewardModel.on_base(base, 0.7))
     assert reward_model.base.model is copied
 
 
 def test_own_parameters_leave_the_original_alone() -> None:
-    """What is trained in a copy after it got weights of its own doesn't reach the original."""
+    """Training a copy that has its own weights doesn't change the original."""
     model = tiny_gpt2()
     before = model.transformer.h[2].mlp.c_proj.weight.clone()
     (copied,) = frozen_copies(model)

@@ -1,4 +1,4 @@
-"""The policy stands on the base's own lower layers and starts as the base."""
+"""The policy uses the base's own lower layers and starts out equal to the base."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def _top_hidden(model: PolicyWithValue) -> tuple[torch.Tensor, torch.Tensor]:
     [(12, None, 8), (24, None, 8), (4, None, 3), (6, None, 4), (3, None, 2), (4, 1, 1), (4, 4, 4)],
 )
 def test_trainable_layers(n_layers: int, requested: int | None, expected: int) -> None:
-    """The last 8, or all but the lowest third of a smaller model, or what was asked for."""
+    """The last 8, or all but the lowest third of a smaller model, or the requested number."""
     assert trainable_layer_count(n_layers, requested) == expected
 
 
 def test_more_trainable_layers_than_layers_is_refused() -> None:
-    """The error names the number got and the model's."""
+    """The error names the requested number and the model's."""
     with pytest.raises(ConfigError, match="got 5; expected at most 4"):
         trainable_layer_count(4, 5)
 
@@ -56,7 +56,7 @@ def test_more_trainable_layers_than_layers_is_refused() -> None:
     ("n_layers", "share", "expected"), [(12, 0.7, 3), (4, 0.7, 1), (24, 0.7, 7), (10, 0.7, 3), (4, 1.0, 1), (4, 0.0, 4)]
 )
 def test_reward_layers(n_layers: int, share: float, expected: int) -> None:
-    """30% of 12 layers are 3 (and not 2.999 of them), of 4 layers 1; one is always left to train."""
+    """30% of 12 layers are 3 (and not 2.999 of them), of 4 layers 1; there is always at least one to train."""
     assert reward_layer_count(n_layers, share) == expected
 
 
@@ -100,7 +100,7 @@ def test_training_the_policy_leaves_the_base_alone(make: Make) -> None:
 
 
 def test_a_later_version_shares_the_trunk_and_survives_saving(make: Make, tmp_path: Path) -> None:
-    """A trained policy saved and loaded goes on over the same base, with the base's modules below."""
+    """A saved policy loads onto the same base and resumes, with the base's modules below."""
     base = make()
     first = PolicyWithValue(base)
     nudge(first.top.parameters())
@@ -113,7 +113,7 @@ def test_a_later_version_shares_the_trunk_and_survives_saving(make: Make, tmp_pa
 
 
 def test_a_policy_with_another_trunk_is_refused(make: Make) -> None:
-    """A policy whose frozen part differs in a single module is no version of this base."""
+    """A policy whose frozen part differs in a single module isn't a version of this base."""
     for part in (*backbone_of(make()).embeddings, None):
         policy = make()
         module = policy.get_submodule(part) if part else backbone_of(policy).blocks[0]
@@ -123,19 +123,19 @@ def test_a_policy_with_another_trunk_is_refused(make: Make) -> None:
 
 
 def test_a_policy_of_another_depth_is_refused(make: Make) -> None:
-    """Three layers are no version of four."""
+    """A model of three layers isn't a version of one of four."""
     with pytest.raises(ModelError, match="got '3 layers'; expected 4 layers"):
         PolicyWithValue(make(), make(n_layer=3))
 
 
 def test_a_policy_of_another_architecture_is_refused() -> None:
-    """A Llama is no version of a GPT-2, whatever their sizes."""
+    """A Llama isn't a version of a GPT-2, whatever their sizes."""
     with pytest.raises(ModelError, match="frozen layers differ"):
         PolicyWithValue(tiny_gpt2(), tiny_rotary())
 
 
 def test_a_model_that_cannot_be_trained_can_be_loaded_and_sampled(tmp_path: Path) -> None:
-    """Another architecture writes answers; only training says which it knows."""
+    """Other architectures can be sampled from; only training names those it supports."""
     config = GPTNeoXConfig(
         vocab_size=40,
         hidden_size=16,
@@ -155,7 +155,7 @@ def test_a_model_that_cannot_be_trained_can_be_loaded_and_sampled(tmp_path: Path
 
 
 def test_a_missing_model_is_a_model_error(tmp_path: Path) -> None:
-    """A folder that isn't there gives one clear error that names it."""
+    """A missing folder gives one clear error that names it."""
     with pytest.raises(ModelError, match="nowhere"):
         load_causal_lm(str(tmp_path / "nowhere"))
 

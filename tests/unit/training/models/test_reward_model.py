@@ -1,4 +1,4 @@
-"""The reward model reads the last real token, stands on the base's layers, and comes back from disk as it was."""
+"""The reward model reads the last real token, uses the base's layers, and survives saving and loading."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_score_is_the_same_alone_padded_left_and_padded_right(make: Make) ->
 
 
 def test_the_score_is_read_at_the_end_of_the_sequence(make: Make) -> None:
-    """It is the head on the end of text and the token before, of the top layers and of the trunk, and nothing else."""
+    """The score is the head on top layers and trunk at the end of text and the token before, and nothing else."""
     model = _trained(make())
     ids, mask = pad_right(SEQUENCES, PAD)
     context = model.base.context(mask)
@@ -91,7 +91,7 @@ def test_it_comes_back_from_disk_bit_for_bit(make: Make, tmp_path: Path) -> None
 
 
 def test_it_only_loads_over_its_own_base(make: Make, tmp_path: Path) -> None:
-    """Another base, be it other weights or another depth, is refused."""
+    """Another base, whether in weights or depth, is refused."""
     _trained(make()).save(tmp_path)
     for other in (make(seed=5), make(n_layer=3)):
         with pytest.raises(ModelError, match="another base"):
@@ -108,7 +108,7 @@ def test_a_policy_beside_it_does_not_change_its_base(make: Make, tmp_path: Path)
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "nonsense"])
 def test_a_damaged_reward_model_is_a_model_error(tmp_path: Path, damage: str) -> None:
-    """A missing folder, cut weights and a broken configuration each give one clear error."""
+    """A missing folder, truncated weights and a damaged configuration each give one clear error."""
     folder = tmp_path / "reward"
     base = tiny_gpt2()
     if damage != "missing":
@@ -123,7 +123,7 @@ def test_a_damaged_reward_model_is_a_model_error(tmp_path: Path, damage: str) ->
 
 
 def test_texts_are_scored_in_order_whatever_the_batch(tiny_model_dir: Path) -> None:
-    """Scores come back in the order given, and equal those of the token ids put together by hand."""
+    """Scores come back in the order given, and equal those of token ids assembled by hand."""
     codec = TextCodec.load(str(tiny_model_dir))
     model = _trained(load_causal_lm(str(tiny_model_dir), "cpu"))
     prompts = ["How do I boil an egg?", "What is tea?", "What is tea?"]

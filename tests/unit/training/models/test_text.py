@@ -18,7 +18,7 @@ def codec(tiny_model_dir: Path) -> TextCodec:
 
 
 def test_an_answer_survives_encoding_and_decoding(codec: TextCodec) -> None:
-    """What is encoded comes back word for word, also beyond ASCII."""
+    """Encoded text decodes word for word, beyond ASCII too."""
     for answer in ("Put it into boiling water.", "naïve café — 8 € 🥚", "two\nlines"):
         ids = codec.encode_answers([answer])[0]
         assert ids[-1] == codec.eos_id
@@ -33,7 +33,7 @@ def test_a_prompt_ends_with_the_separator(codec: TextCodec) -> None:
 
 
 def test_decoding_stops_at_the_end_of_text(codec: TextCodec) -> None:
-    """Whatever stands after the end of text is no part of the answer."""
+    """Anything after the end of text isn't part of the answer."""
     ids = [*codec.encode_answers(["tea"])[0], *codec.encode_answers(["more"])[0], codec.pad_id]
     assert codec.decode_answer(ids) == "tea"
     assert codec.decode_answer([codec.eos_id]) == ""
@@ -49,7 +49,7 @@ def test_the_end_marker_as_text_is_no_end(codec: TextCodec) -> None:
 
 
 def test_a_long_prompt_is_cut_from_the_left_and_counted(tiny_model_dir: Path) -> None:
-    """The end of a long prompt, where the question stands, is kept."""
+    """The end of a long prompt, where the question is, is kept."""
     codec = TextCodec.load(str(tiny_model_dir), TextConfig(max_prompt_tokens=5))
     whole = TextCodec.load(str(tiny_model_dir)).encode_prompts(["How do I boil an egg in Kyoto?"])[0]
     assert codec.encode_prompts(["How do I boil an egg in Kyoto?"])[0] == whole[-5:]
@@ -59,7 +59,7 @@ def test_a_long_prompt_is_cut_from_the_left_and_counted(tiny_model_dir: Path) ->
 
 
 def test_a_long_answer_still_ends(tiny_model_dir: Path) -> None:
-    """A cut answer keeps its end of text, which scores are read at."""
+    """A truncated answer keeps its end of text, where scores are read."""
     codec = TextCodec.load(str(tiny_model_dir), TextConfig(max_answer_tokens=4))
     ids = codec.encode_answers(["Leaves in hot water, steeped for minutes."])[0]
     assert len(ids) == 4
@@ -68,7 +68,7 @@ def test_a_long_answer_still_ends(tiny_model_dir: Path) -> None:
 
 
 def test_words_after_a_wordy_separator_begin_with_a_space(tiny_model_dir: Path) -> None:
-    """After `TL;DR:` the answer's first word is encoded as it stands in running text, and decoded without the space."""
+    """After `TL;DR:` the answer's first word is encoded as in running text, and decoded without the space."""
     codec = TextCodec.load(str(tiny_model_dir), TextConfig(separator="\nTL;DR:"))
     ids = codec.encode_answers(["tea"])[0]
     assert codec.tokenizer.decode(ids[:-1]) == " tea"
@@ -97,13 +97,13 @@ def test_what_is_cut_is_counted_once(tiny_model_dir: Path) -> None:
 
 
 def test_an_empty_prompt_is_still_a_token(tiny_model_dir: Path) -> None:
-    """With nothing to read the model reads one end-of-text token, never nothing."""
+    """With an empty prompt the model reads one end-of-text token, never nothing."""
     codec = TextCodec.load(str(tiny_model_dir), TextConfig(separator=""))
     assert codec.encode_prompts([""])[0] == [codec.eos_id]
 
 
 def test_many_texts_are_encoded_as_one_by_one(codec: TextCodec) -> None:
-    """The batched way is only faster."""
+    """Encoding in batches gives the same result."""
     texts = ["tea", "boil an egg", ""]
     assert codec.encode_prompts(texts) == [codec.encode_prompts([text])[0] for text in texts]
     assert codec.encode_answers(texts) == [codec.encode_answers([text])[0] for text in texts]
@@ -137,7 +137,7 @@ def test_padding_marks_real_tokens() -> None:
 
 
 def test_positions_count_real_tokens_only() -> None:
-    """Padding in front doesn't move a prompt's positions."""
+    """Padding on the left doesn't shift a prompt's positions."""
     _, mask = pad_left([[5, 6, 7], [8]], pad_id=0)
     assert position_ids(mask).tolist() == [[0, 1, 2], [0, 0, 0]]
     _, mask = pad_right([[5, 6], [8]], pad_id=0)

@@ -1,4 +1,4 @@
-"""The health numbers of reinforcement learning, worked out by hand."""
+"""The health metrics of reinforcement learning, worked out by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from training.ppo.diagnostics import distinct_share, explained_variance, repetit
 
 
 def test_distinct_share_counts_stretches_of_real_tokens() -> None:
-    """1-2, 2-1, 1-2 and 1-2 are four pairs of two kinds, over six tokens of two; padding isn't counted."""
+    """1-2, 2-1, 1-2 and 1-2 are four bigrams, two distinct, over six tokens of two kinds; padding isn't counted."""
     tokens = torch.tensor([[1, 2, 1, 2], [1, 2, 7, 8]])
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]], dtype=torch.bool)
     assert distinct_share(tokens, mask, 2) == 0.5
@@ -19,7 +19,7 @@ def test_distinct_share_counts_stretches_of_real_tokens() -> None:
 
 
 def test_repetition_counts_what_an_answer_had_before() -> None:
-    """One token eight times: five stretches of 4 of one kind; different tokens: none; short answers: none."""
+    """One token eight times has five equal 4-grams; distinct tokens don't repeat, and neither do short answers."""
     tokens = torch.tensor([[7] * 8, list(range(8)), [7, 7, 7, 7, 0, 0, 0, 0], [7] * 8])
     mask = torch.ones(4, 8, dtype=torch.bool)
     mask[2, 3:] = False
@@ -30,7 +30,7 @@ def test_repetition_counts_what_an_answer_had_before() -> None:
 
 
 def test_explained_variance() -> None:
-    """Perfect values explain everything, a constant nothing, the opposite less than nothing."""
+    """Perfect values explain all variance, a constant none, and negated ones less than none."""
     returns = torch.tensor([1.0, 2.0, 3.0])
     assert explained_variance(returns, returns) == pytest.approx(1.0)
     assert explained_variance(torch.ones(3), returns) == pytest.approx(0.0)

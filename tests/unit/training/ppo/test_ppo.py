@@ -1,4 +1,4 @@
-"""The whole loop on a tiny model: it learns under all three algorithms, resumes without a trace, and stops in time."""
+"""The whole loop on a tiny model: it learns with all three algorithms, resumes exactly, and stops in time."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class EvenTokens(RewardModel):
     """Scores the share of even token ids in a sequence: a rule that needs no training."""
 
     def score_over(self, trunk: Tensor, ids: Tensor, mask: Tensor, context: BlockContext) -> Tensor:  # noqa: ARG002
-        """The rule."""
+        """Apply the rule."""
         return ((ids % 2 == 0) & mask).sum(dim=1) / mask.sum(dim=1)
 
 
 @pytest.fixture(scope="module")
 def lively_model_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with larger embeddings, so that it has opinions to change: evenly random choices teach nothing."""
+    """The tiny model with larger embeddings, as a policy that samples uniformly learns nothing."""
     folder = tmp_path_factory.mktemp("lively")
     model = load_causal_lm(str(tiny_model_dir), "cpu")
     with torch.no_grad():
@@ -71,7 +71,7 @@ def _run(folder: Path, codec: TextCodec, config: PPOConfig, out: Path, **options
 
 @pytest.mark.parametrize(("algorithm", "answers"), [("ppo", 1), ("rloo", 2), ("reinforce", 1)])
 def test_it_learns(lively_model_dir: Path, codec: TextCodec, tmp_path: Path, algorithm: str, answers: int) -> None:
-    """Rewarded for even tokens, the policy's answers to held-out prompts come to beat the base's."""
+    """Rewarded for even tokens, the policy learns to beat the base on held-out prompts."""
     changes = {
         "algorithm": algorithm,
         "answers_per_prompt": answers,
@@ -93,7 +93,7 @@ def test_it_learns(lively_model_dir: Path, codec: TextCodec, tmp_path: Path, alg
 
 
 def test_the_first_iteration_starts_at_the_base(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """KL is 0 at step 0, the first minibatch's ratio is 1, and the reward's scale is the base's own."""
+    """KL is 0 at step 0, the first minibatch's ratio is 1, and rewards are scaled by the base's answers."""
     report = _run(tiny_model_dir, codec, CONFIG, tmp_path)
     first = report.curve[0]
     assert first.kl_nats == 0.0
@@ -115,7 +115,7 @@ def _interrupt_at(iteration: int) -> Any:
 def test_a_resumed_run_equals_an_uninterrupted_one(
     tiny_model_dir: Path, codec: TextCodec, tmp_path: Path, killed_after: int
 ) -> None:
-    """Interrupted after any iteration and started again, weights and report are the same bit for bit."""
+    """A run interrupted after any iteration and resumed ends with bitwise identical weights and report."""
     whole = _run(tiny_model_dir, codec, CONFIG, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         _run(tiny_model_dir, codec, CONFIG, tmp_path / "killed", on_point=_interrupt_at(killed_after))
@@ -126,7 +126,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 
 
 def test_what_it_leaves_behind(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """A policy that loads with its tokenizer and goes on over the same base, a report, a picture, two checkpoints."""
+    """A run saves a policy that loads and can be trained further, its tokenizer, a report, plots, two checkpoints."""
     report = _run(tiny_model_dir, codec, CONFIG, tmp_path)
     assert TextCodec.load(str(tmp_path / "policy")).eos_id == codec.eos_id
     written = json.loads((tmp_path / "report.json").read_text())
@@ -164,7 +164,7 @@ def test_what_it_is_given_stays_as_it_was(tiny_model_dir: Path, codec: TextCodec
 
 
 def test_only_training_prompts_are_answered(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """Held-out prompts serve the evaluation alone, so without training prompts there is nothing to do."""
+    """Held-out prompts are for evaluation only, so a run without training prompts is rejected."""
     held_out = [record for record in PROMPTS if split_of(record.prompt) is not Split.TRAIN]
     report = _run(tiny_model_dir, codec, CONFIG, tmp_path / "some")
     assert report.evaluated_prompts == len(held_out)
@@ -173,7 +173,7 @@ def test_only_training_prompts_are_answered(tiny_model_dir: Path, codec: TextCod
 
 
 def test_without_held_out_prompts_it_says_so(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """Nothing is measured on training prompts in their stead."""
+    """Without held-out prompts, nothing is measured on training prompts instead."""
     only_train = [record for record in PROMPTS if split_of(record.prompt) is Split.TRAIN]
     report = _run(tiny_model_dir, codec, CONFIG, tmp_path, prompts=only_train)
     assert (report.kl_nats, report.win_rate_vs_base, report.answer_tokens) == (None, None, None)
@@ -181,7 +181,7 @@ def test_without_held_out_prompts_it_says_so(tiny_model_dir: Path, codec: TextCo
 
 
 def test_it_stops_when_the_policy_runs_away(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """Past `max_kl_nats` training ends, the report says why, and an earlier, measured policy is kept."""
+    """Training stops above `max_kl_nats`; the report says why, and an earlier, measured policy is kept."""
     changes = {"max_kl_nats": 0.05, "learning_rate": 1e-2, "iterations": 30, "checkpoint_every_iterations": 1}
     report = _run(tiny_model_dir, codec, CONFIG.model_copy(update=changes), tmp_path)
     assert report.stopped is not None
@@ -193,13 +193,13 @@ def test_it_stops_when_the_policy_runs_away(tiny_model_dir: Path, codec: TextCod
 
 
 def test_it_stops_at_nan(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """A score that is no number ends training at the last good policy."""
+    """A NaN score stops training and keeps the last good policy."""
 
     class BreaksLater(EvenTokens):
         calls = itertools.count()
 
         def score_over(self, trunk: Tensor, ids: Tensor, mask: Tensor, context: BlockContext) -> Tensor:
-            """The rule, until it isn't."""
+            """Apply the rule at first, then return NaN."""
             scores = super().score_over(trunk, ids, mask, context)
             return scores * (torch.nan if 6 < next(self.calls) < 9 else 1.0)
 
@@ -212,11 +212,11 @@ def test_it_stops_at_nan(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path)
 
 
 def test_it_stops_when_answers_repeat_themselves(lively_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """Rewarded for the same token again, the policy is stopped past `max_repetition`, and an earlier one is kept."""
+    """A policy rewarded for repeating tokens is stopped above `max_repetition`, and an earlier one is kept."""
 
     class SameAgain(EvenTokens):
         def score_over(self, trunk: Tensor, ids: Tensor, mask: Tensor, context: BlockContext) -> Tensor:  # noqa: ARG002
-            """How many tokens are the one before."""
+            """Count the tokens that equal the one before."""
             return ((ids[:, 1:] == ids[:, :-1]) & mask[:, 1:]).sum(dim=1).float()
 
     base = load_causal_lm(str(lively_model_dir), "cpu")
@@ -242,7 +242,7 @@ def test_it_stops_when_answers_repeat_themselves(lively_model_dir: Path, codec: 
 
 
 def test_every_diagnostic_is_measured(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """Each number stands within its bounds, and the reward is its parts."""
+    """Each metric is within its bounds, and the reward is the sum of its parts."""
     report = _run(tiny_model_dir, codec, CONFIG, tmp_path)
     for point in report.curve:
         assert 0 < point.ratio_min <= 1 <= point.ratio_max
@@ -260,7 +260,7 @@ def test_every_diagnostic_is_measured(tiny_model_dir: Path, codec: TextCodec, tm
 def test_the_evaluation_is_bounded_and_tells_how_far_it_is(
     tiny_model_dir: Path, codec: TextCodec, tmp_path: Path
 ) -> None:
-    """Of 60 held-out prompts as many are answered as was asked for, in two batches, each of which is told."""
+    """Of 60 held-out prompts, only as many as configured are answered, in two batches that are both reported."""
     prompts = [PromptRecord(f"What is {number}?", "Leaves in hot water.") for number in range(300)]
     calls: list[tuple[int, int]] = []
     config = CONFIG.model_copy(update={"iterations": 1, "evaluation_prompts": 40})
@@ -278,7 +278,7 @@ def test_the_evaluation_is_bounded_and_tells_how_far_it_is(
 def test_the_reference_answer_is_what_the_reward_is_measured_against(
     tiny_model_dir: Path, codec: TextCodec, tmp_path: Path
 ) -> None:
-    """Against references that score higher, rewards are lower by the difference; raw scores are the same."""
+    """References that score higher lower the rewards by the difference; raw scores don't change."""
     base = load_causal_lm(str(tiny_model_dir), "cpu")
     reward_model = EvenTokens(base, 1)
     one = CONFIG.model_copy(update={"iterations": 1})
@@ -298,7 +298,7 @@ def test_the_reference_answer_is_what_the_reward_is_measured_against(
 
 
 def test_answers_that_never_end_are_penalised(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """The penalty is taken off the reward for the share of answers that were cut off."""
+    """The reward falls by the penalty times the share of truncated answers."""
     one = CONFIG.model_copy(update={"iterations": 1})
     plain = _run(tiny_model_dir, codec, one.model_copy(update={"missing_eos_penalty": 0.0}), tmp_path / "plain")
     hard = _run(tiny_model_dir, codec, one.model_copy(update={"missing_eos_penalty": 5.0}), tmp_path / "hard")
@@ -309,7 +309,7 @@ def test_answers_that_never_end_are_penalised(tiny_model_dir: Path, codec: TextC
 
 
 def test_the_kl_coefficient_adapts(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """At no KL it falls by 20% of 8 sequences over the horizon; fixed, it stays."""
+    """At zero KL, an adaptive coefficient falls by 20% times 8 sequences over the horizon; a fixed one stays."""
     changes = {"kl_horizon_sequences": 80, "iterations": 2}
     adaptive = _run(tiny_model_dir, codec, CONFIG.model_copy(update=changes), tmp_path / "adaptive")
     fixed = _run(tiny_model_dir, codec, CONFIG.model_copy(update={**changes, "adaptive_kl": False}), tmp_path / "fixed")
@@ -318,7 +318,7 @@ def test_the_kl_coefficient_adapts(tiny_model_dir: Path, codec: TextCodec, tmp_p
 
 
 def test_an_evaluation_of_the_base_against_itself_is_even(tiny_model_dir: Path, codec: TextCodec) -> None:
-    """Fresh answers of the base against fresh answers of the base: KL 0 and about as many wins as losses."""
+    """The base against itself has KL 0 and about as many wins as losses."""
     from training.models.policy import PolicyWithValue
 
     base = load_causal_lm(str(tiny_model_dir), "cpu")
@@ -332,7 +332,7 @@ def test_an_evaluation_of_the_base_against_itself_is_even(tiny_model_dir: Path, 
 
 
 def test_unusable_settings_are_refused(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """Each fault has an error that names the setting and what would be right."""
+    """Each mistake has an error that names the setting and the expected value."""
     with pytest.raises(ConfigError, match="answers_per_prompt = 1"):
         _run(tiny_model_dir, codec, CONFIG.model_copy(update={"algorithm": "rloo"}), tmp_path)
     cut = CONFIG.model_copy(update={"sampling": SamplingConfig(top_k=50, top_p=1.0)})
@@ -342,12 +342,12 @@ def test_unusable_settings_are_refused(tiny_model_dir: Path, codec: TextCodec, t
     with pytest.raises(DataError, match="longer than the model can read"):
         _run(tiny_model_dir, codec, long, tmp_path)
     base, other = load_causal_lm(str(tiny_model_dir), "cpu"), load_causal_lm(str(tiny_model_dir), "cpu")
-    with pytest.raises(ModelError, match="another base"):
+    with pytest.raises(ModelError, match="different base"):
         train_ppo(base, None, codec, EvenTokens(other, 1), PROMPTS, CONFIG, tmp_path)
 
 
 def test_another_runs_folder_is_refused(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """A folder with checkpoints of other settings, or of another starting policy, isn't gone on with."""
+    """A folder with checkpoints from other settings or another starting policy is refused."""
     _run(tiny_model_dir, codec, CONFIG, tmp_path)
     with pytest.raises(CheckpointError, match="another run"):
         _run(tiny_model_dir, codec, CONFIG.model_copy(update={"seed": 1}), tmp_path)

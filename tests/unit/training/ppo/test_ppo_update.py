@@ -1,4 +1,4 @@
-"""Advantages of the three algorithms by hand, and what an update may and may not depend on."""
+"""Advantages of the three algorithms, worked out by hand, and what an update may and may not depend on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.sampling.rollouts import Rollout, respond
 from training.sampling.sampler import Samples
 
 PROMPTS = [[1, 2, 3], [4, 5, 6, 7], [1, 2, 3], [8]]
-ANSWERS = [[9, 10, EOS], [11, EOS], [12, 13, 14, 15], [16, 17, EOS]]  # the third was cut off
+ANSWERS = [[9, 10, EOS], [11, EOS], [12, 13, 14, 15], [16, 17, EOS]]  # the third is truncated
 
 
 def _samples(answers: list[list[int]], width: int) -> Samples:
@@ -53,7 +53,7 @@ def _rollout(policy: PolicyWithValue, reward_model: RewardModel, temperature: fl
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_log_probs_are_the_models_own_at_the_sampling_temperature(temperature: float) -> None:
-    """Policy and reference log-probs equal those of the whole models on the unpadded sequences, logits divided."""
+    """Policy and reference log-probs equal those of the full models on unpadded sequences, temperature included."""
     policy, reward_model = _setting()
     rollout = _rollout(policy, reward_model, temperature)
     for row, (prompt, answer) in enumerate(zip(PROMPTS, ANSWERS, strict=True)):
@@ -69,7 +69,7 @@ def test_log_probs_are_the_models_own_at_the_sampling_temperature(temperature: f
 
 
 def test_a_cut_off_answer_is_scored_with_its_end() -> None:
-    """The score is that of the text an annotator would see: prompt, answer, end of text."""
+    """The score is that of the text an annotator would see: prompt, answer and end of text."""
     policy, reward_model = _setting()
     rollout = _rollout(policy, reward_model)
     for row, closing in ((0, []), (2, [EOS])):
@@ -79,14 +79,14 @@ def test_a_cut_off_answer_is_scored_with_its_end() -> None:
 
 
 def test_a_fresh_policy_has_no_kl_and_no_values() -> None:
-    """Before learning, policy and reference log-probs are equal bit for bit and every value is 0."""
+    """Before training, policy and reference log-probs are bitwise identical and every value is 0."""
     rollout = _rollout(*_setting(trained=False))
     assert torch.equal(rollout.logprobs, rollout.reference_logprobs)
     assert torch.equal(rollout.values, torch.zeros(4, 4))
 
 
 def test_entropy_of_an_even_choice() -> None:
-    """A policy whose top layers give nothing chooses evenly among 40 tokens: ln 40 nats each."""
+    """A policy whose top layers output zero samples uniformly from 40 tokens: ln 40 nats each."""
     policy, reward_model = _setting()
     with torch.no_grad():
         policy.top.norm.weight.zero_()
@@ -96,7 +96,7 @@ def test_entropy_of_an_even_choice() -> None:
 
 
 def test_ppo_targets() -> None:
-    """With lambda 1 and no KL penalty, at every token advantage is reward minus value and the return is the reward."""
+    """With lambda 1 and no KL penalty, each token's advantage is reward minus value and its return is the reward."""
     rollout = _rollout(*_setting())
     config = PPOConfig(lam=1.0, whiten_advantages=False)
     rewards = torch.tensor([1.0, -2.0, 0.5, 3.0])
@@ -119,7 +119,7 @@ def test_rloo_targets() -> None:
 
 
 def test_reinforce_targets() -> None:
-    """The advantage is the sequence's reward less KL penalty and b(x); b(x) is learned at the prompt alone."""
+    """The advantage is the sequence's reward minus KL penalty and b(x); b(x) is learned only at the prompt."""
     rollout = _rollout(*_setting())
     config = PPOConfig(algorithm="reinforce", whiten_advantages=False)
     rewards = torch.tensor([1.0, -2.0, 0.5, 3.0])
@@ -157,7 +157,7 @@ def _updated(rollout: Rollout, width: int, minibatch_size: int = 4) -> tuple[Pol
 
 
 def test_the_first_minibatchs_ratio_is_1() -> None:
-    """The policy that learns is at first the one that sampled, at whatever temperature and padding."""
+    """The first minibatch's ratio is 1 at any temperature and padding."""
     for temperature in (1.0, 0.6):
         policy, reward_model = _setting()
         rollout = _rollout(policy, reward_model, temperature, width=6)
@@ -168,7 +168,7 @@ def test_the_first_minibatchs_ratio_is_1() -> None:
 
 
 def test_padding_has_no_influence_on_an_update() -> None:
-    """Two more columns of padding, with rubbish in them, lead to the same weights."""
+    """Two more columns of padding, filled with garbage, lead to the same weights."""
     narrow = _rollout(*_setting())
     wide = _rollout(*_setting(), width=6)
     wide.tokens[~wide.answer_mask] = 21
@@ -178,7 +178,7 @@ def test_padding_has_no_influence_on_an_update() -> None:
 
 
 def test_an_update_changes_neither_base_nor_reference() -> None:
-    """After an update the reference's log-probs of the same answers are bit for bit what they were."""
+    """An update leaves the reference's log-probs of the same answers bitwise unchanged."""
     policy, reward_model = _setting()
     before = _rollout(policy, reward_model)
     targets = targets_of(before, torch.tensor([1.0, -1.0, 2.0, 0.0]), PPOConfig(), 0.05)
@@ -191,12 +191,12 @@ def test_an_update_changes_neither_base_nor_reference() -> None:
 
 
 def test_nan_stops_the_update_before_it_reaches_the_weights() -> None:
-    """An advantage that is no number raises, and the policy is left as it was."""
+    """A NaN advantage raises an error, and the policy isn't changed."""
     policy, reward_model = _setting()
     rollout = _rollout(policy, reward_model)
     before = [value.clone() for value in policy.parameters()]
     broken = Targets(torch.full((4, 4), torch.nan), torch.zeros(4, 4), rollout.answer_mask)
-    with pytest.raises(DivergedError, match="isn't a number"):
+    with pytest.raises(DivergedError, match="NaN or infinite"):
         update(policy, torch.optim.SGD(policy.parameters(), lr=0.1), rollout, broken, PPOConfig(), seed=0)
     assert all(torch.equal(left, right) for left, right in zip(before, policy.parameters(), strict=True))
 

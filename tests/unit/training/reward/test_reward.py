@@ -1,4 +1,4 @@
-"""Training a reward model: it learns from little, says honestly what it can't know, and resumes without a trace."""
+"""Reward-model training: it learns from little data, reports what it can't measure as None, and resumes exactly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONFIG = RewardConfig(learning_rate=3e-3, head_learning_rate=3e-3, epochs=4, pat
 
 
 def _preferences(count: int, seed: int = 0) -> list[Preference]:
-    """Pairs in which the answer that speaks of tea wins."""
+    """Pairs in which the answer about tea wins."""
     draw = random.Random(seed)
     pairs = []
     for number in range(count):
@@ -42,7 +42,7 @@ def codec(tiny_model_dir: Path) -> TextCodec:
 
 
 def test_it_learns_who_wins(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """From 80 pairs it orders pairs it never saw, and the saved model is the one the report speaks of."""
+    """Trained on 80 pairs, it ranks unseen pairs correctly, and the saved model is the one in the report."""
     base = load_causal_lm(str(tiny_model_dir), "cpu")
     points: list[RewardPoint] = []
     report = train_reward(
@@ -62,7 +62,7 @@ def test_it_learns_who_wins(tiny_model_dir: Path, codec: TextCodec, tmp_path: Pa
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """Interrupted after two epochs and started again, weights and report are the same bit for bit."""
+    """A run interrupted after two epochs and resumed ends with bitwise identical weights and report."""
     preferences = _preferences(40)
 
     def interrupt(_point: RewardPoint, _total: int) -> None:
@@ -81,7 +81,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_model_dir: Path, codec: 
 
 
 def test_another_runs_folder_is_refused(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """A folder with checkpoints of other data isn't gone on with."""
+    """A folder with checkpoints from other data is refused."""
     base = load_causal_lm(str(tiny_model_dir), "cpu")
     train_reward(base, codec, _preferences(40), CONFIG, tmp_path)
     with pytest.raises(CheckpointError, match="another run"):
@@ -89,18 +89,18 @@ def test_another_runs_folder_is_refused(tiny_model_dir: Path, codec: TextCodec, 
 
 
 def test_too_few_pairs_are_refused(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """The error says how many there are and how many it takes; ties don't count."""
+    """The error says how many pairs there are and how many are needed; ties don't count."""
     base = load_causal_lm(str(tiny_model_dir), "cpu")
     ties = [Preference(f"What is tie {n}?", "tea", "egg", 0.5) for n in range(30)]
     with pytest.raises(DataError, match="got '5 pairs with a winner and 30 ties'; expected at least 20"):
         train_reward(base, codec, _preferences(5) + ties, CONFIG, tmp_path)
     held_out = [item for item in _preferences(200) if split_of(item.prompt) is not Split.TRAIN]
-    with pytest.raises(DataError, match="no pair to train on has a winner"):
+    with pytest.raises(DataError, match="no training pair has a winner"):
         train_reward(base, codec, held_out, CONFIG, tmp_path)
 
 
 def test_without_held_out_pairs_it_says_so(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """With training pairs only, held-out accuracy is None, the interval is everything, and the last epoch is kept."""
+    """With only training pairs, held-out accuracy is None, its interval is [0, 1], and the last epoch is kept."""
     base = load_causal_lm(str(tiny_model_dir), "cpu")
     only_train = [item for item in _preferences(60) if split_of(item.prompt) is Split.TRAIN]
     report = train_reward(base, codec, only_train, CONFIG, tmp_path)
@@ -113,7 +113,7 @@ def test_without_held_out_pairs_it_says_so(tiny_model_dir: Path, codec: TextCode
 
 
 def test_ties_pull_scores_together(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """The same pairs judged even by half the people end with smaller score differences."""
+    """If half the voters disagree, the same pairs end with smaller score differences."""
     base = load_causal_lm(str(tiny_model_dir), "cpu")
 
     def gap(p_chosen: float) -> float:
@@ -128,7 +128,7 @@ def test_ties_pull_scores_together(tiny_model_dir: Path, codec: TextCodec, tmp_p
 
 
 def test_it_stops_when_validation_no_longer_improves(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """With votes by coin toss training ends `patience_epochs` after the best epoch, and keeps that epoch."""
+    """With random votes, training stops `patience_epochs` after the best epoch, which is kept."""
     base = load_causal_lm(str(tiny_model_dir), "cpu")
     draw = random.Random(3)
     tossed = [

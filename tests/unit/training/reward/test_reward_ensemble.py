@@ -1,4 +1,4 @@
-"""Several heads: trained on resampled pairs they come to disagree, and PPO can take the disagreement off the reward."""
+"""Several heads: trained on resampled pairs, they disagree, and PPO can subtract the disagreement from the reward."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def codec(tiny_model_dir: Path) -> TextCodec:
 
 
 def test_the_score_is_the_mean_less_the_penalised_deviation(tmp_path: Path) -> None:
-    """Without a penalty the mean of all heads, with one so many deviations less; heads survive the file."""
+    """The score is the heads' mean, minus the penalty times their deviation; a saved model keeps its heads."""
     base = tiny_gpt2()
     model = RewardModel.on_base(base, 0.7, heads=3)
     nudge(model.parameters())
@@ -57,7 +57,7 @@ def test_the_score_is_the_mean_less_the_penalised_deviation(tmp_path: Path) -> N
 
 
 def test_a_single_head_counts_every_pair_once() -> None:
-    """Several draw their pairs anew: whole numbers with mean 1 that depend on the seed alone."""
+    """Several heads resample their pairs: integer weights with mean 1 that depend only on the seed."""
     assert resampling_weights(100, 1, seed=0) is None
     weights = resampling_weights(2000, 4, seed=0)
     assert weights is not None
@@ -70,7 +70,7 @@ def test_a_single_head_counts_every_pair_once() -> None:
 
 
 def test_weights_count_pairs_by_hand() -> None:
-    """A pair that counts twice costs twice, one that counts nothing has no gradient."""
+    """A pair with weight 2 costs twice as much, and one with weight 0 has no gradient."""
     chosen = torch.tensor([[1.0, 1.0]], requires_grad=True)
     once = bradley_terry_loss(chosen[:, :1], torch.zeros(1, 1), torch.ones(1, 1))
     loss = bradley_terry_loss(chosen, torch.zeros(1, 2), torch.ones(1, 1), weights=torch.tensor([[2.0, 0.0]]))
@@ -82,7 +82,7 @@ def test_weights_count_pairs_by_hand() -> None:
 
 
 def test_trained_heads_disagree_and_resume(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """Each saw other pairs, so they differ; the report says by how much; a resumed run is the same bit for bit."""
+    """Heads differ since each saw different pairs; the report says by how much; a resumed run is bitwise identical."""
 
     def train(out: Path, **options: Any) -> Any:
         return train_reward(load_causal_lm(str(tiny_model_dir), "cpu"), codec, PAIRS, REWARD, out, **options)
@@ -102,7 +102,7 @@ def test_trained_heads_disagree_and_resume(tiny_model_dir: Path, codec: TextCode
 
 
 def test_ppo_takes_the_uncertainty_off(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """The same answers score lower by the penalised deviation; the outcome is measured without it."""
+    """The same answers score lower by the penalised deviation; the evaluation doesn't apply the penalty."""
     prompts = [PromptRecord(pair.prompt) for pair in PAIRS]
 
     def run(penalty: float) -> Any:
@@ -120,7 +120,7 @@ def test_ppo_takes_the_uncertainty_off(tiny_model_dir: Path, codec: TextCodec, t
 
 
 def test_a_single_head_knows_no_uncertainty(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """A penalty for a reward model of one head is refused."""
+    """An uncertainty penalty is rejected for a reward model with one head."""
     base = load_causal_lm(str(tiny_model_dir), "cpu")
     config = PPO.model_copy(update={"uncertainty_penalty": 1.0})
     with pytest.raises(ConfigError, match=r"uncertainty_penalty = 1\.0.*reward\.heads of 2 or more"):

@@ -1,4 +1,4 @@
-"""How right a reward model is, by how far people agree."""
+"""Reward-model accuracy by annotator agreement."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from training.reward.tune import train_reward
 
 
 def test_even_scores_are_wrong_and_ties_dont_count() -> None:
-    """Of four pairs one is a tie; of the others one is ordered rightly, one wrongly and one not at all."""
+    """Of four pairs, one is a tie; of the others, one is ranked correctly, one incorrectly and one has equal scores."""
     assert count_right(torch.tensor([1.0, -1.0, 0.0, 5.0]), torch.tensor([1.0, 0.8, 1.0, 0.5])) == (1, 3)
 
 
 def test_accuracy_by_agreement_by_hand() -> None:
-    """Two single votes, one of them right; three unanimous, all right; one split, wrong; a tie counts nowhere."""
+    """Two single votes, one ranked right; three unanimous, all right; one split, wrong; ties count nowhere."""
     differences = torch.tensor([1.0, -1.0, 2.0, 2.0, 2.0, -1.0, 3.0])
     p_chosen = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 2 / 3, 0.5])
     votes = torch.tensor([1, 1, 2, 3, 4, 3, 2])
@@ -40,7 +40,7 @@ def test_accuracy_by_agreement_by_hand() -> None:
 
 
 def test_a_report_counts_held_out_pairs_by_agreement(tiny_model_dir: Path, tmp_path: Path) -> None:
-    """Every held-out pair with a winner is in one group, with its own votes; the report survives its file."""
+    """Every held-out pair with a winner is in the group of its votes; the report survives a round trip to its file."""
     shares = {0: (1, 1.0), 1: (3, 1.0), 2: (3, 2 / 3), 3: (2, 0.5)}
     pairs = [
         Preference(f"What is {n}?", f"tea {n}", f"egg {n}", p_chosen=shares[n % 4][1], votes=shares[n % 4][0])

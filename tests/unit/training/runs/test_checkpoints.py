@@ -1,4 +1,4 @@
-"""Checkpoints come back whole, belong to one run, and don't pile up."""
+"""Checkpoints load as they were saved, belong to one run, and don't pile up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.runs.checkpoints import Checkpoints, run_digest
 
 
 def test_the_state_comes_back(tmp_path: Path) -> None:
-    """Tensors, numbers, strings and containers are what they were."""
+    """Tensors, numbers, strings and containers survive the round trip."""
     state = {"weights": {"a": torch.arange(3.0)}, "curve": [{"loss": 0.5, "accuracy": None}], "stopped": "why"}
     Checkpoints(tmp_path / "new", "run").save(7, state)
     step, found = Checkpoints(tmp_path / "new", "run").latest() or (0, {})
@@ -24,7 +24,7 @@ def test_the_state_comes_back(tmp_path: Path) -> None:
 
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
-    """Of four checkpoints the last two stay, by number and not by name or time."""
+    """Of four checkpoints the last two stay, by number rather than by name or time."""
     checkpoints = Checkpoints(tmp_path, "run")
     for step in (9, 10, 100, 99):
         checkpoints.save(step, {})
@@ -33,19 +33,19 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
 
 
 def test_there_is_none_at_first(tmp_path: Path) -> None:
-    """A folder that isn't there holds no checkpoint."""
+    """A missing folder has no checkpoints."""
     assert Checkpoints(tmp_path / "nothing", "run").latest() is None
 
 
 def test_another_runs_checkpoint_is_refused(tmp_path: Path) -> None:
-    """A checkpoint of other inputs is an error, never silently taken or overwritten."""
+    """A checkpoint from other inputs is an error, never silently used or overwritten."""
     Checkpoints(tmp_path, "run").save(1, {})
     with pytest.raises(CheckpointError, match="another run"):
         Checkpoints(tmp_path, "other").latest()
 
 
 def test_a_truncated_checkpoint_gives_way_to_an_older_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The newest readable one is taken, with a warning that names the damaged one."""
+    """The newest readable one is used, with a warning that names the damaged one."""
     checkpoints = Checkpoints(tmp_path, "run")
     checkpoints.save(1, {"value": torch.ones(100)})
     checkpoints.save(2, {"value": torch.zeros(100)})
@@ -59,7 +59,7 @@ def test_a_truncated_checkpoint_gives_way_to_an_older_one(tmp_path: Path, caplog
 
 
 def test_an_unfinished_write_is_no_checkpoint(tmp_path: Path) -> None:
-    """What a killed process left half written isn't looked at."""
+    """Files that a killed process left half written are ignored."""
     checkpoints = Checkpoints(tmp_path, "run")
     checkpoints.save(1, {})
     (tmp_path / "step-000002.unfinished").write_bytes(b"half")
@@ -67,6 +67,6 @@ def test_an_unfinished_write_is_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_the_run_digest_depends_on_every_part_and_on_where_it_ends() -> None:
-    """Moving a letter from one part to the next gives another run."""
+    """Moving a letter from one part to the next changes the digest."""
     assert run_digest("ab", "c") == run_digest("ab", "c")
     assert run_digest("ab", "c") != run_digest("a", "bc")

@@ -21,7 +21,7 @@ def _text(console: Console) -> str:
 
 
 def test_progress_json_holds_the_last_step_and_the_newest_metrics(tmp_path: Path) -> None:
-    """The end of a run is always written; metrics keep their value until they are told again."""
+    """The end of a run is always written; metrics keep their value until they are given again."""
     with StageProgress(tmp_path, "reward", quiet=True) as progress:
         progress.step(1, 3, {"train_loss": 0.7, "accuracy": None})
         assert json.loads((tmp_path / "progress.json").read_text())["step"] == 1
@@ -46,7 +46,7 @@ def test_progress_json_is_not_written_at_every_step(tmp_path: Path) -> None:
 
 
 def test_the_table_has_one_head_and_one_line_a_row(tmp_path: Path) -> None:
-    """Columns line up, lines aren't broken, and an unknown number is a dash."""
+    """Columns line up, lines don't wrap, and an unknown number is a dash."""
     console = _console()
     with StageProgress(tmp_path, "ppo", console=console) as progress:
         for step in (1, 2):
@@ -75,7 +75,7 @@ def test_a_process_that_isnt_in_charge_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_the_evaluation_at_the_end_is_seen(tmp_path: Path) -> None:
-    """On a terminal the bar counts prompts, in a log a line says so, and the file tells the share done."""
+    """On a terminal the bar counts prompts, a log gets one line, and the file has the share done."""
     for terminal in (False, True):
         console = _console(terminal=terminal)
         with StageProgress(tmp_path, "ppo", console=console) as progress:
@@ -83,7 +83,7 @@ def test_the_evaluation_at_the_end_is_seen(tmp_path: Path) -> None:
             progress.evaluating(0, 40)
             progress.evaluating(40, 40)
         text = _text(console)
-        assert "Measuring on 40 held-out prompts" in text
+        assert "Evaluating on 40 held-out prompts" in text
         assert ("evaluation" in text and "40/40" in text) == terminal
     found = json.loads((tmp_path / "progress.json").read_text())
     assert (found["step"], found["total"], found["metrics"]) == (5, 5, {"evaluated_share": 1.0})

@@ -1,4 +1,4 @@
-"""A run's folder: finished runs are left alone, other runs are refused, and nothing learned is ever mixed up."""
+"""A run's folder: finished runs are left alone, other runs are refused, and results are never mixed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _learn_something_and_fail(folder: Path) -> None:
 
 
 def test_a_finished_run_is_done_already(tmp_path: Path) -> None:
-    """The first time there is work to do; after it ended well there is none, and its checkpoints are gone."""
+    """The first time there is work to do; after it succeeds there is none, and its checkpoints are gone."""
     with open_run(tmp_path, "reward", {"seed": 1}) as finished:
         assert not finished
         (tmp_path / "checkpoints").mkdir()
@@ -30,7 +30,7 @@ def test_a_finished_run_is_done_already(tmp_path: Path) -> None:
 
 
 def test_a_failed_run_is_not_finished(tmp_path: Path) -> None:
-    """After an error the same run may go on from its checkpoints."""
+    """After an error the same run may resume from its checkpoints."""
     with pytest.raises(ZeroDivisionError), open_run(tmp_path, "reward", {"seed": 1}):
         _learn_something_and_fail(tmp_path)
     with open_run(tmp_path, "reward", {"seed": 1}) as finished:
@@ -40,7 +40,7 @@ def test_a_failed_run_is_not_finished(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("stage", "inputs"), [("ppo", {"seed": 1}), ("reward", {"seed": 2})])
 def test_another_run_is_refused(tmp_path: Path, stage: str, inputs: dict[str, object]) -> None:
-    """A folder with something learned in it takes no run of another stage or of other inputs."""
+    """A folder with checkpoints or results refuses a run of another stage or with other inputs."""
     with pytest.raises(ZeroDivisionError), open_run(tmp_path, "reward", {"seed": 1}):
         _learn_something_and_fail(tmp_path)
     with pytest.raises(CheckpointError, match="holds another run"), open_run(tmp_path, stage, inputs):
@@ -48,7 +48,7 @@ def test_another_run_is_refused(tmp_path: Path, stage: str, inputs: dict[str, ob
 
 
 def test_a_folder_where_nothing_was_learned_takes_any_run(tmp_path: Path) -> None:
-    """A mistyped path doesn't spoil the folder for the right one."""
+    """A mistyped path doesn't block the folder for the correct one."""
     with pytest.raises(ZeroDivisionError), open_run(tmp_path, "reward", {"model": "mistyped"}):
         _ = 1 / 0
     with open_run(tmp_path, "reward", {"model": "right"}) as finished:
@@ -56,14 +56,14 @@ def test_a_folder_where_nothing_was_learned_takes_any_run(tmp_path: Path) -> Non
 
 
 def test_a_damaged_run_file_is_named(tmp_path: Path) -> None:
-    """The error says which file, and how to start afresh."""
+    """The error names the file and says how to start afresh."""
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"run\.json"), open_run(tmp_path, "reward", {}):
         pass
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
-    """A second writer is refused while the first one runs."""
+    """A second writer is refused while the first is running."""
     with (
         open_run(tmp_path, "reward", {}),
         pytest.raises(ConfigError, match="another process"),
@@ -84,7 +84,7 @@ def test_the_content_of_files_counts_not_their_place(tmp_path: Path) -> None:
 
 
 def test_settings_and_names_count_by_value() -> None:
-    """Settings with the same values are the same input, as are names of models that are no folders here."""
+    """Settings with equal values are the same input, as are equal model names that aren't local folders."""
     assert digest_of(TextConfig()) == digest_of(TextConfig(separator="\n"))
     assert digest_of(TextConfig()) != digest_of(TextConfig(separator=" "))
     assert digest_of("a-model-on-the-hub") != digest_of("another-model-on-the-hub")

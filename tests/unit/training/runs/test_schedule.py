@@ -1,4 +1,4 @@
-"""The learning rate's course, and where bfloat16 is used."""
+"""Learning-rate schedules, and where bfloat16 is used."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine() -> None:
 
 
 def test_a_single_step_without_warmup_takes_the_whole_rate() -> None:
-    """The shortest run learns something."""
+    """A run of a single step uses the full learning rate."""
     assert warmup_then_cosine(0, 1, 0.0) == 1.0
 
 
 def test_precision_is_what_was_asked_for() -> None:
-    """Products are bfloat16 where asked to, and float32 otherwise."""
+    """Matrix products are in bfloat16 where requested, and in float32 otherwise."""
     device, a = torch.device("cpu"), torch.ones(2, 2)
     with autocast(device, "bfloat16"):
         assert (a @ a).dtype == torch.bfloat16

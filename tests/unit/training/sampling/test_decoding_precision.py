@@ -1,4 +1,4 @@
-"""Decoding with and without packed weights, in float32, bfloat16 and int8, on a model as wide as makes that matter."""
+"""Decoding with and without packed weights, in float32, bfloat16 and int8, on a model wide enough for it to matter."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WHOLE = SamplingConfig(top_k=0, top_p=1.0, temperature=0.7, max_new_tokens=12)
 
 
 def _wide_gpt2() -> Any:
-    """GPT-2 small's width, with fewer layers and a vocabulary above the limit for drawing by blocks."""
+    """A model of GPT-2 small's width, with fewer layers and a vocabulary large enough for drawing by blocks."""
     config = GPT2Config(
         vocab_size=5003, n_positions=64, n_layer=2, initializer_range=0.1, bos_token_id=0, eos_token_id=0
     )
@@ -37,7 +37,7 @@ def _wide_gpt2() -> Any:
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_greedy_equals_generate_at_full_width(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In float32 token for token what transformers.generate gives, with packed weights and without."""
+    """In float32, answers equal transformers.generate token for token, with and without packed weights."""
     if not packed:
         monkeypatch.setattr("training.fast.gpt2_weights.packing_works", lambda _: False)
     model = _wide_gpt2()
@@ -55,7 +55,7 @@ def test_greedy_equals_generate_at_full_width(packed: bool, monkeypatch: pytest.
 
 
 def test_bfloat16_sees_nearly_the_same_distribution() -> None:
-    """Log-probs of both formats differ by hundredths, even where all logits share a large offset."""
+    """Log-probs in the two formats differ by hundredths, even if all logits share a large offset."""
     model = _wide_gpt2()
     with torch.no_grad():
         model.transformer.ln_f.bias.fill_(0.5)
@@ -72,7 +72,7 @@ def test_bfloat16_sees_nearly_the_same_distribution() -> None:
 
 @needs_int8
 def test_int8_sees_nearly_the_same_distribution() -> None:
-    """Over some tokens of decoding, too, it differs from float32 by hundredths of a nat."""
+    """It still differs from float32 by hundredths of a nat after several decoded tokens."""
     model = _wide_gpt2()
     ids, mask = pad_left(PROMPTS, 1)
     with torch.no_grad():
@@ -90,7 +90,7 @@ def test_int8_sees_nearly_the_same_distribution() -> None:
 
 @needs_int8
 def test_int8_is_for_plain_gpt2_on_hardware_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elsewhere it is what `auto` is."""
+    """Elsewhere int8 means `auto`."""
     model = _wide_gpt2()
     found = weights_for(model, "int8")
     assert found is not None
@@ -105,7 +105,7 @@ def test_int8_is_for_plain_gpt2_on_hardware_that_has_it(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", pytest.param("int8", marks=needs_int8)])
 def test_a_sequence_doesnt_depend_on_its_batch_mates_in_any_format(precision: SamplingPrecision) -> None:
-    """Alone or beside a twin, a prompt and a seed give the same answer."""
+    """A prompt and seed give the same answer alone and alongside a duplicate."""
     sampler = Sampler(_wide_gpt2(), eos_id=0, pad_id=1, precision=precision)
     prompts = [prompt * 2 for prompt in PROMPTS]
     alone = [sampler.sample([prompt], WHOLE, seeds=[row]).answers()[0] for row, prompt in enumerate(prompts)]
@@ -114,7 +114,7 @@ def test_a_sequence_doesnt_depend_on_its_batch_mates_in_any_format(precision: Sa
 
 
 def test_a_fused_optimizer_step_reaches_the_decoder() -> None:
-    """Weights in training are packed anew before each sampling."""
+    """Weights in training are repacked before each sampling."""
     model = tiny_gpt2(seed=3)
     sampler = Sampler(model, eos_id=EOS, pad_id=PAD)
     sampler.sample(PROMPTS, GREEDY, seeds=[0] * 4)
@@ -126,7 +126,7 @@ def test_a_fused_optimizer_step_reaches_the_decoder() -> None:
 
 
 def test_weights_follow_replaced_layers_and_frozen_changes() -> None:
-    """A layer exchanged for another, and a frozen one changed in place, are both taken over."""
+    """A replaced layer and a frozen one changed in place are both picked up."""
     model = tiny_gpt2(seed=3).requires_grad_(requires_grad=False)
     sampler = Sampler(model, eos_id=EOS, pad_id=PAD)
     before = sampler.sample(PROMPTS, GREEDY, seeds=[0] * 4).answers()
@@ -138,7 +138,7 @@ def test_weights_follow_replaced_layers_and_frozen_changes() -> None:
 
 
 def test_an_activation_of_another_kind_is_used() -> None:
-    """A GPT-2 with ReLU decodes as transformers computes it."""
+    """A GPT-2 with ReLU decodes as in transformers."""
     config = GPT2Config(
         vocab_size=40, n_positions=64, n_embd=32, n_layer=2, n_head=2, activation_function="relu", initializer_range=0.2
     )

@@ -1,4 +1,4 @@
-"""Sampling: the same as transformers where it is greedy, right in distribution, and independent of batch mates."""
+"""Sampling: equal to transformers when greedy, correct in distribution, and independent of the rest of the batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WHOLE = SamplingConfig(top_k=0, top_p=1.0, temperature=0.7, max_new_tokens=12)
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    """A tiny GPT-2 whose end token is likely enough that some answers end early."""
+    """A tiny GPT-2 whose end token is likely enough for some answers to end early."""
     model = tiny_gpt2(seed=3)
     with torch.no_grad():
         model.lm_head.weight[EOS] *= 1.5
@@ -44,7 +44,7 @@ def _same(left: Samples, right: Samples) -> bool:
 
 
 def _generate(model: Any) -> Tensor:
-    """Greedy answers by transformers itself, which would emit the pad token where it is likeliest."""
+    """Greedy answers by transformers itself, which would emit the pad token where that is most likely."""
     ids, mask = pad_left(PROMPTS, PAD)
     found = model.generate(
         ids,
@@ -60,7 +60,7 @@ def _generate(model: Any) -> Tensor:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_greedy_equals_generate(seed: int) -> None:
-    """Token for token what transformers.generate gives, in a batch of several lengths."""
+    """In a batch of several lengths, answers equal transformers.generate token for token."""
     model = tiny_gpt2(seed=seed)
     expected = _generate(model)
     found = Sampler(model, eos_id=EOS, pad_id=PAD).sample(PROMPTS, GREEDY, seeds=[0] * 4)
@@ -69,7 +69,7 @@ def test_greedy_equals_generate(seed: int) -> None:
 
 
 def test_both_decoders_see_the_same_logits(model: Any) -> None:
-    """The hand-written decoder gives the logits of transformers' own cache, step by step, also after dropping rows."""
+    """Our decoder's logits equal those of transformers with its own cache at every step, even after dropping rows."""
     ids, mask = pad_left(PROMPTS, PAD)
     with torch.no_grad():
         ours = GPT2Decoder(GPT2Weights(model, torch.float32), ids, mask, copies=2, new_tokens=6)
@@ -86,7 +86,7 @@ def test_both_decoders_see_the_same_logits(model: Any) -> None:
 
 
 def test_another_architecture_goes_through_its_own_forward() -> None:
-    """A model that isn't GPT-2 is sampled behind the same interface, and greedily as by generate."""
+    """A model other than GPT-2 is sampled through the same interface, and greedily gives what generate gives."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(1)
@@ -112,7 +112,7 @@ def test_another_architecture_goes_through_its_own_forward() -> None:
 
 
 def test_a_model_without_positions_reads_any_length() -> None:
-    """A model whose attention is biased by distance gets no positions, and no prompt of it is cut."""
+    """A model with ALiBi attention gets no positions, and its prompts are never cut."""
     from transformers import BloomConfig, BloomForCausalLM
 
     torch.manual_seed(1)
@@ -127,7 +127,7 @@ def test_a_model_without_positions_reads_any_length() -> None:
 
 
 def test_a_model_without_a_cache_is_refused() -> None:
-    """A recurrent model would read padding as text, so it is refused clearly."""
+    """A recurrent model, which would read padding as text, is rejected with a clear error."""
     from transformers import MambaConfig, MambaForCausalLM
 
     model = MambaForCausalLM(MambaConfig(vocab_size=40, hidden_size=32, num_hidden_layers=2)).eval()
@@ -136,7 +136,7 @@ def test_a_model_without_a_cache_is_refused() -> None:
 
 
 def test_a_sequence_never_depends_on_its_batch_mates(sampler: Sampler) -> None:
-    """Alone, in a batch, in another order, beside a twin: the same prompt and seed give the same answer."""
+    """The same prompt and seed give the same answer alone, in a batch, in another order and alongside a duplicate."""
     together = sampler.sample(PROMPTS, WHOLE, seeds=[10, 11, 12, 13])
     for row, prompt in enumerate(PROMPTS):
         alone = sampler.sample([prompt], WHOLE, seeds=[10 + row])
@@ -149,7 +149,7 @@ def test_a_sequence_never_depends_on_its_batch_mates(sampler: Sampler) -> None:
 
 
 def test_batches_that_dont_fit_the_cache_change_nothing(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many small batches give what one large batch gives, each answer in its place."""
+    """Many small batches give the same answers in the same order as one large batch."""
     seeds = list(range(8))
     whole = sampler.sample(PROMPTS, WHOLE, seeds=seeds, answers_per_prompt=2)
     monkeypatch.setattr("training.sampling.sampler._CACHE_BYTES", 1)
@@ -157,7 +157,7 @@ def test_batches_that_dont_fit_the_cache_change_nothing(sampler: Sampler, monkey
 
 
 def test_answers_end_at_the_end_of_text(sampler: Sampler) -> None:
-    """The end token is the last real one, padding follows, and what never ended is as long as it may be."""
+    """The end token is the last real one, followed by padding; answers that never end have the maximum length."""
     found = sampler.sample(PROMPTS * 8, WHOLE, seeds=range(32))
     assert 0 < int(found.ended.sum()) < 32
     for row, (answer, ended) in enumerate(zip(found.answers(), found.ended.tolist(), strict=True)):
@@ -168,7 +168,7 @@ def test_answers_end_at_the_end_of_text(sampler: Sampler) -> None:
 
 
 def test_decoding_stops_when_all_answers_have_ended() -> None:
-    """No step is made that no answer needs, and progress is told after each."""
+    """Decoding stops when all answers have ended, and progress is reported after each step."""
     always_ends = tiny_gpt2(seed=3)
     with torch.no_grad():
         always_ends.transformer.ln_f.bias.copy_(always_ends.lm_head.weight[EOS] * 100)
@@ -180,7 +180,7 @@ def test_decoding_stops_when_all_answers_have_ended() -> None:
 
 
 def test_the_pad_token_is_never_sampled() -> None:
-    """Even where the model finds it the likeliest; a pad token that is the end token may be."""
+    """The pad token is never sampled, even where it is the most likely, unless it is also the end token."""
     likes_pad = tiny_gpt2(seed=3)
     with torch.no_grad():
         likes_pad.transformer.ln_f.bias.copy_(likes_pad.lm_head.weight[PAD] * 100)
@@ -193,7 +193,7 @@ def test_the_pad_token_is_never_sampled() -> None:
 
 
 def test_a_prompt_too_long_for_the_model_loses_its_beginning(sampler: Sampler) -> None:
-    """With 64 positions and 12 new tokens the last 52 tokens of the prompt are read, and the cut is counted."""
+    """With 64 positions and 12 new tokens, the last 52 tokens of the prompt are read, and the cut is counted."""
     long = [(7 * n) % 37 for n in range(100)]
     found = sampler.sample([long, [3]], GREEDY, seeds=[0, 0])
     assert sampler.truncated_prompts == 1
@@ -202,7 +202,7 @@ def test_a_prompt_too_long_for_the_model_loses_its_beginning(sampler: Sampler) -
 
 
 def test_what_cant_be_sampled_is_an_error(sampler: Sampler) -> None:
-    """An empty prompt, an answer as long as the model, a missing seed; no prompts at all are fine."""
+    """Empty prompts, answers as long as the model's context and missing seeds are rejected; an empty batch is fine."""
     with pytest.raises(DataError, match="no tokens"):
         sampler.sample([[]], GREEDY, seeds=[0])
     with pytest.raises(ConfigError, match="64 positions"):
@@ -213,7 +213,7 @@ def test_what_cant_be_sampled_is_an_error(sampler: Sampler) -> None:
 
 
 def test_new_weights_are_used_at_once() -> None:
-    """A sampler holds no copy of the weights, so PPO samples from the policy as it stands."""
+    """A sampler uses the model's current weights, so PPO samples from the current policy."""
     model = tiny_gpt2(seed=3)
     sampler = Sampler(model, eos_id=EOS, pad_id=PAD)
     before = sampler.sample(PROMPTS, GREEDY, seeds=[0] * 4)
@@ -223,7 +223,7 @@ def test_new_weights_are_used_at_once() -> None:
 
 
 def test_draws_follow_the_distribution() -> None:
-    """Over evenly spread uniform numbers each token is drawn as often as its probability says."""
+    """Over evenly spaced uniform numbers, each token is drawn in proportion to its probability."""
     probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
     uniform = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
     logits = probabilities.log().expand(1000, 4)
@@ -236,7 +236,7 @@ def test_draws_follow_the_distribution() -> None:
     assert shares(top_k=2, top_p=1.0) == pytest.approx([0.625, 0.375, 0, 0], abs=0.001)
     assert shares(top_k=0, top_p=0.79) == pytest.approx([0.625, 0.375, 0, 0], abs=0.001)
     assert shares(top_k=0, top_p=0.81) == pytest.approx([0.526, 0.316, 0.158, 0], abs=0.001)
-    # After top-k 3 the shares are 10/19, 6/19, 3/19, and the first two sum up to 16/19 = 0.84.
+    # After top-k 3 the shares are 10/19, 6/19, 3/19, and the first two sum to 16/19 = 0.84.
     assert shares(top_k=3, top_p=0.8) == pytest.approx([0.625, 0.375, 0, 0], abs=0.001)
     assert shares(top_k=0, top_p=0.01) == pytest.approx([1, 0, 0, 0], abs=0.001)
     # At temperature 1/2 probabilities are squared: 0.25, 0.09, 0.0225, 0.0025 of 0.365.
@@ -244,7 +244,7 @@ def test_draws_follow_the_distribution() -> None:
 
 
 def test_the_order_of_tokens_doesnt_matter_to_top_p() -> None:
-    """The likeliest tokens are kept wherever they stand in the vocabulary."""
+    """The most likely tokens are kept wherever they are in the vocabulary."""
     probabilities = torch.tensor([0.05, 0.5, 0.15, 0.3])
     uniform = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
     tokens = choose_tokens(
@@ -254,7 +254,7 @@ def test_the_order_of_tokens_doesnt_matter_to_top_p() -> None:
 
 
 def test_the_largest_uniform_number_draws_a_possible_token() -> None:
-    """Rounding at the end of the cumulative sum never leads to a token of probability zero."""
+    """Rounding at the end of the cumulative sum never picks a token of probability zero."""
     logits = torch.tensor([[0.0, 0.0, -math.inf]])
     tokens = choose_tokens(
         logits, torch.tensor([1.0], dtype=torch.float64), SamplingConfig(top_k=0, top_p=1.0), never=None
@@ -263,7 +263,7 @@ def test_the_largest_uniform_number_draws_a_possible_token() -> None:
 
 
 def test_uniform_numbers_come_from_their_own_seed() -> None:
-    """Rows are the same whatever stands beside them, negative and huge seeds included."""
+    """Rows don't depend on one another, even with negative or huge seeds."""
     both = uniforms([7, -3], 5)
     assert torch.equal(both[0], uniforms([7], 5)[0])
     assert torch.equal(both[1], uniforms([-3], 5)[0])
@@ -272,7 +272,7 @@ def test_uniform_numbers_come_from_their_own_seed() -> None:
 
 
 def test_large_vocabularies_are_drawn_from_by_blocks() -> None:
-    """Blocks only spare work: top-k finds the same tokens, and a draw from all hits the same place."""
+    """Blocks only save work: top-k finds the same tokens, and an unrestricted draw picks the same token."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(16, 5003, generator=generator) * 3
     uniform = torch.rand(16, dtype=torch.float64, generator=generator)

@@ -37,7 +37,7 @@ def demonstrations() -> list[Demonstration]:
 
 
 def test_only_the_answer_is_learned(codec: TextCodec) -> None:
-    """Targets are exactly the answer's tokens and the end of text; with learn_prompts all but the first token."""
+    """Targets are exactly the answer's tokens and the end of text; with learn_prompts, all tokens but the first."""
     item = Demonstration("What is tea?", "Leaves in hot water.")
     split = split_of(item.prompt)
     answer = codec.encode_answers([item.answer])[0]
@@ -48,7 +48,7 @@ def test_only_the_answer_is_learned(codec: TextCodec) -> None:
 
 
 def test_a_long_example_loses_the_beginning_of_its_prompt(codec: TextCodec) -> None:
-    """The answer is learned whole where it fits, and the prompt's end stays before it."""
+    """The whole answer is learned if it fits, after as much of the prompt's end as fits before it."""
     item = Demonstration("What is tea? " * 20, "Leaves.")
     example = examples_by_split(codec, [item], 16, learn_prompts=False)[split_of(item.prompt)][0]
     answer = codec.encode_answers(["Leaves."])[0]
@@ -58,7 +58,7 @@ def test_a_long_example_loses_the_beginning_of_its_prompt(codec: TextCodec) -> N
 
 
 def test_every_epoch_takes_every_example_once_in_another_order() -> None:
-    """Batches of similar length lose nothing, repeat nothing, and depend on seed and epoch only."""
+    """Batches of similar length drop nothing, repeat nothing, and depend only on seed and epoch."""
     examples = [Example(tuple(range(3 + n % 7)), 1) for n in range(101)]
     numbered = {id(example): n for n, example in enumerate(examples)}
     first, again, second = (batches_of_epoch(examples, 8, seed=1, epoch=epoch) for epoch in (0, 0, 1))
@@ -70,7 +70,7 @@ def test_every_epoch_takes_every_example_once_in_another_order() -> None:
 
 
 def test_the_loss_is_the_models_own_likelihood(tiny_model_dir: Path, codec: TextCodec) -> None:
-    """Logits made only where needed give what the whole model's log-softmax gives, whatever is padded beside it."""
+    """Computing only the needed logits gives the same loss as the whole model's log-softmax, whatever the padding."""
     model = load_causal_lm(str(tiny_model_dir), "cpu")
     prompt, answer = codec.encode_prompts(["What is tea?"])[0], codec.encode_answers(["Leaves."])[0]
     sequence = [*prompt, *answer]
@@ -87,7 +87,7 @@ def test_the_loss_is_the_models_own_likelihood(tiny_model_dir: Path, codec: Text
 def test_training_lowers_the_loss_and_leaves_a_model_to_load(
     tiny_model_dir: Path, codec: TextCodec, demonstrations: list[Demonstration], tmp_path: Path
 ) -> None:
-    """What is saved is the trained model with its tokenizer, at the step with the lowest validation loss."""
+    """The saved model is the one at the step with the lowest validation loss, with its tokenizer."""
     model = load_causal_lm(str(tiny_model_dir), "cpu")
     steps = []
     report = train_sft(
@@ -107,7 +107,7 @@ def test_training_lowers_the_loss_and_leaves_a_model_to_load(
 def test_layers_that_ppo_shares_stay_bitwise_the_same(
     tiny_model_dir: Path, codec: TextCodec, demonstrations: list[Demonstration], tmp_path: Path
 ) -> None:
-    """By default only the layers that PPO trains move: embeddings and the lowest third don't."""
+    """By default only the layers that PPO trains change: embeddings and the lowest third don't."""
     before = load_causal_lm(str(tiny_model_dir), "cpu").state_dict()
     train_sft(
         load_causal_lm(str(tiny_model_dir), "cpu"),
@@ -125,7 +125,7 @@ def test_layers_that_ppo_shares_stay_bitwise_the_same(
 def test_a_resumed_run_equals_an_uninterrupted_one(
     tiny_model_dir: Path, codec: TextCodec, demonstrations: list[Demonstration], tmp_path: Path
 ) -> None:
-    """A run that is broken off between two checkpoints ends with the same weights and the same curve."""
+    """A run interrupted between two checkpoints and resumed ends with the same weights and curve."""
     whole = train_sft(load_causal_lm(str(tiny_model_dir), "cpu"), codec, demonstrations, FAST, tmp_path / "whole")
 
     def stop(step: int, _total: int, _loss: float) -> None:
@@ -154,7 +154,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 def test_a_checkpoint_of_other_data_is_refused(
     tiny_model_dir: Path, codec: TextCodec, demonstrations: list[Demonstration], tmp_path: Path
 ) -> None:
-    """Going on with other demonstrations would mix two runs."""
+    """A folder with checkpoints from other demonstrations is refused."""
     train_sft(load_causal_lm(str(tiny_model_dir), "cpu"), codec, demonstrations, FAST, tmp_path)
     with pytest.raises(CheckpointError, match="another run"):
         train_sft(load_causal_lm(str(tiny_model_dir), "cpu"), codec, demonstrations[:-1], FAST, tmp_path)
@@ -163,7 +163,7 @@ def test_a_checkpoint_of_other_data_is_refused(
 def test_a_run_that_diverges_stops_and_leaves_no_model(
     tiny_model_dir: Path, codec: TextCodec, demonstrations: list[Demonstration], tmp_path: Path
 ) -> None:
-    """A loss that is no number ends training with the step and a remedy."""
+    """A NaN loss stops training with an error that names the step and a remedy."""
     model = load_causal_lm(str(tiny_model_dir), "cpu")
     with torch.no_grad():
         model.transformer.ln_f.weight[0] = float("nan")
@@ -173,7 +173,7 @@ def test_a_run_that_diverges_stops_and_leaves_no_model(
 
 
 def test_nothing_to_train_on_is_an_error(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """Demonstrations that all fall outside the training split can't teach."""
+    """Demonstrations that all fall outside the training split are refused."""
     outside = [
         Demonstration(f"question {n}", "answer") for n in range(50) if split_of(f"question {n}") is not Split.TRAIN
     ]
