@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +34,7 @@ def main(
     write_preferences(out, preferences)
 
     # Every annotation is accounted for: kept, skipped, or dropped for a stated reason.
-    typer.echo(json.dumps(summary.as_json(), indent=2))
+    typer.echo(json.dumps(asdict(summary), indent=2))
     parts = Counter(split_of(preference.prompt).value for preference in preferences)
     typer.echo(f"{len(preferences)} preferences in {out}: {dict(parts)}")
     agreed = agreement(judgements)

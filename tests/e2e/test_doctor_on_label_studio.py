@@ -40,7 +40,7 @@ def project(label_studio: LabelStudio) -> Iterator[Project]:
     """A project of live pairs, deleted after the test."""
     made = label_studio.create_project("doctor", LIVE)
     yield made
-    label_studio.delete_project(made.id)
+    label_studio._sdk.projects.delete(made.id)
 
 
 def _findings(label_studio: LabelStudio, project: Project, address: BackendAddress) -> list[Finding]:

@@ -89,4 +89,4 @@ def test_scripts_in_texts_stay_text(label_studio: LabelStudio, labeling: Labelin
         assert page.evaluate("window.owned") is None
         assert page.locator("img[src='x'], svg[onload]").count() == 0
     finally:
-        label_studio.delete_project(project.id)
+        label_studio._sdk.projects.delete(project.id)
