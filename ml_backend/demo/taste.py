@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
+from ml_backend.demo.useful import Choice, prefer_useful
 from training.errors import ConfigError
 
-Choice = Literal["1", "2", "tie"]
 Taste = Callable[[str, str, str], Choice]
 """A function of a prompt and two answers that says which answer is better."""
 
@@ -27,8 +27,6 @@ def load_taste(name: str | None) -> Taste:
         ConfigError: there is no such file or function, or the function doesn't work.
     """
     if name is None:
-        from ml_backend.demo.useful import prefer_useful
-
         return prefer_useful
     file, colon, function = name.rpartition(":")
     if not colon or not file or not function:

@@ -27,10 +27,11 @@ import json
 import re
 from collections import Counter, defaultdict
 from functools import cache
+from typing import Literal
 
 from ml_backend.demo.data.topics import TOPICS_FILE, Topic, load_topics
-from ml_backend.demo.taste import Choice
 
+Choice = Literal["1", "2", "tie"]
 TIE_MARGIN = 0.2
 EMPTY_SCORE = -5.0  # worse than any text
 
