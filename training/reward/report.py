@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,8 @@ class RewardReport:
             for name, group in content.get("accuracy_by_agreement", {}).items()
         }
         changed = {"curve": curve, "accuracy_interval": (low, high), "accuracy_by_agreement": groups}
-        return cls(**{**content, **changed})
+        known = {item.name for item in fields(cls)}  # older versions wrote more
+        return cls(**{name: value for name, value in {**content, **changed}.items() if name in known})
 
     def save(self, folder: Path) -> None:
         """Write `report.json` and `curves.png`."""

@@ -109,3 +109,4 @@ def test_reports_come_back_from_json_for_the_gates() -> None:
     """A gate decides the same on a report read back from its file."""
     assert PPOReport.from_json(asdict(POLICY)) == POLICY
     assert RewardReport.from_json(asdict(REWARD)) == REWARD
+    assert RewardReport.from_json({**asdict(REWARD), "score_mean": 0.0, "score_std": 1.0}) == REWARD  # an older one
