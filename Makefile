@@ -21,7 +21,7 @@ setup: ## create both virtual environments: .venv (rankloop) and .venv-label-stu
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "rankloop needs Python 3.11 or newer; choose one with: make PYTHON=/path/to/python3.11")'
 	@$(PYTHON) -m venv .venv
 	@$(PY) -m pip install $(PIP_FLAGS) "$$(grep '^torch==' constraints.txt)"
-	@$(PY) -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[test]'
+	@$(PY) -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[test,real]'
 	@touch $@
 
 .venv-label-studio/.ready: constraints-label-studio.txt

@@ -8,6 +8,7 @@ from training.data.files import (
     write_prompts,
 )
 from training.data.prompt_sources import PromptSource, Row, read_rows
+from training.data.prompts import Message, Prompt, prompt_as_json, prompt_from_json, prompt_in_words
 from training.data.records import REFERENCE_KEYS, read_text
 from training.data.split import split_of
 from training.data.tasks import ANSWERS, Task
@@ -20,7 +21,9 @@ __all__ = [
     "Demonstration",
     "JudgedAnswer",
     "Judgement",
+    "Message",
     "Preference",
+    "Prompt",
     "PromptRecord",
     "PromptSource",
     "Row",
@@ -31,6 +34,9 @@ __all__ = [
     "agreement",
     "dataset_digest",
     "demonstrations_from",
+    "prompt_as_json",
+    "prompt_from_json",
+    "prompt_in_words",
     "read_demonstrations",
     "read_preferences",
     "read_rows",
