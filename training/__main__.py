@@ -195,7 +195,8 @@ def _options(out: Path, config: Path | None, model: str, device: str, quiet: boo
     from training.config import CycleConfig
     from training.stages import Options
 
-    return Options(out, CycleConfig.from_file(config) if config else CycleConfig.for_model(model), device, quiet)
+    settings = CycleConfig.from_file(config).suited_to(model) if config else CycleConfig.for_model(model)
+    return Options(out, settings, device, quiet)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 from ml_backend.label_studio import LabelStudio
 from ml_backend.loop.child import Progress, train
 from ml_backend.loop.dataset import convert_snapshot, take_snapshot
-from ml_backend.registry import Registry
+from ml_backend.registry import Registry, write_record
 from ml_backend.settings import Settings
 from training.atomic import atomic_folder, write_atomically
 from training.config import CycleConfig
@@ -148,6 +148,9 @@ class CycleSteps:
             for name in ("preferences.jsonl", "summary.json", "config.json", "label_config.xml"):
                 shutil.copy(folder / name, version / name)
             shutil.copy(folder / "ppo" / "curves.png", version / "curves.png")
+            base = self._registry.get(plan.base).tags
+            facts = {"base": base.get("base", ""), "base_model": base.get("base_model", "")}
+            write_record(version, self._config(plan), precision=self._settings.proposal_precision, **facts)
             reports = {stage: read_report(folder / stage) for stage in ("reward", "ppo")}
             write_atomically(version / "report.json", json.dumps(reports, indent=2) + "\n")
         summary = json.loads((folder / "summary.json").read_bytes())

@@ -2,5 +2,6 @@
 
 from ml_backend.registry.records import Version
 from ml_backend.registry.registry import Registry
+from ml_backend.registry.version_files import VersionRecord, read_record, write_record
 
-__all__ = ["Registry", "Version"]
+__all__ = ["Registry", "Version", "VersionRecord", "read_record", "write_record"]

@@ -13,7 +13,7 @@ from typing import Any
 from ml_backend.errors import RegistryError
 from ml_backend.registry.records import Version
 from ml_backend.registry.session import Session, is_absent, safe_id
-from ml_backend.registry.version_files import damage_in, model_identity, seal, write_base
+from ml_backend.registry.version_files import damage_in, is_same_base, model_identity, seal, write_base
 from training.atomic import atomic_folder
 
 _CHAMPION = "champion"  # alias of the version that answers
@@ -39,7 +39,7 @@ class Versions(Session):
             base = next((version for version in self.versions() if version.tags.get("kind") == "base"), None)
             if base is None:
                 base = self._register_base(identity)
-            elif base.tags["base"] != identity:
+            elif not is_same_base(base.tags["base"], base.tags["base_model"], self._settings.model, identity):
                 raise RegistryError(
                     "the versions in this registry descend from another base model",
                     got=f"{self._settings.model} with content {identity[:12]}",
@@ -189,7 +189,8 @@ class Versions(Session):
         model = self._settings.model
         logger.info("registering %s as the first version of %s", model, self._name)
         with tempfile.TemporaryDirectory(dir=self._home, prefix=".base.") as folder:
-            write_base(model, self._settings.cycle_config(), Path(folder))
+            facts = {"precision": self._settings.proposal_precision, "base": identity}
+            write_base(model, self._settings.cycle_config(), Path(folder), **facts)
             with self._asking("start a run") as client:
                 run = client.create_run(self._connected()[1], tags={"kind": "base"}, run_name="base")
             tags = {"kind": "base", "base": identity, "base_model": model}

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils import logging as transformers_logging
 
 from training.config import is_gguf
 from training.errors import ConfigError, ModelError, first_line
@@ -50,6 +51,7 @@ def load_causal_lm(model: str, device: str = "auto") -> Any:
     """
     target = pick_device(device)
     _refuse_pickles(model)
+    transformers_logging.disable_progress_bar()  # it would garble the bars and lines of whoever loads
     with _readable(model, "the model can't be loaded", "a folder with config.json and model.safetensors"):
         where, extra = _source(model)
         loaded = AutoModelForCausalLM.from_pretrained(where, use_safetensors=True, dtype=torch.float32, **extra)
