@@ -4,6 +4,7 @@ from training.models.architectures import backbone_of
 from training.models.backbone import tensor_digest
 from training.models.copies import frozen_copies
 from training.models.load import load_causal_lm
+from training.models.lora import add_adapters, merge_adapters
 from training.models.policy import PolicyWithValue, trainable_layer_count
 from training.models.reward import CONFIG_FILE, WEIGHTS_FILE, RewardModel, sequences_of, spread
 from training.models.text import TextCodec, pad_left, pad_right, position_ids
@@ -14,9 +15,11 @@ __all__ = [
     "PolicyWithValue",
     "RewardModel",
     "TextCodec",
+    "add_adapters",
     "backbone_of",
     "frozen_copies",
     "load_causal_lm",
+    "merge_adapters",
     "pad_left",
     "pad_right",
     "position_ids",
