@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from training.errors import ConfigError, ModelError, first_line
 from training.models.backbone import without_dropout
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def pick_device(device: str) -> torch.device:
@@ -40,6 +43,7 @@ def load_causal_lm(model: str, device: str = "auto") -> Any:
         ModelError: it is missing, damaged, or not in safetensors.
     """
     target = pick_device(device)
+    _refuse_pickles(Path(model))
     try:
         loaded = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
@@ -51,3 +55,20 @@ def load_causal_lm(model: str, device: str = "auto") -> Any:
         ) from error
     without_dropout(loaded)
     return loaded.to(target)
+
+
+def _refuse_pickles(folder: Path) -> None:
+    """Say what to do about weights that are only there as a pickle, which may run any code when it is loaded.
+
+    Raises:
+        ModelError: they are.
+    """
+    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern)) if folder.is_dir() else []
+    if pickles and not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            "the model's weights are pickled, and loading a pickle can run any code",
+            got=f"{folder} with {pickles[0]}",
+            expected="weights in safetensors",
+            remedy="Fetch the model's safetensors files; if there are none and you trust its source, load it with "
+            "transformers elsewhere and save it with save_pretrained.",
+        )
