@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from training.config import LoRAConfig
 from training.errors import ConfigError
 from training.fast import full_precision, thawed
+from training.lora import add_adapters, merge_into
 from training.models.architectures import backbone_of
 from training.models.backbone import Backbone, BlockContext, TopLayers
 from training.models.copies import frozen_copies, own_parameters
-from training.models.lora import add_adapters, merge_into
 
 _MOST_TRAINABLE_LAYERS = 8
 

@@ -21,7 +21,8 @@ from training.config import SFTConfig
 from training.data import Demonstration, Split
 from training.errors import DataError, DivergedError
 from training.fast import autocast
-from training.models import TextCodec, add_adapters, backbone_of, merge_adapters, trainable_layer_count
+from training.lora import add_adapters, merge_adapters
+from training.models import TextCodec, backbone_of, trainable_layer_count
 from training.runs import Checkpoints, run_digest, warmup_then_cosine
 from training.sft.answer_loss import AnswerLoss
 from training.sft.examples import Example, batches_of_epoch, examples_by_split, tensors_of

@@ -12,9 +12,9 @@ from tiny_models import nudge, tiny_decoder, tiny_gpt2
 from training.config import LoRAConfig, PPOConfig, SamplingConfig
 from training.data.types import PromptRecord
 from training.errors import ConfigError
+from training.lora import add_adapters
 from training.models.architectures import backbone_of
 from training.models.load import load_causal_lm
-from training.models.lora import add_adapters
 from training.models.policy import PolicyWithValue
 from training.models.reward import RewardModel
 from training.models.text import TextCodec
