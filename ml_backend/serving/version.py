@@ -21,9 +21,9 @@ ATTEMPTS = 4
 
 logger = logging.getLogger(__name__)
 
-Question = tuple[str, str]
+Question = tuple[str, Prompt]
 """(key, prompt); the key seeds the sampling."""
-Answer = tuple[str, str]
+Answer = tuple[Prompt, str]
 """(prompt, answer)."""
 
 
