@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def read_export_file(path: Path) -> list[Any]:
     """
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(path)))
-        return _rows_of({str(file): read_text(file) if _is_text(file) else "" for file in files}, path)
+        return _rows_of({str(file): partial(read_text, file) for file in files if _is_text(file)}, path)
     if zipfile.is_zipfile(path):
         return _rows_of(_unpacked(path), path)
     return list(parse_export(read_text(path), str(path)))
@@ -154,18 +155,18 @@ def take_snapshots(label_studio: LabelStudio, projects: Sequence[int], folder: P
     return taken
 
 
-def convert_snapshots(projects: Sequence[int], folder: Path) -> dict[str, Any]:
+def convert_snapshots(projects: Sequence[int], folder: Path, ground_truth: GroundTruth = "vote") -> dict[str, Any]:
     """Convert the snapshots of a line's projects to the files of `convert_snapshot` in `folder`. Returns its counts,
     over all projects.
     """
     if len(projects) == 1:
-        return convert_snapshot(projects[0], folder)
+        return convert_snapshot(projects[0], folder, ground_truth)
     preferences: list[Preference] = []
     demonstrations: list[Demonstration] = []
     counts: dict[str, Any] = {}
     for number in projects:
         part = _part(folder, number)
-        counts = _added(counts, convert_snapshot(number, part))
+        counts = _added(counts, convert_snapshot(number, part, ground_truth))
         preferences += read_preferences(part / "preferences.jsonl")
         demonstrations += read_demonstrations(part / "demonstrations.jsonl")
     write_preferences(folder / "preferences.jsonl", preferences)
@@ -248,29 +249,30 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _is_text(path: Path) -> bool:
-    """Whether a file may be an export: target storage leaves endings away, and images may lie beside it."""
+    """Whether a file may be an export: target storage leaves endings away, and pictures may lie beside it."""
     return path.suffix.lower() in ("", ".json", ".jsonl", ".csv", ".tsv") or path.suffix[1:].isdecimal()
 
 
-def _unpacked(path: Path) -> dict[str, str]:
+def _unpacked(path: Path) -> dict[str, Callable[[], str]]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [m for m in archive.infolist() if not m.is_dir() and not _is_hidden(Path(m.filename))]
             members = [member for member in members if _is_text(Path(member.filename))]
             if sum(member.file_size for member in members) > LARGEST_ARCHIVE:
                 raise DataError(f"{path} unpacks to more than {LARGEST_ARCHIVE} bytes", remedy="Unpack it yourself.")
-            return {m.filename: archive.read(m).decode("utf-8-sig", "replace") for m in members}
+            texts = {member.filename: archive.read(member).decode("utf-8-sig", "replace") for member in members}
+            return {name: partial(str, text) for name, text in texts.items()}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
         raise DataError(f"{path} can't be unpacked ({error})", remedy="Unpack it yourself.") from error
 
 
-def _rows_of(texts: Mapping[str, str], source: Path) -> list[Any]:
+def _rows_of(texts: Mapping[str, Callable[[], str]], source: Path) -> list[Any]:
     """The rows of all files; for a file that can't be read, its name, which is then counted as unreadable."""
     rows: list[Any] = []
     bad: list[str] = []
-    for name, text in texts.items():
+    for name, text_of in texts.items():
         try:
-            rows += parse_export(text, name)
+            rows += parse_export(text_of(), name)
         except DataError as error:
             logger.warning("left out: %s", error)
             bad.append(name)

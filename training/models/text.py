@@ -171,9 +171,7 @@ class TextCodec:
             return [*beginning, *ids[len(ids) - limit + len(beginning) :]]
         return self._shortened_chat(self.chat, self.chat.messages_of(prompt), ids, limit)
 
-    def _shortened_chat(
-        self, chat: ChatTemplate, messages: list[Message], ids: list[int], limit: int
-    ) -> list[int]:
+    def _shortened_chat(self, chat: ChatTemplate, messages: list[Message], ids: list[int], limit: int) -> list[int]:
         first = 1 if messages[0].role == "system" and len(messages) > 1 else 0
         while len(ids) > limit and (later := _next_question(messages, first)):
             messages = [*messages[:first], *messages[later:]]
