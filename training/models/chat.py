@@ -17,7 +17,7 @@ from training.errors import DataError, ModelError, first_line
 _TEXTS_AT_ONCE = 1024  # a tokenizer's other output takes many times the memory of the ids
 _PRIVATE_USE = range(0xE000, 0xE040)  # characters without a meaning: placeholders, and breaks within markers
 _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
-_DATE = datetime(2024, 7, 26)  # noqa: DTZ001  # what templates are told: the same prompt is the same on every day
+_DATE = datetime(2024, 7, 26)  # what templates are told: the same prompt is the same on every day
 
 Render = Callable[[Sequence[str]], str]
 """Puts people's texts into the text around them."""
