@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from ml_backend.lines import ProjectSettings
 from ml_backend.registry import read_record
 from ml_backend.settings import Settings
 from training.config import SamplingConfig
 from training.data import Message, Prompt
 from training.errors import DataError
 from training.fast import proposal_precision
-from training.models import RewardModel, TextCodec, load_causal_lm
+from training.models import RewardModel, TextCodec, load_causal_lm, share_equal_weights
 from training.sampling import Sampler
 
 ATTEMPTS = 4
@@ -75,6 +76,21 @@ class LoadedVersion:
     sampler: Sampler
     sampling: SamplingConfig
     scorer: Scorer | None = None
+
+    def told(self, settings: ProjectSettings) -> LoadedVersion:
+        """The same version, answering as a project's own settings say; itself if there are none."""
+        if settings.max_new_tokens is None and settings.system_prompt is None:
+            return self
+        codec = self.codec
+        if settings.system_prompt is not None and codec.chat is None:
+            logger.warning("%s has no chat template, so a project's system prompt tells it nothing", self.name)
+        elif settings.system_prompt is not None:
+            codec = codec.told(settings.system_prompt)
+        return replace(self, codec=codec, sampling=self.sampling.changed(max_new_tokens=settings.max_new_tokens))
+
+    def named(self, name: str) -> LoadedVersion:
+        """The same weights as a version with another name."""
+        return replace(self, name=name)
 
     @property
     def judges(self) -> bool:
@@ -156,7 +172,9 @@ class LoadedVersion:
         return int.from_bytes(digest) >> 1  # torch's generators take 63 bits
 
 
-def load_version(name: str, folder: Path, settings: Settings, base: Callable[[], Any] | None = None) -> LoadedVersion:
+def load_version(
+    name: str, folder: Path, settings: Settings, base: Callable[[], Any] | None = None, *, share: bool = False
+) -> LoadedVersion:
     """Load a version as it was trained: with its own text settings, sampling and precision, which its folder carries.
 
     Args:
@@ -165,6 +183,7 @@ def load_version(name: str, folder: Path, settings: Settings, base: Callable[[],
         settings: the device, and what replaces the version's own sampling and precision.
         base: returns the base model that the reward model is built on, called when the first score is needed; None
             loads it from the settings' model.
+        share: hold weights that equal the base's only once in memory.
 
     Raises:
         ModelError: the policy can't be loaded.
@@ -173,6 +192,8 @@ def load_version(name: str, folder: Path, settings: Settings, base: Callable[[],
     sampling = settings.sampling(record.sampling)
     policy = str(folder / "policy")
     model = load_causal_lm(policy, settings.device)
+    if share and base is not None:
+        share_equal_weights(model, base())
     positions = getattr(model.config, "max_position_embeddings", None)
     codec = TextCodec.load(policy, record.text.leaving_room(positions, sampling.max_new_tokens))
     chosen = settings.proposal_precision if "proposal_precision" in settings.model_fields_set else record.precision
@@ -190,12 +211,12 @@ def _better(before: AnswerPair, after: AnswerPair) -> AnswerPair:
     return after if sum(after.cut) < sum(before.cut) else before
 
 
-def _readable_prompt(prompt: Prompt) -> Prompt:
-    if isinstance(prompt, str):
-        return _readable(prompt)
-    return tuple(Message(message.role, _readable(message.content)) for message in prompt)
-
-
 def _readable(text: str) -> str:
     """Replace lone surrogates, which JSON can contain but no tokenizer accepts, with question marks."""
     return text.encode("utf-8", "replace").decode()
+
+
+def _readable_prompt(prompt: Prompt) -> Prompt:
+    if isinstance(prompt, str):
+        return _readable(prompt)
+    return tuple(Message(turn.role, _readable(turn.content)) for turn in prompt)
