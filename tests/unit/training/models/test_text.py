@@ -8,7 +8,8 @@ import pytest
 
 from training.config import TextConfig
 from training.errors import ModelError
-from training.models.text import TextCodec, pad_left, pad_right, position_ids
+from training.models.backbone import position_ids
+from training.models.text import TextCodec, pad_left, pad_right
 
 
 @pytest.fixture(scope="module")
