@@ -28,7 +28,7 @@ def _left(_prompt: str, _answer1: str, _answer2: str) -> Any:
 
 
 def _version(number: int, metrics: dict[str, float]) -> Version:
-    return Version(number, f"rankloop-v{number}", "run", None, metrics, {}, 0.0)
+    return Version(number, f"rankloop-v{number}", "default", "run", None, metrics, {}, 0.0)
 
 
 def test_wins_losses_and_ties_are_told_apart() -> None:

@@ -10,6 +10,8 @@ import pytest
 from judged_project import JudgedProject, tiny_training
 
 from ml_backend.errors import LabelConfigError
+from ml_backend.lines import Connections
+from ml_backend.loop.considering import Considering
 from ml_backend.loop.cycle import CycleSteps, Plan
 from ml_backend.loop.proposals import BulkProposals
 from ml_backend.registry.registry import Registry
@@ -46,27 +48,40 @@ def steps(cycle_settings: Settings, registry: Registry, project: JudgedProject) 
 @pytest.fixture
 def plan(steps: CycleSteps) -> Plan:
     """A cycle that has started."""
-    return Plan(**steps.begin(7, "cycle-7-test", "asked"))
+    run_id = steps.attempt(7, "cycle-7-test", "asked", {})
+    return Plan(**steps.begin(7, "cycle-7-test", run_id, "asked"))
+
+
+@pytest.fixture
+def considering(cycle_settings: Settings, registry: Registry, project: JudgedProject) -> Considering:
+    """Looks at the project's line."""
+    connections = Connections(cycle_settings, registry, project.open)  # type: ignore[arg-type]
+    return Considering(cycle_settings, registry, connections, project.open)  # type: ignore[arg-type]
 
 
 def test_beginning_is_repeatable(steps: CycleSteps, plan: Plan, registry: Registry) -> None:
     """The plan names base and parent; repeating `begin` finds the same run."""
     assert (plan.base, plan.parent) == ("rankloop-v1", "rankloop-v1")
-    assert Plan(**steps.begin(7, "cycle-7-test", "asked")) == plan
-    attempt = registry.attempts(7)[0]
+    assert (plan.line, plan.projects, plan.settings) == ("default", [7], {"line": "default"})
+    assert steps.attempt(7, "cycle-7-test", "asked", {}) == plan.run_id
+    assert Plan(**steps.begin(7, "cycle-7-test", plan.run_id, "asked")) == plan
+    attempt = registry.attempts("default")[0]
     assert (attempt.status, attempt.tags["trigger"], attempt.tags["parent"]) == ("running", "asked", "rankloop-v1")
 
 
 def test_new_judgements_are_those_since_the_last_snapshot(
-    steps: CycleSteps, plan: Plan, project: JudgedProject
+    steps: CycleSteps, considering: Considering, project: JudgedProject
 ) -> None:
-    """Before the first cycle all judgements are new, after its snapshot only later ones; skips never count."""
+    """Before the first cycle all judgements are new, once it is tried only later ones; skips never count."""
     project.judged = 40
-    assert steps.count_new(7) == 36
+    assert considering.project(7)["new"] == 36
+    run_id = steps.attempt(7, "cycle-7-test", "asked", {})
+    plan = Plan(**steps.begin(7, "cycle-7-test", run_id, "asked"))
+    assert considering.project(7)["new"] == 0
     assert steps.snapshot(plan) == {"tasks": 40, "snapshot_at": "2026-01-01T00:00:40+00:00"}
-    assert steps.count_new(7) == 0
+    assert considering.project(7)["new"] == 0
     project.judged = 52
-    assert steps.count_new(7) == 11
+    assert considering.project(7)["new"] == 11
 
 
 def test_the_snapshot_becomes_preferences(steps: CycleSteps, plan: Plan) -> None:
@@ -123,8 +138,8 @@ def test_a_cycle_makes_a_version(
     assert steps.register(plan) == name == "rankloop-v2"
     stored = next((cycle_settings.home() / "mlartifacts").rglob(f"{plan.run_id}/artifacts/version"))
     (stored / "policy" / "model.safetensors").write_bytes(b"the registry's disk lost it")
-    assert steps.promote(plan, name) == name
-    assert steps.promote(plan, name) == name
+    assert steps.promote(plan, name) is None
+    assert steps.promote(plan, name) is None
     assert damage_in(stored, registry.get(name).tags["manifest_sha256"]) is None
     assert not (steps.folder(plan) / "version").exists()
     assert steps.finish(plan, "promoted", "It wins.") == {"status": "promoted", "reason": "It wins."}
@@ -138,8 +153,7 @@ def test_a_cycle_makes_a_version(
     assert {"policy", "reward", "report.json", "config.json", "preferences.jsonl", "curves.png"} <= {
         path.name for path in folder.iterdir()
     }
-    attempt = registry.last_attempt(7)
-    assert attempt is not None
+    attempt = registry.attempts("default")[0]
     assert (attempt.status, attempt.tags["version"], len(attempt.tags["dataset_digest"])) == ("promoted", name, 64)
 
     project.judged, project.stored = 50, []

@@ -43,7 +43,7 @@ def test_the_base_becomes_champion_where_there_is_none(proposer: Proposer, regis
     """The base is registered in an empty registry, and answers."""
     assert proposer.wait_until_loaded(30)
     assert registry.champion() is not None
-    assert proposer.version == proposer.expected == "rankloop-v1"
+    assert proposer.version == proposer.expected() == "rankloop-v1"
     pairs = _asked(proposer).propose(QUESTIONS)
     assert [pair.version for pair in pairs if pair] == ["rankloop-v1"] * 6
 
@@ -52,7 +52,7 @@ def test_nothing_is_answered_before_a_version_is_loaded(registry: FakeRegistry, 
     """A proposer that was never started has no version, and says so at once."""
     proposer = Proposer(registry, settings)  # type: ignore[arg-type]
     assert proposer.version is None
-    assert proposer.expected == "rankloop-loading"
+    assert (proposer.expected(), proposer.expected("a")) == ("rankloop-loading", "rankloop.a-loading")
     assert _asked(proposer).propose(QUESTIONS) == [None] * 6
     assert _asked(proposer).log_odds([("a", "b")]) == [None]
 
@@ -129,8 +129,10 @@ def test_the_old_champions_memory_is_given_back(proposer: Proposer, registry: Fa
     """After a swap nothing references the old model, even though it has answered."""
     assert proposer.wait_until_loaded(30)
     assert all(_asked(proposer).propose(QUESTIONS))
-    assert proposer._current is not None
-    old = weakref.ref(proposer._current.sampler)
+    current = proposer._slots["default"].current
+    assert current is not None
+    old = weakref.ref(current.sampler)
+    del current
     registry.promote("rankloop-v2")
     _until(lambda: proposer.version == "rankloop-v2")
     assert all(_asked(proposer).propose(QUESTIONS))
