@@ -115,9 +115,7 @@ def _show(options: DemoOptions, stack: DemoStack, tastes: Sequence[Taste], judge
                 stack.start()
                 stack.wait_until_up()
             with open_label_studio(stack.settings) as label_studio:
-                names = (
-                    [("rankloop demo", "")] if len(tastes) == 1 else [("First taste", ""), ("Second taste", "_second")]
-                )
+                names = [ONE_PROJECT] if len(tastes) == 1 else TWO_PROJECTS
                 loops = [
                     DemoLoop(stack, label_studio, taste, judgements, screen, title, suffix)
                     for taste, (title, suffix) in zip(tastes, names, strict=True)

@@ -16,7 +16,7 @@ from ml_backend.registry import DEFAULT_LINE, Registry, Version
 from ml_backend.serving.batching import FairBatcher
 from ml_backend.serving.version import Answer, AnswerPair, LoadedVersion, Question, load_version
 from ml_backend.settings import Settings
-from training.errors import RankloopError
+from training.errors import ConfigError, DataError, RankloopError
 from training.models import load_causal_lm
 
 MAX_WAIT_S = 60.0
@@ -194,8 +194,21 @@ class Proposer:
             current = slot.current
             if current is not None:
                 own = ProjectSettings(None, settings.system_prompt, settings.max_new_tokens)
-                current = slot.told.setdefault(own, current.told(own))
+                if own not in slot.told:
+                    slot.told[own] = current.told(own)
+                current = slot.told[own]
             return Asked(current.name if current else slot.expected, until, current, self._pairs, self._scores)
+
+    def check(self, line: str, settings: ProjectSettings) -> None:
+        """Check that the line's loaded version can follow a project's settings.
+
+        Raises:
+            DataError: it can't.
+        """
+        try:
+            self.asked(until=0.0, line=line, settings=settings)
+        except ConfigError as error:
+            raise DataError(f"extra_params can't be used: {error.what}", remedy=error.remedy) from error
 
     def _last(self) -> _Slot | None:
         with self._changed:
