@@ -73,7 +73,7 @@ class LoadedVersion:
         """The same version, answering as a project's own settings say.
 
         Raises:
-            ConfigError: it is to be told a system prompt, but has no chat template.
+            ModelError: it is to be told a system prompt, but has no chat template.
         """
         told = self
         if settings.max_new_tokens is not None:
@@ -81,7 +81,7 @@ class LoadedVersion:
             told = replace(told, sampling=sampling)
         if settings.system_prompt is not None:
             text = self.codec.config.model_copy(update={"system_prompt": settings.system_prompt})
-            told = replace(told, codec=TextCodec(self.codec.tokenizer, text))
+            told = replace(told, codec=TextCodec(self.codec.tokenizer, text, self.codec.end_ids))
         return told
 
     def named(self, name: str) -> LoadedVersion:
