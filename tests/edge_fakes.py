@@ -102,6 +102,10 @@ class FakeRegistry:
         """The cycles in `past`."""
         return self.past
 
+    def run_of(self, workflow_id: str) -> str:
+        """Every cycle has a run."""
+        return f"run of {workflow_id}"
+
     def seen_on(self, _line: str) -> dict[int, str]:
         """Nothing has been seen."""
         return {}

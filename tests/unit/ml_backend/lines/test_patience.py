@@ -71,9 +71,17 @@ def test_a_cycle_that_ended_otherwise_ends_the_pauses(status: str) -> None:
 def test_a_changed_configuration_is_a_reason_to_try_again() -> None:
     """At once and without new judgements, as the earlier failures were another matter; once, until it changes again."""
     assert _decide(_failed(), _failed(), digest="b", now=1.0).start
-    again = [_failed(2.0, digest="b"), _failed(), _failed()]
+    again = [_failed(2.0, digest="b"), _failed(), _failed()]  # the newest one under the new configuration
     assert not _decide(*again, digest="b", now=1e6).start
     assert _decide(*again, digest="b", new=10, now=2.0 + FIRST_S).start
+
+
+def test_a_configuration_that_comes_and_goes_is_no_reason_for_ever() -> None:
+    """Two configurations in turn: each has its one attempt without new judgements, and then its own pauses."""
+    past = [_failed(2.0, digest="b"), _failed(1.0, digest="a")]
+    for digest, last in (("a", 1.0), ("b", 2.0)):
+        assert not _decide(*past, digest=digest, now=1e6).start
+        assert _decide(*past, digest=digest, new=10, now=3.0).until == last + FIRST_S
 
 
 def test_an_outside_system_that_answers_again_is_a_reason_to_try_again() -> None:
@@ -114,9 +122,9 @@ _EVENTS = st.lists(
 
 @given(_EVENTS, st.sampled_from([OUTSIDE, "DataError", "CrashError"]))
 def test_nothing_runs_in_circles(events: list[Any], cause: str) -> None:
-    """Whatever happens, a cycle that always fails is started again only with a reason, and pauses grow: between two
-    starts with the same configuration there is a pause at least as long as the failures before it ask for, and unless
-    an outside system was the cause, as many new judgements as a first cycle needs.
+    """Whatever happens, a cycle that always fails is started again only with a reason, and pauses grow: after the last
+    start with the same configuration there is a pause as long as all failures with it ask for, and unless an outside
+    system was the cause, as many new judgements as a first cycle needs.
     """
     line = _Line(cause)
     for event, number in events:
@@ -124,15 +132,16 @@ def test_nothing_runs_in_circles(events: list[Any], cause: str) -> None:
             line.new += number % 7
         elif event == "wait":
             line.now += number
-        elif event == "change" and number % 20 == 0:
-            line.digest += "x"
+        elif event == "change":
+            line.digest = "abc"[number % 3]
         line.look()
-    in_a_row = 0
-    for (before, _, digest), (at, new, now_digest) in zip(line.started, line.started[1:], strict=False):
-        in_a_row = in_a_row + 1 if digest == now_digest else 0
-        if in_a_row:
-            assert at - before >= min(FIRST_S * 2 ** (in_a_row - 1), LONGEST_S)
+    earlier: dict[str, list[float]] = {}
+    for at, new, digest in line.started:
+        same = earlier.setdefault(digest, [])
+        if same:
+            assert at - same[-1] >= min(FIRST_S * 2 ** (len(same) - 1), LONGEST_S)
             assert cause == OUTSIDE or new >= NEEDED
+        same.append(at)
 
 
 def test_a_fault_that_lasts_a_week_costs_few_cycles() -> None:

@@ -11,9 +11,11 @@ import pytest
 from edge_fakes import FakeRegistry
 from job_fakes import FakeProjects, FakeProposals, FakeSteps
 
-from ml_backend.errors import CrashError, JobsError, LabelStudioError
+from ml_backend.errors import CancelledError, CrashError, JobsError, LabelStudioError
+from ml_backend.loop import names
 from ml_backend.loop import worker as worker_module
 from ml_backend.loop.client import Jobs
+from ml_backend.loop.durable import is_cancelled
 from ml_backend.loop.worker import Worker
 from ml_backend.settings import Settings
 from training.errors import ConfigError, RankloopError
@@ -467,6 +469,39 @@ def test_a_cancelled_cycle_ends_and_the_next_one_can_start(start: Any, asked: Jo
         asked.cancel(asked.cycles()[0].job)
     with pytest.raises(JobsError, match="no such training cycle"):
         asked.cancel("cycle-7-unknown")
+
+
+def test_a_running_step_is_told_that_its_cycle_is_cancelled(start: Any, asked: Jobs, steps: FakeSteps) -> None:
+    """That is how training ends at once; nothing after it runs, not even the recording of a failure."""
+    told = threading.Event()
+
+    def train() -> None:
+        _until(lambda: is_cancelled(job))
+        told.set()
+        raise CancelledError("the cycle was cancelled")
+
+    steps.on["ppo"] = train
+    start()
+    job = asked.start_training(7)["job"]
+    _until(lambda: "ppo" in steps.done)
+    assert not told.is_set()
+    asked.cancel(job)
+    assert told.wait(20)
+    assert asked.wait(job, timeout_s=20).state == "cancelled"
+    assert asked.wait(asked.start_training(8)["job"], timeout_s=0.1).job != job
+    assert "finish" not in steps.done
+
+
+def test_unfinished_work_of_an_older_release_is_ended(
+    start: Any, asked: Jobs, steps: FakeSteps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cycle that began with other steps can't go on: it is ended and recorded, instead of waiting for ever."""
+    with monkeypatch.context() as older:
+        older.setattr(names, "APPLICATION_VERSION", "1")
+        job = asked.start_training(7)["job"]
+    start()
+    _until(lambda: steps.done == ["finish"])
+    assert asked.wait(job, timeout_s=20).state == "cancelled"
 
 
 def test_a_line_has_one_cycle_whichever_of_its_projects_asks(start: Any, asked: Jobs, steps: FakeSteps) -> None:
