@@ -121,7 +121,7 @@ def test_the_snapshot_becomes_preferences(steps: CycleSteps, plan: Plan) -> None
 
 
 def test_a_shared_line_trains_on_the_judgements_of_all_its_projects(
-    cycle_settings: Settings, registry: Registry, tmp_path: Path
+    cycle_settings: Settings, registry: Registry
 ) -> None:
     """Two projects of one line: both are copied and converted, their counts add up, and what each saw is recorded."""
     both = _TwoProjects(judged=30, extra_params={"line": "shared", "max_new_tokens": 5})
