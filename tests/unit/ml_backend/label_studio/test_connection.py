@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio.connection import (
+    BackendAddress,
     choose_project,
+    connect_backend,
     connected_projects,
     connection_of,
     projects_showing,
     same_url,
 )
+from ml_backend.label_studio.credentials import Guard
 from ml_backend.label_studio.records import MLBackend, Project, Webhook
 
 OURS, OTHER = "http://localhost:9090", "http://localhost:9999"
@@ -91,3 +94,43 @@ def test_a_project_that_was_deleted_meanwhile_is_not_connected() -> None:
     server.gone = {4}
     assert [project.id for project in connected_projects(server, OURS, "rankloop")] == [2, 6]
     assert connection_of(server, 4, OURS) is None
+
+
+@dataclass
+class _Connectable(FakeServer):
+    """A project that is connected to us with settings of its own; remembers what is sent."""
+
+    extra_params: Any = None
+    sent: list[Any] = field(default_factory=list)
+
+    def backends(self, project_id: int) -> list[MLBackend]:
+        """Ours, if the project is connected."""
+        return [replace(backend, extra_params=self.extra_params) for backend in FakeServer.backends(self, project_id)]
+
+    def project(self, project_id: int) -> Project:
+        """It shows our predictions."""
+        return Project(project_id, "P", "", "rankloop", True, 0, 0)
+
+    def add_backend(self, *_: Any) -> MLBackend:
+        """Remember the last argument."""
+        self.sent.append(_[-1])
+        return MLBackend(1, 2, OURS, "", "CO", "", "", "")
+
+    update_backend = add_backend
+
+
+@pytest.mark.parametrize(
+    ("connected", "had", "given", "sent"),
+    [
+        (True, {"line": "a", "train_after": 5}, {"line": "b"}, {"line": "b", "train_after": 5}),
+        (True, None, {"line": "b"}, {"line": "b"}),
+        (True, "what somebody typed", {"line": "b"}, {"line": "b"}),
+        (True, {"line": "a"}, {}, None),
+        (False, None, {"line": "b"}, {"line": "b"}),
+    ],
+)
+def test_a_projects_settings_are_added_to_those_it_has(connected: bool, had: Any, given: Any, sent: Any) -> None:
+    """Connecting again changes what is named and nothing else; None leaves Label Studio's as they are."""
+    server: Any = _Connectable({2: [OURS] if connected else []}, extra_params=had)
+    connect_backend(server, 2, BackendAddress(OURS, "rankloop", Guard(None, None)), given)
+    assert server.sent == [sent]
