@@ -75,7 +75,7 @@ def tiny_codec() -> TextCodec:
 def word_codec(vocabulary: int, end: int) -> TextCodec:
     """A codec whose token number n is the word `wn`, of which `end` ends a text."""
     words = {f"w{index}": index for index in range(vocabulary)}
-    tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))
+    tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))  # noqa: S106  # a word, not a password
     tokenizer.pre_tokenizer = WhitespaceSplit()
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=f"w{end}", unk_token="w0")
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=f"w{end}")
     return TextCodec(wrapped, TextConfig(max_prompt_tokens=64, max_answer_tokens=64))
