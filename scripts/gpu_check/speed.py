@@ -99,7 +99,7 @@ def _reward_step(base: Any, load: Load) -> Callable[[], object]:
     model = RewardModel.on_base(base, 0.7)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     device = model.base.device
-    sequences = [[(row * 31 + step) % 97 + 1 for step in range(load.sequence_tokens)] for row in range(2 * load.pairs)]
+    sequences = [[(row * 31 + step) % 30 + 1 for step in range(load.sequence_tokens)] for row in range(2 * load.pairs)]
     ids, mask = (part.to(device) for part in pad_right(sequences, 0))
 
     def step() -> None:
