@@ -129,10 +129,14 @@ class CycleSteps:
         folder = self.folder(plan)
         options: dict[str, str | Path] = {
             "model": self._policy(plan.base),
-            "policy": folder / "sft" / "policy" if after_sft else self._policy(plan.parent),
+            "policy": self._policy(plan.parent),
+            "champion": self._policy(plan.parent),
             "reward-model": folder / "reward",
             "prompts": folder / "prompts.jsonl",
+            "preferences": folder / "preferences.jsonl",
         }
+        if after_sft:
+            options |= dict.fromkeys(("policy", "reference"), folder / "sft" / "policy")
         self._train(plan, "ppo", options)
 
     def policy_gate(self, plan: Plan) -> Gate:

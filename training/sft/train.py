@@ -20,7 +20,7 @@ from training.atomic import atomic_folder
 from training.config import SFTConfig
 from training.data import Demonstration, Split
 from training.errors import DataError, DivergedError
-from training.fast import autocast
+from training.fast import autocast, full_precision
 from training.models import TextCodec, backbone_of, trainable_layer_count
 from training.objectives import gather_logprobs
 from training.runs import Checkpoints, run_digest, warmup_then_cosine
@@ -46,7 +46,8 @@ class AnswerLoss(nn.Module):
         backbone = self._backbone
         context = backbone.context(mask)
         hidden = backbone.norm(backbone.run(backbone.embed(ids, context), context, 0, backbone.n_layers))
-        logits = backbone.logits(hidden[:, :-1][targets[:, 1:]])
+        with full_precision(hidden.device):  # bfloat16 has steps of a half at logits of 100
+            logits = backbone.logits(hidden[:, :-1][targets[:, 1:]].float())
         return -gather_logprobs(logits, ids[:, 1:][targets[:, 1:]]).sum()
 
 
