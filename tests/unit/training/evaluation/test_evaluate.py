@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from training.config import GateConfig
+from training.evaluation.best_of_n import BestOfN, best_of_n_curve, win_shares
 from training.evaluation.frontier import verdict
 from training.evaluation.gates import Gate, policy_gate
 from training.evaluation.gates import reward_gate as decide
-from training.evaluation.best_of_n import BestOfN, best_of_n_curve, win_shares
 from training.evaluation.intervals import accuracy_with_interval, mean_with_interval, student_t_95
 from training.ppo.report import PPOReport
 from training.reward.report import RewardReport
@@ -231,7 +231,7 @@ def test_best_of_n_of_a_pool_by_hand() -> None:
     curve = best_of_n_curve(scores, -scores, torch.tensor([[-2.5]]), spread=1.0)
     assert [point.n for point in curve] == [1, 2, 4]
     assert [point.gain for point in curve] == pytest.approx([0.0, 7 / 3 - 1.5, 1.5])
-    # The judge thinks the opposite: 3 is the only one that loses against -2.5, and the best of 2 is 3 in half the cases.
+    # The judge thinks the opposite, so only 3 loses against -2.5, which is the best of 2 in half of the cases.
     assert [point.win_rate for point in curve] == pytest.approx([0.75, 0.5, 0.0])
 
 

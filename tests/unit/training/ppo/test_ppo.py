@@ -450,7 +450,7 @@ def test_answers_that_never_end_are_penalised(tiny_model_dir: Path, codec: TextC
 
 
 def test_the_kl_coefficient_adapts(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """At zero KL, an adaptive coefficient falls by a factor of e over the horizon of ten iterations; a fixed one stays."""
+    """At zero KL, an adaptive coefficient falls by a factor of e over the horizon; a fixed one stays."""
     changes = {"kl_horizon_sequences": 80, "iterations": 2}
     adaptive = _run(tiny_model_dir, codec, CONFIG.model_copy(update=changes), tmp_path / "adaptive")
     fixed = _run(tiny_model_dir, codec, CONFIG.model_copy(update={**changes, "adaptive_kl": False}), tmp_path / "fixed")
