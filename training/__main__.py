@@ -54,7 +54,7 @@ Prompts = Annotated[Path, typer.Option(help='.txt (one per line), .csv, or JSON 
 RewardModelFolder = Annotated[Path, typer.Option("--reward-model", help="The folder that `reward` wrote to.")]
 Config = Annotated[
     Path | None,
-    typer.Option(help="JSON file of settings, see training/config.py. Default: the model folder's, else built in."),
+    typer.Option(help="JSON file of settings, see training/config/. Default: the model folder's, else built in."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 TaskName = Annotated[

@@ -25,10 +25,17 @@ def init_project(
     split: Annotated[str, typer.Option(help="Split of the dataset.")] = "train",
     limit: Annotated[int | None, typer.Option(min=1, help="Import at most this many prompts, drawn at random.")] = None,
     connect: Annotated[bool, typer.Option(help="Connect the running backend and secure its webhook.")] = True,
+    line: Annotated[
+        str | None, typer.Option(help="Line of versions to share with other projects; by default it has its own.")
+    ] = None,
+    system_prompt: Annotated[str | None, typer.Option(help="What a chat model is told before each prompt.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Longest answer, instead of the backend's.")] = None,
+    train_after: Annotated[int | None, typer.Option(help="New judgements that start training, likewise.")] = None,
 ) -> None:
     """Create a project in Label Studio, connect the backend, and import prompts. Safe to repeat.
 
-    The backend must be running (`rankloop up`). Prompts the project already has are not imported twice.
+    The backend must be running (`rankloop up`). Prompts the project already has are not imported twice. The last four
+    options are stored in Label Studio, with the connection; repeat the command to change one.
 
     Examples:
 
@@ -37,12 +44,20 @@ def init_project(
     `rankloop init-project --project 7 --prompts questions.csv --prompt-field question`
 
     `rankloop init-project --title Summaries --prompts trl-lib/tldr --split validation --limit 500`
+
+    `rankloop init-project --title "Summaries, team B" --line summaries --train-after 100`
     """
     from ml_backend.label_studio import BackendAddress, open_label_studio
     from ml_backend.label_studio import init_project as make_ready
+    from ml_backend.lines import ProjectSettings, read_extra_params
     from ml_backend.observe import progress_bar
     from training.data import PromptSource, read_text
+    from training.errors import ConfigError
 
+    own = ProjectSettings(line, system_prompt, max_new_tokens, train_after).as_extra_params()
+    read_extra_params(own)  # checks them
+    if own and not connect:
+        raise ConfigError("a project's own settings are stored with its connection", remedy="Leave out --no-connect.")
     settings = settings_from()
     xml = read_text(label_config) if label_config else None
     with open_label_studio(settings) as label_studio, progress_bar("importing prompts") as on_progress:
@@ -53,6 +68,7 @@ def init_project(
             project_id=project,
             label_config=xml,
             prompts=PromptSource(prompts, prompt_field, split, limit) if prompts else None,
+            extra_params=own,
             on_progress=on_progress,
         )
     typer.echo(f"Project {done.project.id} {done.project.title!r} asks for {done.kind} judgements.")

@@ -40,6 +40,7 @@ def init_project(
     project_id: int | None = None,
     label_config: str | None = None,
     prompts: PromptSource | None = None,
+    extra_params: Mapping[str, Any] | None = None,
     on_progress: Progress | None = None,
 ) -> ReadyProject:
     """Create or adopt a project, connect the backend with its credentials, and import prompts it doesn't have yet.
@@ -51,6 +52,7 @@ def init_project(
         project_id: a project to adopt.
         label_config: its XML; None keeps the project's own, or uses `label_config.xml` for a new one.
         prompts: what to import.
+        extra_params: the project's own settings of the backend, added to those it has.
         on_progress: called with the number of prompts imported and the total.
 
     Raises:
@@ -65,7 +67,7 @@ def init_project(
     rows = read_rows(prompts, *data_keys(config)) if prompts else []
     backend = webhook = None
     if address is not None:
-        backend = connect_backend(label_studio, project.id, address)
+        backend = connect_backend(label_studio, project.id, address, extra_params)
         webhook = secure_webhook(label_studio, project.id, address)
     new = _unknown_rows(label_studio, project.id, rows, config) if rows else []
     if new:

@@ -32,6 +32,10 @@ from training.data import (
     aggregate,
     dataset_digest,
     demonstrations_from,
+    prompt_as_json,
+    read_demonstrations,
+    read_preferences,
+    read_prompts,
     read_text,
     write_demonstrations,
     write_preferences,
@@ -94,6 +98,49 @@ def export_preferences(
     return made.summary
 
 
+def take_snapshots(label_studio: LabelStudio, projects: Sequence[int], folder: Path) -> dict[int, dict[str, Any]]:
+    """Save what `take_snapshot` saves of each project of a line: of one in `folder`, of several each in a folder of its
+    own, with all their prompts in `folder`.
+
+    Returns:
+        What `take_snapshot` returns, by project.
+    """
+    if len(projects) == 1:
+        return {projects[0]: take_snapshot(label_studio, projects[0], folder)}
+    taken = {number: take_snapshot(label_studio, number, _part(folder, number)) for number in projects}
+    prompts = {
+        json.dumps(prompt_as_json(record.prompt)): record
+        for number in reversed(projects)
+        for record in read_prompts(_part(folder, number) / "prompts.jsonl")
+    }
+    write_prompts(folder / "prompts.jsonl", list(prompts.values()))
+    for number in projects:
+        xml = (_part(folder, number) / "label_config.xml").read_text(encoding="utf-8")
+        write_atomically(folder / f"label_config.{number}.xml", xml)
+    return taken
+
+
+def convert_snapshots(projects: Sequence[int], folder: Path) -> dict[str, Any]:
+    """Convert the snapshots of a line's projects to the files of `convert_snapshot` in `folder`. Returns its counts,
+    over all projects.
+    """
+    if len(projects) == 1:
+        return convert_snapshot(projects[0], folder)
+    preferences: list[Preference] = []
+    demonstrations: list[Demonstration] = []
+    counts: dict[str, Any] = {}
+    for number in projects:
+        part = _part(folder, number)
+        counts = _added(counts, convert_snapshot(number, part))
+        preferences += read_preferences(part / "preferences.jsonl")
+        demonstrations += read_demonstrations(part / "demonstrations.jsonl")
+    write_preferences(folder / "preferences.jsonl", preferences)
+    write_demonstrations(folder / "demonstrations.jsonl", demonstrations)
+    counts["dataset_digest"] = dataset_digest(preferences)
+    write_atomically(folder / "summary.json", json.dumps(counts, indent=2) + "\n")
+    return counts
+
+
 def take_snapshot(label_studio: LabelStudio, project_id: int, folder: Path) -> dict[str, Any]:
     """Save a project's annotated tasks, prompts and labeling configuration in `folder`.
 
@@ -131,6 +178,21 @@ def convert_snapshot(project_id: int, folder: Path) -> dict[str, Any]:
     counts = {**asdict(made.summary), "demonstrations": len(made.demonstrations), "dataset_digest": digest}
     write_atomically(folder / "summary.json", json.dumps(counts, indent=2) + "\n")
     return counts
+
+
+def _part(folder: Path, project_id: int) -> Path:
+    return folder / f"project-{project_id}"
+
+
+def _added(counts: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Two sets of counts, added up; what isn't a number or a set of counts is taken from the second."""
+    added: dict[str, Any] = {**counts, **more}
+    for name in counts.keys() & more.keys():
+        if isinstance(more[name], int):
+            added[name] = counts[name] + more[name]
+        elif isinstance(more[name], Mapping):
+            added[name] = _added(counts[name], more[name])
+    return added
 
 
 def _prompts(tasks: Iterable[Mapping[str, Any]], config: LabelConfig) -> list[PromptRecord]:

@@ -10,6 +10,8 @@ from itertools import islice, pairwise
 from typing import Any, Protocol
 
 from ml_backend.labels import LabelConfig, live_prediction, pairwise_prediction, parse_label_config, ranker_prediction
+from ml_backend.lines import ProjectSettings
+from ml_backend.registry import DEFAULT_LINE
 from ml_backend.serving.proposer import Proposer
 from ml_backend.serving.version import Answer, AnswerPair, Question
 from training.errors import DataError, RankloopError
@@ -46,10 +48,10 @@ class Answering(Protocol):
 
 
 class AnswerPairModel:
-    """The champion as Label Studio sees it.
+    """The champions as Label Studio sees them.
 
     Args:
-        proposer: the loaded champion.
+        proposer: the loaded champions.
         propose_later: queues background proposals for a project's tasks.
         deadline_s: how long `predict` may take.
     """
@@ -60,7 +62,13 @@ class AnswerPairModel:
         self._deadline_s = deadline_s
 
     def predict(
-        self, tasks: Sequence[Task], label_config: str | None, project_id: int | None = None
+        self,
+        tasks: Sequence[Task],
+        label_config: str | None,
+        project_id: int | None = None,
+        *,
+        line: str = DEFAULT_LINE,
+        settings: ProjectSettings = ProjectSettings(),  # noqa: B008  # immutable
     ) -> list[Prediction]:
         """Answer as many tasks as the deadline allows; see `predictions_of`.
 
@@ -68,6 +76,8 @@ class AnswerPairModel:
             tasks: as Label Studio sends them.
             label_config: the project's labeling configuration.
             project_id: the project, if known; otherwise it is taken from the tasks.
+            line: the project's line, whose champion answers.
+            settings: the project's own settings.
 
         Returns:
             One prediction per task, in order. A task that can't be answered gets an empty result; if time ran out or no
@@ -86,8 +96,8 @@ class AnswerPairModel:
                 "the tasks came without a labeling configuration", expected="label_config, the project's XML"
             )
         until = time.monotonic() + self._deadline_s
-        self._proposer.wait_until_loaded(min(FIRST_LOAD_WAIT_S, self._deadline_s))
-        version = self._proposer.asked(until=until)
+        self._proposer.wait_until_loaded(min(FIRST_LOAD_WAIT_S, self._deadline_s), line)
+        version = self._proposer.asked(until=until, line=line, settings=settings)
         predictions = predictions_of(tasks, config, version)
         late = sum(prediction is None for prediction in predictions)
         project = tasks[0].get("project") if project_id is None else project_id

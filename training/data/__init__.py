@@ -3,6 +3,7 @@
 from training.data.files import (
     read_demonstrations,
     read_preferences,
+    read_prompts,
     write_demonstrations,
     write_preferences,
     write_prompts,
@@ -39,6 +40,7 @@ __all__ = [
     "prompt_in_words",
     "read_demonstrations",
     "read_preferences",
+    "read_prompts",
     "read_rows",
     "read_text",
     "split_of",

@@ -29,7 +29,8 @@ class Answers:
         texts: without surrounding whitespace, P * A of them.
         tokens: their token ids.
         scores: (P, A) of the reward model.
-        judged: (P, A) of the judge.
+        judged: (P, A) of its judges, which learned from other pairs than those that rewards come from; if it has none,
+            the same scores.
     """
 
     def __init__(self) -> None:
@@ -63,7 +64,7 @@ class Examiner:
     Args:
         policy: the policy that is evaluated, on whose trunk everything runs.
         codec: the base's tokenizer and template.
-        reward_model, judge: on the policy's base; may be the same.
+        reward_model: on the policy's base; its judges compare answers where it has any.
         reference: where the KL is measured from; None is the base.
         config: how answers are sampled, and how many.
         seed: the same seed gives the same answers.
@@ -74,13 +75,12 @@ class Examiner:
         policy: PolicyWithValue,
         codec: TextCodec,
         reward_model: RewardModel,
-        judge: RewardModel,
         reference: Reference | None,
         config: PPOConfig,
         seed: int,
     ) -> None:
         self._policy, self._codec, self._config, self._seed = policy, codec, config, seed
-        self._reward_model, self._judge = reward_model, judge
+        self._reward_model = reward_model
         self._base, self._reference = Reference(policy.base.model), reference
         self._samplers: dict[int, Sampler] = {}
 
@@ -140,11 +140,12 @@ class Examiner:
         prompts: int,
         scores: Tensor | None = None,
     ) -> None:
-        end = self._codec.eos_id
+        end, model = self._codec.eos_id, self._reward_model
         if scores is None:
-            scores = score_samples(self._reward_model, repeated, samples, eos_id=end, batch=_BATCH)
-        same = self._judge is self._reward_model
-        judged = scores if same else score_samples(self._judge, repeated, samples, eos_id=end, batch=_BATCH)
+            scores = score_samples(model, repeated, samples, eos_id=end, batch=_BATCH)
+        judged = scores
+        if model.judges:
+            judged = score_samples(model, repeated, samples, eos_id=end, batch=_BATCH, judge=True)
         tokens = samples.answers()
         texts = [self._codec.decode_answer(row) for row in tokens]
         into.add(texts, tokens, scores.view(prompts, -1), judged.view(prompts, -1))

@@ -105,7 +105,6 @@ def evaluate_policy(
     seed: int,
     reference: Reference | None = None,
     champion: Any = None,
-    judge: RewardModel | None = None,
     on_answers: OnAnswers | None = None,
 ) -> PolicyEvaluation:
     """Sample answers from policy, champion and base, and compare them; with reference answers too where there are any.
@@ -113,19 +112,18 @@ def evaluate_policy(
     Args:
         policy: the policy to evaluate.
         codec: the base's tokenizer and template.
-        reward_model: on the policy's base; chooses the best of n.
+        reward_model: on the policy's base; chooses the best of n. Its judges, which learned from other pairs than those
+            that steered the training, compare the answers; without any, it does so itself.
         prompts: prompts held out from training.
         config: how answers are sampled, and how many; the KL is measured at their temperature.
         seed: the same seed gives the same answers.
         reference: where the KL is measured from; None is the base.
         champion: the version to beat (a transformers PreTrainedModel); None is the base.
-        judge: scores the answers that are compared; None is the reward model. One that didn't steer the training
-            judges more honestly.
         on_answers: called before each batch of prompts and at the end.
     """
     if not prompts:
         return PolicyEvaluation()
-    examiner = Examiner(policy, codec, reward_model, judge or reward_model, reference, config, seed)
+    examiner = Examiner(policy, codec, reward_model, reference, config, seed)
     pool = config.best_of or (64 if _parameters(policy.base.model) < _SMALL_MODEL else 16)
     mine, bases, pools = Answers(), Answers(), Answers()
     champions = bases if champion is None else Answers()
@@ -152,7 +150,7 @@ def evaluate_policy(
         **_compared("win_rate_vs_champion", "champion_interval", mine, champions),
         **_variety(mine, bases, config.evaluation_answers),
         **_best_of_n(mine, bases, pools),
-        **_against_references(codec, judge or reward_model, prompts, mine, bases),
+        **_against_references(codec, reward_model, prompts, mine, bases),
     )
 
 
@@ -204,14 +202,14 @@ def _best_of_n(mine: Answers, bases: Answers, pools: Answers) -> dict[str, Any]:
 
 
 def _against_references(
-    codec: TextCodec, judge: RewardModel, prompts: Sequence[PromptRecord], mine: Answers, bases: Answers
+    codec: TextCodec, reward_model: RewardModel, prompts: Sequence[PromptRecord], mine: Answers, bases: Answers
 ) -> dict[str, Any]:
     """Win rates against the reference answers and ROUGE, by the first answer to each prompt."""
     known = [(row, record.prompt, record.reference) for row, record in enumerate(prompts) if record.reference]
     if not known:
         return {}
     rows, texts, references = (list(column) for column in zip(*known, strict=True))
-    scores = judge.score_texts(codec, texts, references)
+    scores = reward_model.score_texts(codec, texts, references, judge=True)
     found: dict[str, Any] = {}
     for prefix, answers in (("", mine), ("base_", bases)):
         per_prompt = answers.judged.shape[1]

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from training.errors import ConfigError
-from training.fast import FrozenHead, full_precision
+from training.fast import full_precision
 from training.models.architectures import backbone_of
 from training.models.backbone import Backbone, BlockContext
 from training.models.copies import frozen_copies, own_parameters
@@ -69,7 +69,7 @@ class PolicyWithValue(nn.Module):
         self.value_head = nn.Linear(self._base.hidden_size, 1, device=self._base.device)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
-        self.head = FrozenHead(base.get_output_embeddings())
+        self.head = self._base.frozen_head()
 
     @property
     def base(self) -> Backbone:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
 
 from training.config import PPOConfig
-from training.data import Preference, PromptRecord, Split, split_of
+from training.data import Preference, PromptRecord, Split, prompt_as_json, split_of
 from training.errors import ConfigError, DataError, ModelError
 from training.models import RewardModel, TextCodec, tensor_digest
 from training.runs import run_digest
@@ -66,8 +67,8 @@ def inputs_digest(
 ) -> str:
     """A hash of everything that determines a run's outcome; taken before the policy is changed."""
     digests = ["none" if model is None else tensor_digest(model.named_parameters()) for model in models]
-    texts = json.dumps([[record.prompt, record.reference] for record in prompts])
-    pairs = json.dumps([[pair.prompt, pair.chosen, pair.rejected, pair.p_chosen, pair.votes] for pair in preferences])
+    texts = json.dumps([[prompt_as_json(record.prompt), record.reference] for record in prompts])
+    pairs = json.dumps([asdict(pair) for pair in preferences])
     return run_digest("ppo", *digests, texts, pairs, codec.config.model_dump_json(), config.model_dump_json())
 
 

@@ -32,7 +32,6 @@ def train_ppo(
     out: Path,
     *,
     preferences: Sequence[Preference] = (),
-    judge: RewardModel | None = None,
     on_point: OnPoint | None = None,
     on_answers: OnAnswers | None = None,
 ) -> PPOReport:
@@ -45,7 +44,6 @@ def train_ppo(
     Args:
         base, start, codec, reward_model, prompts, config, preferences: see `PPOTrainer`.
         out: where policy, report and checkpoints go.
-        judge: decides in the evaluation which of two answers is better; None is the reward model itself.
         on_point: called after every iteration.
         on_answers: called during the final evaluation.
 
@@ -78,7 +76,6 @@ def train_ppo(
             seed=seed_of(config.seed, "evaluation"),
             reference=trainer.reference,
             champion=start.champion,
-            judge=judge,
             on_answers=on_answers,
         )
 

@@ -166,15 +166,15 @@ def score_samples(
     *,
     eos_id: int,
     batch: int = 32,
+    judge: bool = False,
 ) -> Tensor:
-    """Raw scores (B,) float32 of sampled answers, on the CPU; `prompts` has one entry per answer."""
+    """Raw scores (B,) float32 of sampled answers, on the CPU; `prompts` has one entry per answer.
+
+    With `judge`, by the models that learned from other pairs than those that rewards come from.
+    """
     sequences = whole_sequences(prompts, samples, eos_id)
-    device = reward_model.base.device
-    parts = []
-    for start in range(0, len(sequences), batch):
-        ids, mask = pad_right(sequences[start : start + batch], eos_id)
-        parts.append(reward_model.score(ids.to(device), mask.to(device)).float().cpu())
-    return torch.cat(parts) if parts else torch.zeros(0)
+    pairs = [(whole[: len(p)], whole[len(p) :]) for p, whole in zip(prompts, sequences, strict=True)]
+    return reward_model.score_sequences(pairs, eos_id, batch, judge=judge)
 
 
 def answer_hidden(hidden: Tensor, starts: Tensor, answer_mask: Tensor) -> Tensor:
@@ -200,7 +200,8 @@ def _read(
     """Run policy, reference and reward model on one batch; `reference` None is the base."""
     base, mask = policy.base, given.answer_mask
     context = base.context(given.mask)
-    shared = base.activations(given.ids, context, {policy.depth, reward_model.depth, _top_of(policy, reference)})
+    depths = {policy.depth, *reward_model.depths, _top_of(policy, reference)}
+    shared = base.activations(given.ids, context, depths)
     trunk, chosen = shared[policy.depth], given.tokens[mask]
     hidden = answer_hidden(policy(trunk, context), given.starts, mask)
     logprobs, entropies = policy.head.logprobs_and_entropies(hidden, chosen, temperature)
@@ -217,7 +218,7 @@ def _read(
         reference_logprobs=spread_out(reference_logprobs, mask),
         values=spread_out(policy.values(hidden), mask),
         entropies=spread_out(entropies, mask),
-        scores=reward_model.score_over(shared[reward_model.depth], given.ids, given.mask, context).float(),
+        scores=reward_model.score_over(shared, given.ids, given.mask, context, given.starts).float(),
     )
 
 
