@@ -170,7 +170,8 @@ class PPOTrainer:
         base = self.policy.base
         if compute_dtype(base.device, config.precision, base.hidden_size) == torch.float32:
             return
-        for model in (base.model, self.policy, self.reward_model):
-            fuse_gelu(model)
+        for model in (base.model, self.policy, self.reward_model, self.reference.top):
+            if model is not None:
+                fuse_gelu(model)
         for blocks in (base.blocks, self.reward_model.top.blocks):
             pack_frozen(blocks)
