@@ -147,7 +147,7 @@ class CycleSteps:
             The conversion's counts, the number of demonstrations, and `fault`: why there is too little data, or None.
         """
         folder = self.folder(plan)
-        counts = convert_snapshots(plan.projects, folder)
+        counts = convert_snapshots(plan.projects, folder, self._settings.ground_truth)
         self._registry.note(plan.run_id, {name: str(counts[name]) for name in ("dataset_digest", "kept")})
         self._registry.log_file(plan.run_id, folder / "summary.json")
         needed, found = self._config(plan).gates.min_preferences, counts["preferences"]

@@ -14,6 +14,7 @@ from ml_backend.lines import ProjectSettings
 from ml_backend.registry import DEFAULT_LINE
 from ml_backend.serving.proposer import Proposer
 from ml_backend.serving.version import Answer, AnswerPair, Question
+from training.data import Prompt, prompt_in_words
 from training.errors import DataError, RankloopError
 
 FIRST_LOAD_WAIT_S = 20.0
@@ -133,11 +134,11 @@ def _pairs(tasks: Sequence[Task], config: LabelConfig, version: Answering) -> li
 def _verdicts(tasks: Sequence[Task], config: LabelConfig, version: Answering) -> list[Prediction | None]:
     """Preselect or rank each task's answers with the reward model; without one, predict nothing."""
     choices = [_answers_in(task, config) for task in tasks]
-    if not version.judges:
+    if not (version.judges and config.shows_verdicts):
         return [_empty(version.name, UNDECIDED if choice else 0.0) for choice in choices]
     answers = [answer for choice in choices for answer in choice]
     scores = iter(version.log_odds(answers) if answers else [])
-    verdict_on = _preference if config.kind == "pairwise" else _ranking
+    verdict_on = _ranking if config.kind == "ranker" else _preference
     predictions: list[Prediction | None] = []
     for task, choice in zip(tasks, choices, strict=True):
         known = [score for score in islice(scores, len(choice)) if score is not None]
@@ -148,9 +149,9 @@ def _verdicts(tasks: Sequence[Task], config: LabelConfig, version: Answering) ->
     return predictions
 
 
-def seed_key(task: Task, prompt: str) -> str:
+def seed_key(task: Task, prompt: Prompt) -> str:
     """The sampling seed's key for a task: its id, so that the same task always gets the same pair."""
-    return f"task {task['id']}" if isinstance(task.get("id"), int) else f"prompt {prompt}"
+    return f"task {task['id']}" if isinstance(task.get("id"), int) else f"prompt {prompt_in_words(prompt)}"
 
 
 def _live(config: LabelConfig, pair: AnswerPair | None) -> Prediction | None:
@@ -163,7 +164,7 @@ def _answers_in(task: Task, config: LabelConfig) -> list[Answer]:
     """The answers in a task, each with its prompt; none if their ids aren't unique."""
     data = task.get("data")
     prompt, items = config.prompt_of(data), config.items_of(data)
-    if not prompt or len({item.id for item in items}) < len(items):
+    if prompt is None or len({item.id for item in items}) < len(items):
         return []
     return [(prompt, text) for text in config.answers_of(data) or [item.text for item in items]]
 

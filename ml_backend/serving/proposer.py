@@ -24,6 +24,7 @@ MAX_WAIT_S = 60.0
 
 logger = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 Pairs = FairBatcher[LoadedVersion, Question, AnswerPair]
 Scores = FairBatcher[LoadedVersion, Answer, float]
@@ -55,9 +56,7 @@ class Asked:
         """Score answers with the reward model; see `LoadedVersion.log_odds`."""
         return self._in_time(self.scores, answers)
 
-    def _in_time(
-        self, batches: FairBatcher[LoadedVersion, tuple[str, str], Result], items: Sequence[tuple[str, str]]
-    ) -> list[Result | None]:
+    def _in_time(self, batches: FairBatcher[LoadedVersion, Item, Result], items: Sequence[Item]) -> list[Result | None]:
         if self.version is None:
             return [None] * len(items)
         return batches.submit(self.version, items, deadline_s=max(0.0, self.until - time.monotonic()))

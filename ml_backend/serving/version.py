@@ -13,6 +13,7 @@ from typing import Any
 from ml_backend.lines import ProjectSettings
 from ml_backend.settings import Settings
 from training.config import SamplingConfig
+from training.data import Message, Prompt
 from training.fast import proposal_precision
 from training.models import RewardModel, TextCodec, load_causal_lm, share_equal_weights
 from training.sampling import Sampler
@@ -22,9 +23,9 @@ ATTEMPTS = 4
 
 logger = logging.getLogger(__name__)
 
-Question = tuple[str, str]
+Question = tuple[str, Prompt]
 """(key, prompt); the key seeds the sampling."""
-Answer = tuple[str, str]
+Answer = tuple[Prompt, str]
 """(prompt, answer)."""
 
 
@@ -120,11 +121,13 @@ class LoadedVersion:
         if self.scorer is None:
             raise ValueError(f"{self.name} has no reward model")
         model = self.scorer.model
-        prompts, texts = zip(*[(_readable(prompt), _readable(answer)) for prompt, answer in answers], strict=True)
+        prompts, texts = zip(
+            *[(_readable_prompt(prompt), _readable(answer)) for prompt, answer in answers], strict=True
+        )
         return [score / model.temperature for score in model.score_texts(self.codec, prompts, texts).tolist()]
 
     def _sample(self, questions: Sequence[Question], *, attempt: int) -> list[AnswerPair]:
-        prompts = self.codec.encode_prompts([_readable(prompt) for _, prompt in questions])
+        prompts = self.codec.encode_prompts([_readable_prompt(prompt) for _, prompt in questions])
         seeds = [self._seed(key, f"answer {which} try {attempt}") for key, _ in questions for which in (0, 1)]
         samples = self.sampler.sample(prompts, self.sampling, seeds=seeds, answers_per_prompt=2)
         # PostgreSQL (under Label Studio) can't store NUL characters: one would fail the whole import
@@ -176,3 +179,9 @@ def load_version(
 def _readable(text: str) -> str:
     """Replace lone surrogates, which JSON can contain but no tokenizer accepts, with question marks."""
     return text.encode("utf-8", "replace").decode()
+
+
+def _readable_prompt(prompt: Prompt) -> Prompt:
+    if isinstance(prompt, str):
+        return _readable(prompt)
+    return tuple(Message(turn.role, _readable(turn.content)) for turn in prompt)

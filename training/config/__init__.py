@@ -12,13 +12,14 @@ from training.config.cycle import (
     is_gguf,
 )
 from training.config.ppo import PPOConfig
-from training.config.values import SamplingConfig
+from training.config.values import LoRAConfig, SamplingConfig
 
 __all__ = [
     "CHAT_SAMPLING",
     "TRAINING_CONFIG_FILE",
     "CycleConfig",
     "GateConfig",
+    "LoRAConfig",
     "PPOConfig",
     "RewardConfig",
     "SFTConfig",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from training.config.ppo import PPOConfig
-from training.config.values import Config, LearningRate, Positive, SamplingConfig, Share
+from training.config.values import Config, LearningRate, LoRAConfig, Positive, SamplingConfig, Share
 from training.errors import ConfigError
 
 TRAINING_CONFIG_FILE = "rankloop_training.json"
@@ -22,8 +22,9 @@ CHAT_SAMPLING = {"temperature": 0.7, "max_new_tokens": 256}
 class TextConfig(Config):
     """How a prompt and an answer become one sequence.
 
-    `chat_template` auto prompts through the tokenizer's chat template, told `system_prompt` first, if it has one. Others
-    (and `off`) get prompt, separator, answer, end of text. Prompts may be as long as the model reads, less an answer.
+    `chat_template` auto prompts through the tokenizer's chat template, told `system_prompt` first, if it has one.
+    Others (and `off`) get prompt, separator, answer, end of text. Prompts may be as long as the model reads, less an
+    answer.
     """
 
     chat_template: Literal["auto", "off"] = "auto"
@@ -39,6 +40,10 @@ class SFTConfig(Config):
     `trainable_layers` None trains the same layers as PPO, so that PPO can start from the result; `all` trains every
     layer and the embeddings. `learn_prompts` also trains on prompt tokens, which a model trained from scratch needs.
     `precision` auto computes in bfloat16 where the hardware supports it natively, with float32 weights.
+
+    With `trainable` lora, adapters beside these layers are trained in their place, and merged when the model is saved.
+    `micro_batch_size` examples pass through the model at a time (None: a whole batch); gradients stay those of the
+    whole batch. `recompute_activations` saves memory by computing the trained layers again in the backward pass.
     """
 
     seed: int = 0
@@ -49,6 +54,10 @@ class SFTConfig(Config):
     warmup_share: Share = 0.05
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     trainable_layers: Positive | Literal["all"] | None = None
+    trainable: Literal["layers", "lora"] = "layers"
+    lora: LoRAConfig = LoRAConfig()
+    micro_batch_size: Positive | None = None
+    recompute_activations: bool = False
     learn_prompts: bool = False
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every_steps: Positive = 200
@@ -156,8 +165,8 @@ class CycleConfig(Config):
         return (cls.from_file(path) if path.is_file() else cls()).suited_to(model)
 
     def suited_to(self, model: str) -> Self:
-        """With defaults that follow the model, for what isn't set: a chat model's answers are sampled longer and cooler,
-        and answers are read as long as they are sampled.
+        """With defaults that follow the model, for what isn't set: a chat model's answers are sampled longer and
+        cooler, and answers are read as long as they are sampled.
         """
         sampling = self.sampling
         if self.text.chat_template == "auto" and has_chat_template(model):

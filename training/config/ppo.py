@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from training.config.values import Config, LearningRate, Positive, SamplingConfig, Share
+from training.config.values import Config, LearningRate, LoRAConfig, Positive, SamplingConfig, Share
 
 
 class PPOConfig(Config):
@@ -18,6 +18,10 @@ class PPOConfig(Config):
     in nats per token times the mean length of the base's answers. `trainable_layers` None means the last 8 layers, or
     all but the lowest third of a smaller model. `precision` auto computes in bfloat16 where the hardware supports it
     and the model is wide enough to benefit; the output head stays in float32.
+
+    With `trainable` lora, adapters beside these layers are trained in their place, and merged when the policy is saved.
+    `micro_batch_size` answers pass through the models at a time (None: a whole minibatch); gradients stay those of the
+    whole minibatch. `recompute_activations` saves memory by computing the trained layers again in the backward pass.
     """
 
     algorithm: Literal["ppo", "rloo", "reinforce", "best-of-n", "dpo"] = "ppo"
@@ -31,6 +35,10 @@ class PPOConfig(Config):
     value_learning_rate: LearningRate = 1e-3
     warmup_share: Share = 0.05
     trainable_layers: Positive | None = None
+    trainable: Literal["layers", "lora"] = "layers"
+    lora: LoRAConfig = LoRAConfig()
+    micro_batch_size: Positive | None = None
+    recompute_activations: bool = False
     kl_coefficient: Annotated[float, Field(ge=0.0)] = 0.05
     adaptive_kl: bool = True
     target_kl_nats: Annotated[float, Field(gt=0.0)] | None = None

@@ -35,3 +35,15 @@ class SamplingConfig(Config):
         return self.model_validate(
             {**self.model_dump(exclude_unset=True), **{k: v for k, v in settings.items() if v is not None}}
         )
+
+
+class LoRAConfig(Config):
+    """Low-rank adapters beside the linear layers, for `trainable: lora` (Hu et al. 2021, 2106.09685).
+
+    `targets` are names of linear layers as they end, for instance `q_proj`; None adapts all of them. The adapters'
+    product is scaled by `alpha / rank`. They need a learning rate about ten times that of whole layers.
+    """
+
+    rank: Positive = 16
+    alpha: Annotated[float, Field(gt=0.0)] = 32.0
+    targets: tuple[str, ...] | None = None

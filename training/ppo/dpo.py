@@ -10,6 +10,7 @@ Legend: B pairs, S tokens of the longest prompt with its answer, T tokens of the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,18 +79,22 @@ class DPOStep(PPOStep):
         p_chosen = torch.tensor([pair.p_chosen for pair in self._pairs])
         references = self._reference_logprobs()
         for index in torch.split(rows, config.minibatch_size):
-            with self._computing():
-                ratios = self._logprobs(index, None) - references[index].to(self.policy.base.device)
-            targets = p_chosen[index].to(ratios.device), weights[index].to(ratios.device)
-            loss = dpo_loss(ratios[:, 0], ratios[:, 1], targets[0], config.dpo_beta, targets[1])
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.max_grad_norm)
-            if not bool(torch.isfinite(loss.detach() + norm)):
-                raise DivergedError("the loss or its gradient is NaN or infinite", got=float(loss.detach()))
+            loss = 0.0
+            for part in torch.split(index, max(1, (config.micro_batch_size or 2 * len(index)) // 2)):
+                with self._computing():
+                    ratios = self._logprobs(part, None) - references[part].to(self.policy.base.device)
+                aims = p_chosen[part].to(ratios.device), weights[part].to(ratios.device)
+                share = dpo_loss(ratios[:, 0], ratios[:, 1], aims[0], config.dpo_beta, aims[1]) * len(part) / len(index)
+                share.backward()  # type: ignore[no-untyped-call]
+                loss += float(share.detach())
+            norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.max_grad_norm))
+            if not math.isfinite(loss + norm):
+                raise DivergedError("the loss or its gradient is NaN or infinite", got=loss)
             self.optimizer.step()
-            losses.append(float(loss.detach()))
-            norms.append(float(norm))
+            losses.append(loss)
+            norms.append(norm)
+        self.policy.settle()
         return UpdateStats(
             policy_loss=sum(losses) / len(losses),
             value_loss=0.0,

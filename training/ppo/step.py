@@ -106,7 +106,7 @@ class PPOStep:
                 samples,
                 eos_id=self._codec.eos_id,
                 temperature=config.sampling.temperature,
-                batch=config.minibatch_size,
+                batch=config.micro_batch_size or config.minibatch_size,
                 reference=self._reference,
             )
 

@@ -81,11 +81,16 @@ class PPOTrainer:
     ) -> None:
         base, self.reward_model = frozen_copies(base, reward_model)
         self.reward_model.uncertainty_penalty = config.uncertainty_penalty
-        self.policy = PolicyWithValue(base, start.policy, config.trainable_layers)
+        lora = config.lora if config.trainable == "lora" else None
+        self.policy = PolicyWithValue(base, start.policy, config.trainable_layers, lora)
+        self.policy.top.recompute = config.recompute_activations
         self.reference = Reference.on_trunk(self.policy, start.reference)
         self._speed_up(config)
         rates = {self.policy.top: config.learning_rate, self.policy.value_head: config.value_learning_rate}
-        groups = [{"params": list(part.parameters()), "lr": rate} for part, rate in rates.items()]
+        groups = [
+            {"params": [value for value in part.parameters() if value.requires_grad], "lr": rate}
+            for part, rate in rates.items()
+        ]
         self.optimizer = torch.optim.AdamW(groups, eps=1e-5, weight_decay=0.0, fused=True)
         self._rates = list(rates.values())
         self.state = PPOState(config.kl_coefficient, self._weights())
@@ -125,7 +130,7 @@ class PPOTrainer:
     def go_back(self, reason: str) -> None:
         """Return to the last policy that was within all bounds, and stop."""
         state = self.state
-        self.policy.load_state_dict(state.good)
+        self.policy.learn(state.good)
         state.stopped = (
             f"After iteration {state.iteration}: {reason} The policy after iteration {state.good_iteration} is kept."
         )
@@ -135,7 +140,7 @@ class PPOTrainer:
         """Everything that a resumed run needs."""
         state = self.state
         return {
-            "policy": self.policy.state_dict(),
+            "policy": self.policy.learned(),
             "optimizer": self.optimizer.state_dict(),
             "kl_coefficient": state.kl_coefficient,
             "iteration": state.iteration,
@@ -148,7 +153,7 @@ class PPOTrainer:
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
         """Go back to a checkpoint."""
-        self.policy.load_state_dict(checkpoint["policy"])
+        self.policy.learn(checkpoint["policy"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         device = self.policy.base.device
         self.state = PPOState(
@@ -163,7 +168,7 @@ class PPOTrainer:
 
     def _weights(self) -> dict[str, Tensor]:
         """A copy of what is trained."""
-        return {name: value.detach().clone() for name, value in self.policy.state_dict().items()}
+        return {name: value.detach().clone() for name, value in self.policy.learned().items()}
 
     def _speed_up(self, config: PPOConfig) -> None:
         """Where products are in bfloat16, fuse GPT-2's GELU into one kernel and pack the frozen layers."""

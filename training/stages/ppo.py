@@ -56,12 +56,12 @@ def run_ppo(options: Options, given: PPOInputs, task: Task = ANSWERS) -> PPORepo
     with open_stage(options, "ppo", inputs) as progress:
         if progress is None:
             return PPOReport.from_json(read_report(options.out))
-        base = load_causal_lm(given.model, options.device)
+        base = load_causal_lm(given.model, options.device, frozen=True)
         codec = TextCodec.load(given.model, fitting_text(text, base, config.ppo.sampling.max_new_tokens))
         named = {"policy": given.policy, "reference": given.reference, "champion": given.champion or given.policy}
         start = Start(
             **{
-                name: load_causal_lm(place, options.device)
+                name: load_causal_lm(place, options.device, frozen=True)
                 for name, place in named.items()
                 if place not in {None, given.model}
             }
