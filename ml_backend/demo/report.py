@@ -68,6 +68,7 @@ class DemoReport:
     model: the base model.
     chat_template: whether it was prompted through its chat template.
     examples: answers of the base and of the latest version.
+    second: with two tastes, the report of the second project; the rest is the first one's.
     """
 
     versions: Sequence[VersionFigures]
@@ -76,22 +77,38 @@ class DemoReport:
     model: str
     chat_template: bool
     examples: Sequence[BeforeAndAfter] = ()
+    second: DemoReport | None = None
 
     def write(self, path: Path) -> None:
-        """Write the report as JSON."""
+        """Write the report as JSON: with two tastes, also under `lines`, one entry each with its last version's
+        `preferred_share` under its own taste.
+        """
         content = {
             "model": self.model,
             "chat_template": self.chat_template,
-            "versions": [asdict(figures) for figures in self.versions],
-            "predictions_by_version": dict(self.predictions_by_version),
-            "examples": [asdict(example) for example in self.examples],
+            **self._content(),
             "seconds": {phase: round(seconds, 1) for phase, seconds in self.seconds.items()},
         }
+        if self.second is not None:
+            content["lines"] = [report.of_line() for report in (self, self.second)]
         write_atomically(path, json.dumps(content, indent=2) + "\n")
 
+    def of_line(self) -> dict[str, Any]:
+        """One project's part of the report."""
+        last = self.versions[-1]
+        return {"champion": last.version, "preferred_share": last.preferred_share, **self._content()}
+
     def rows(self) -> list[tuple[str, ...]]:
-        """The table's rows, in the order of `COLUMNS`."""
-        return [_row(figures) for figures in self.versions]
+        """The table's rows, in the order of `COLUMNS`; those of the second taste come last."""
+        return [*map(_row, self.versions), *(self.second.rows() if self.second else [])]
+
+    def _content(self) -> dict[str, Any]:
+        versions = [asdict(figures) for figures in self.versions]
+        return {
+            "versions": versions,
+            "predictions_by_version": dict(self.predictions_by_version),
+            "examples": [asdict(example) for example in self.examples],
+        }
 
 
 def base_figures(version: Version, answers: FreshAnswers, shares: Shares) -> VersionFigures:

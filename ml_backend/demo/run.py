@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ml_backend.demo.label_studio_server import find_executable
@@ -35,6 +35,10 @@ SPARE_TASKS = 20
 TASKS_PER_JUDGEMENT = 1.12
 """Tasks opened per judgement; the rest are skips."""
 
+ONE_PROJECT = ("rankloop demo", "")
+TWO_PROJECTS = [("First taste", "_first"), ("Second taste", "_second")]
+"""Titles of the projects, and what their phases are told apart by."""
+
 FAILED = 1
 INTERRUPTED = 130
 
@@ -47,6 +51,7 @@ class DemoOptions:
     annotations: judgements per round; None chooses.
     preference: `sentiment`, `shorter` or `FILE.py:FUNCTION`; None prefers useful answers, or with another model than
         the demo's own, positive ones.
+    second_preference: the taste of the annotator of a second project on the same backend; None for one project.
     report: a JSON file for the figures.
     keep_running: leave everything running at the end, until Ctrl-C.
     model: `smollm2`, a folder, a .gguf file or a hub name; None is the demo's own.
@@ -57,6 +62,7 @@ class DemoOptions:
     preference: str | None = None
     report: Path | None = None
     keep_running: bool = False
+    second_preference: str | None = None
     model: str | None = None
 
 
@@ -69,16 +75,18 @@ def run_demo(options: DemoOptions) -> int:
     Raises:
         ConfigError: the preference, the number of annotations or Label Studio's installation can't be used.
     """
-    taste = load_taste(options.preference or (POSITIVE if options.model else None))
-    prompts, held_out = (CHAT_PROMPTS, HELD_OUT_CHAT_PROMPTS) if options.model else (PROMPTS, HELD_OUT_PROMPTS)
-    judgements = judgements_per_round(options, len(_prompts(prompts)))
+    tastes = [load_taste(options.preference or (POSITIVE if options.model else None))]
+    if options.second_preference is not None:
+        tastes.append(load_taste(options.second_preference))
+    questions = (CHAT_PROMPTS, HELD_OUT_CHAT_PROMPTS) if options.model else (PROMPTS, HELD_OUT_PROMPTS)
+    judgements = judgements_per_round(options, len(_prompts(questions[0])))
     find_executable()
     model = _model(options.model)
     with _interruptible() as ignore_interrupts:
         stack = DemoStack(Path(tempfile.mkdtemp(prefix="rankloop-demo-")), train_after=judgements, model=model)
         try:
             try:
-                return _show(options, stack, taste, judgements, prompts, held_out)
+                return _show(options, stack, tastes, judgements, *questions)
             finally:  # so that even an interrupt between these two lines ends everything, below
                 ignore_interrupts()
                 stack.stop()
@@ -117,7 +125,9 @@ def _model(name: str | None) -> str:
     return str(smollm2(load_settings().home()))
 
 
-def _show(options: DemoOptions, stack: DemoStack, taste: Taste, judgements: int, prompts: Path, held_out: Path) -> int:
+def _show(
+    options: DemoOptions, stack: DemoStack, tastes: Sequence[Taste], judgements: int, asked: Path, held_out: Path
+) -> int:
     """Run everything that needs the servers; on failure, report it and keep the logs."""
     try:
         with Screen() as screen:
@@ -125,14 +135,21 @@ def _show(options: DemoOptions, stack: DemoStack, taste: Taste, judgements: int,
                 stack.start()
                 stack.wait_until_up()
             with open_label_studio(stack.settings) as label_studio:
-                loop = DemoLoop(stack, label_studio, taste, judgements, screen)
-                project = loop.open_project(prompts)
+                names = [ONE_PROJECT] if len(tastes) == 1 else TWO_PROJECTS
+                loops = [
+                    DemoLoop(stack, label_studio, taste, judgements, screen, title, suffix)
+                    for taste, (title, suffix) in zip(tastes, names, strict=True)
+                ]
+                projects = [loop.open_project(asked) for loop in loops]
                 for number in range(1, options.rounds + 1):
-                    loop.go_round(number, project)
-                report = loop.evaluate(_prompts(held_out), project)
+                    for loop, project in zip(loops, projects, strict=True):
+                        loop.go_round(number, project)
+                questions = _prompts(held_out)
+                reports = [loop.evaluate(questions, project) for loop, project in zip(loops, projects, strict=True)]
+        report = replace(reports[0], second=reports[1]) if len(reports) > 1 else reports[0]
         _conclude(report, options.report)
         if options.keep_running:
-            _keep_running(stack, project)
+            _keep_running(stack, projects[0])
     except RankloopError as error:
         _say(f"rankloop demo: {error}")
         _say(f"Data and logs are kept in {stack.keep()}")
@@ -142,8 +159,8 @@ def _show(options: DemoOptions, stack: DemoStack, taste: Taste, judgements: int,
 
 def _conclude(report: DemoReport, path: Path | None) -> None:
     show_table(COLUMNS, report.rows(), title="What was learned from the rankings")
-    for shown in report.examples:
-        for label, text in (("Asked", shown.prompt), ("Before", shown.before), ("After", shown.after)):
+    for pair in [*report.examples, *(report.second.examples if report.second else ())]:
+        for label, text in (("Asked", pair.prompt), ("Before", pair.before), ("After", pair.after)):
             output().print(f"{label + ':':<8}{text}", markup=False)
         output().print()
     how = "through its chat template" if report.chat_template else "without a chat template"

@@ -78,14 +78,14 @@ class LoadedVersion:
     scorer: Scorer | None = None
 
     def told(self, settings: ProjectSettings) -> LoadedVersion:
-        """The same version, answering as a project's own settings say; itself if there are none."""
+        """The same version, answering as a project's own settings say.
+
+        Raises:
+            ModelError: it is to be told a system prompt, but has no chat template.
+        """
         if settings.max_new_tokens is None and settings.system_prompt is None:
             return self
-        codec = self.codec
-        if settings.system_prompt is not None and codec.chat is None:
-            logger.warning("%s has no chat template, so a project's system prompt tells it nothing", self.name)
-        elif settings.system_prompt is not None:
-            codec = codec.told(settings.system_prompt)
+        codec = self.codec if settings.system_prompt is None else self.codec.told(settings.system_prompt)
         return replace(self, codec=codec, sampling=self.sampling.changed(max_new_tokens=settings.max_new_tokens))
 
     def named(self, name: str) -> LoadedVersion:

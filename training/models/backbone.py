@@ -245,17 +245,6 @@ def position_ids(mask: Tensor) -> Tensor:
     return ((mask.long().cumsum(dim=1) - 1) * mask).clamp(min=0)
 
 
-def without_dropout(module: nn.Module) -> None:
-    """Disable dropout permanently: with it, two passes disagree, and PPO's ratios would measure noise."""
-    module.eval()
-    child: Any
-    for child in module.modules():
-        if isinstance(child, nn.Dropout):
-            child.p = 0.0
-        elif isinstance(getattr(child, "attention_dropout", None), float):
-            child.attention_dropout = 0.0
-
-
 def without_right_padding(mask: Tensor) -> tuple[Tensor | None, Tensor]:
     """A mask (B, T) bool as a model must see it, and the positions (B, T) long of its tokens.
 

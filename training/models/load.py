@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 from training.config import is_gguf
 from training.errors import ConfigError, ModelError, first_line
 from training.fast import hold_narrow
-from training.models.backbone import without_dropout
+from training.models.copies import without_dropout
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
