@@ -123,7 +123,7 @@ class DemoLoop:
             self._screen.seconds,
             model=self._stack.settings.model,
             chat_template=record.chat_template_sha256 is not None,
-            examples=_telling_pairs(held_out, base, last, self._taste)[:EXAMPLES],
+            examples=telling_pairs(held_out, base, last, self._taste)[:EXAMPLES],
         )
 
     @contextmanager
@@ -181,7 +181,7 @@ class DemoLoop:
         return f"{cycle.reason.rstrip('.')}. See {named}"
 
 
-def _telling_pairs(
+def telling_pairs(
     prompts: Sequence[str], before: FreshAnswers, after: FreshAnswers, taste: Taste
 ) -> list[BeforeAndAfter]:
     """One pair of answers to each question: first those of which the annotator prefers the new one.
