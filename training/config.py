@@ -59,12 +59,28 @@ class SamplingConfig(_Config):
         )
 
 
+class LoRAConfig(_Config):
+    """Low-rank adapters beside the linear layers, for `trainable: lora` (Hu et al. 2021, 2106.09685).
+
+    `targets` are names of linear layers as they end, for instance `q_proj`; None adapts all of them. The adapters'
+    product is scaled by `alpha / rank`. They need a learning rate about ten times that of whole layers.
+    """
+
+    rank: Positive = 16
+    alpha: Annotated[float, Field(gt=0.0)] = 32.0
+    targets: tuple[str, ...] | None = None
+
+
 class SFTConfig(_Config):
     """Supervised (maximum likelihood) training on answers people wrote.
 
     `trainable_layers` None trains the same layers as PPO, so that PPO can start from the result; `all` trains every
     layer and the embeddings. `learn_prompts` also trains on prompt tokens, which a model trained from scratch needs.
     `precision` auto computes in bfloat16 where the hardware supports it natively, with float32 weights.
+
+    With `trainable` lora, adapters beside these layers are trained in their place, and merged when the model is saved.
+    `micro_batch_size` examples pass through the model at a time (None: a whole batch); gradients stay those of the
+    whole batch. `recompute_activations` saves memory by computing the trained layers again in the backward pass.
     """
 
     seed: int = 0
@@ -75,6 +91,10 @@ class SFTConfig(_Config):
     warmup_share: Share = 0.05
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     trainable_layers: Positive | Literal["all"] | None = None
+    trainable: Literal["layers", "lora"] = "layers"
+    lora: LoRAConfig = LoRAConfig()
+    micro_batch_size: Positive | None = None
+    recompute_activations: bool = False
     learn_prompts: bool = False
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every_steps: Positive = 200
@@ -112,6 +132,10 @@ class PPOConfig(_Config):
     `kl_coefficient` and `target_kl_nats` are per sequence, in nats. `trainable_layers` None means the last 8 layers,
     or all but the lowest third of a smaller model. `precision` auto computes in bfloat16 where the hardware supports it
     and the model is wide enough to benefit; the output head stays in float32.
+
+    With `trainable` lora, adapters beside these layers are trained in their place, and merged when the policy is saved.
+    `micro_batch_size` answers pass through the models at a time (None: a whole minibatch); gradients stay those of the
+    whole minibatch. `recompute_activations` saves memory by computing the trained layers again in the backward pass.
     """
 
     algorithm: Literal["ppo", "rloo", "reinforce"] = "ppo"
@@ -124,6 +148,10 @@ class PPOConfig(_Config):
     learning_rate: LearningRate = 1.5e-5
     warmup_share: Share = 0.05
     trainable_layers: Positive | None = None
+    trainable: Literal["layers", "lora"] = "layers"
+    lora: LoRAConfig = LoRAConfig()
+    micro_batch_size: Positive | None = None
+    recompute_activations: bool = False
     kl_coefficient: Annotated[float, Field(ge=0.0)] = 0.05
     adaptive_kl: bool = True
     target_kl_nats: Annotated[float, Field(gt=0.0)] = 6.0

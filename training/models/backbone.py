@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from training.errors import ModelError
-from training.fast import FrozenHead
+from training.fast import FrozenHead, thawed
 from training.models.structure import BlockCall, Structure, calls_of, logits_of, tensors_outside
 from training.models.text import position_ids
 
@@ -184,8 +184,8 @@ class Backbone:
         return TopLayers(list(self.blocks[start:]), self.norm, start)
 
     def copy_of_top(self, start: int) -> TopLayers:
-        """The same, with their own weights."""
-        return copy.deepcopy(self.top(start))
+        """The same, with their own weights, in float32."""
+        return thawed(copy.deepcopy(self.top(start)))
 
     def trunk_parameters(self, depth: int) -> Iterator[tuple[str, Tensor]]:
         """Names and values of everything below block `depth`: embeddings, rotary frequencies, output head, blocks."""
@@ -229,9 +229,13 @@ class Backbone:
 
 
 def tensor_digest(named: Iterable[tuple[str, Tensor]]) -> str:
-    """A hash of tensors with their names, shapes and dtypes, in the order given."""
+    """A hash of tensors with their names, shapes and dtypes, in the order given.
+
+    bfloat16 counts as the float32 that it stands for: weights are held in it only where nothing is lost.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    for name, value in named:
+    for name, held in named:
+        value = held.float() if held.dtype == torch.bfloat16 else held
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
@@ -281,4 +285,5 @@ def _attending_to_itself(call: BlockCall) -> BlockCall:
 
 
 def _same(left: Tensor, right: Tensor) -> bool:
-    return left is right or (left.shape == right.shape and torch.equal(left.to(right.device), right))
+    """Whether two tensors hold the same numbers, in whatever format."""
+    return left is right or (left.shape == right.shape and torch.equal(left.to(right.device).float(), right.float()))

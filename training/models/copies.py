@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
+
+from training.fast import thawed
 
 
 def frozen_copies(*models: Any) -> tuple[Any, ...]:
@@ -42,8 +45,8 @@ def share_equal_weights(model: nn.Module, base: nn.Module) -> int:
 
 
 def own_parameters(module: Module) -> Module:
-    """Give a copy's module its own, trainable weights."""
-    for value in module.parameters():
-        value.data = value.data.clone()
+    """Give a copy's module its own, trainable weights, in float32."""
+    for value in thawed(module).parameters():
+        value.data = value.data.to(torch.float32, copy=True)
         value.requires_grad_()
     return module

@@ -1,4 +1,4 @@
-"""Loads models in float32 on the requested device, and tokenizers: from folders, .gguf files or the hub.
+"""Loads models and tokenizers: from folders, .gguf files or the hub.
 
 Pickled weights are never loaded.
 """
@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from training.config import is_gguf
 from training.errors import ConfigError, ModelError, first_line
+from training.fast import hold_narrow
 from training.models.backbone import without_dropout
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -35,12 +36,16 @@ def pick_device(device: str) -> torch.device:
         raise ConfigError("this device can't be used", got=device, remedy="Use auto, cpu or cuda.") from error
 
 
-def load_causal_lm(model: str, device: str = "auto") -> Any:
-    """Load a causal language model of any architecture in float32, without dropout.
+def load_causal_lm(model: str, device: str = "auto", *, frozen: bool = False) -> Any:
+    """Load a causal language model of any architecture, without dropout.
+
+    Its weights come in float32. On a GPU, a model that stays `frozen` holds the weights of its linear layers as
+    bfloat16 if that is what they were published in; whoever trains layers of it makes float32 copies of them.
 
     Args:
         model: a folder, a .gguf file, or a name on the Hugging Face hub.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        frozen: whether none of its weights will be trained in place.
 
     Returns:
         A transformers PreTrainedModel.
@@ -56,6 +61,8 @@ def load_causal_lm(model: str, device: str = "auto") -> Any:
     if is_gguf(model):
         _forget_quantization(loaded)
     without_dropout(loaded)
+    if frozen and target.type == "cuda":
+        hold_narrow(loaded)  # before it is moved, so that the GPU never holds more
     return loaded.to(target)
 
 
