@@ -20,6 +20,7 @@ from ml_backend.labels.fields import Field, LabelConfig
 from ml_backend.labels.tags import PROMPT, Tag, inside, named, parse_tags, prompts_in, refusal, why_not
 from ml_backend.labels.verdict_words import (
     bucket_order,
+    counts_on,
     is_further,
     names_a_position,
     plain_word,
@@ -32,7 +33,7 @@ from training.data import Verdict
 _NOTE = re.compile(r"\s*<!--\s*rankloop:\s*prompt\s*=\s*([^<>]*?)\s*-->")
 _DECIDING = ("verdict", "overall", "preference", "winner")
 _MORE_THAN_TWO = (
-    "the Choices has values beyond two answers",
+    "the Choices has values beyond two answers, or on a scale",
     "Show more than two answers in a List and rank them with a Ranker: see label_configs/ranker.xml.",
 )
 _TIES = {Verdict.TIE, Verdict.BOTH_BAD}
@@ -54,11 +55,12 @@ def parse_label_config(xml: str, prompt_fields: Sequence[str] = ()) -> LabelConf
     tags = parse_tags(xml)
     note = _NOTE.search(xml)
     wanted = list(prompt_fields) or [name for name in re.split(r"\s*,\s*", note[1] if note else "") if name]
-    rankers, pairwise = named(tags, "ranker"), named(tags, "pairwise")
-    if rankers:
-        return _ranker(tags, rankers[0], wanted)
-    if pairwise:
-        return _pairwise(tags, pairwise[0], wanted)
+    controls = _deciding([*named(tags, "ranker"), *named(tags, "pairwise")])
+    if len(controls) > 1:
+        what = f"several tags ask which answer is better: {', '.join(tag.describe() for tag in controls)}"
+        raise refusal(tags, what, 'Keep one, or name one of them "verdict".')
+    if controls:
+        return (_ranker if controls[0].kind == "ranker" else _pairwise)(tags, controls[0], wanted)
     return _live(tags, wanted) or _choices(tags, wanted) or _ratings(tags, wanted) or _refused(tags)
 
 
@@ -105,7 +107,8 @@ def _pairwise(tags: Sequence[Tag], control: Tag, wanted: Sequence[str]) -> Label
     if len(names) != 2 or names[0] == names[1] or not all(name in texts for name in names):
         raise refusal(tags, f"the Pairwise compares {', '.join(names) or 'nothing'}, not two Texts of the task")
     answers = tuple(_only(tags, texts[name]) for name in names)
-    beside = {tag.name: known for tag, known in _verdict_choices(tags, answers, least=frozenset())}
+    asked = _verdict_choices(tags, answers, least=frozenset())
+    beside = {tag.name: known for tag, known in asked if set(known.values()) <= _TIES}  # the others ask for more
     prompts = prompts_in(tags, answers, wanted)
     return LabelConfig("pairwise", prompts, control.name, answers, {}, names[0], beside, keys=_keys(tags))
 
@@ -189,7 +192,7 @@ def _two_shown(
     tags: Sequence[Tag], texts: Sequence[Field], asked: Sequence[Tag], wanted: Sequence[str]
 ) -> tuple[Field, ...]:
     """The two texts that a Choices compares: by their names, by its choices, or the only two beside the prompt."""
-    if any(is_further(text.name) or is_further(text.key or "") for text in texts):
+    if any(counts_on(text.name) or counts_on(text.key or "") for text in texts):
         raise refusal(tags, *_MORE_THAN_TWO)
     sided = _sided(texts)
     if sided:
@@ -208,11 +211,9 @@ def _two_shown(
 
 def _the_verdict(tags: Sequence[Tag], answers: Sequence[Field]) -> tuple[Tag, dict[str, Verdict]]:
     """The one Choices that asks which answer is better, and what each of its choices means."""
-    found = _verdict_choices(tags, answers)
-    for name in _DECIDING:
-        deciding = [(tag, known) for tag, known in found if tag.name.lower() == name]
-        if len(found) > 1 and deciding:
-            found = deciding
+    asked = _verdict_choices(tags, answers)
+    deciding = _deciding([tag for tag, _ in asked])
+    found = [(tag, known) for tag, known in asked if tag in deciding]
     if not found and _counts_on(tags):
         raise refusal(tags, *_MORE_THAN_TWO)
     if len(found) != 1:
@@ -235,16 +236,31 @@ def _verdict_choices(
         for name in (answer.name, answer.key)
         if name
     }
+
+    def meaning(word: str) -> Verdict | None:
+        return own.get(without_praise(word)) or verdict_called(word)
+
     found = []
     for tag in named(tags, "choices"):
         stored = _stored_in(tag)
-        if tag.per_region or any(is_further(value) for value in stored):
+        # What people read counts only where all aliases say nothing, such as c1 and c2.
+        told = {value: value for value in stored} if any(map(meaning, stored)) else stored
+        words = (*stored, *told.values())
+        if tag.per_region or any(is_further(word) and without_praise(word) not in own for word in words):
             continue
-        meanings = {value: own.get(without_praise(value)) or verdict_called(value) for value in stored}
-        known = {value: verdict for value, verdict in meanings.items() if verdict}
+        known = {value: verdict for value, word in told.items() if (verdict := meaning(word))}
         if known and least <= set(known.values()) and (least or _TIES & set(known.values())):
             found.append((tag, known))
     return found
+
+
+def _deciding(controls: Sequence[Tag]) -> list[Tag]:
+    """Of several tags that ask which answer is better, the one that is called the verdict; all if there is none."""
+    for name in _DECIDING:
+        called = [tag for tag in controls if tag.name.lower() == name]
+        if called:
+            return called
+    return list(controls)
 
 
 def _names_two(tag: Tag, texts: Sequence[Field]) -> bool:
@@ -263,10 +279,11 @@ def _out_of_order(tags: Sequence[Tag], answers: Sequence[Field]) -> bool:
     return names.index(answers[0].name) > names.index(answers[1].name)
 
 
-def _stored_in(choices: Tag) -> list[str]:
-    """What Label Studio may store for a Choices: each choice's alias, else its value."""
-    found = (tag.attributes for tag in inside(choices, "choice"))
-    return [attributes.get("alias") or attributes.get("value") or "" for attributes in found]
+def _stored_in(choices: Tag) -> dict[str, str]:
+    """What Label Studio may store for a Choices, each choice's alias or else its value, and what people read."""
+    found = [tag.attributes for tag in inside(choices, "choice")]
+    shown = [attributes.get("value", "") for attributes in found]
+    return {attributes.get("alias") or value: value for attributes, value in zip(found, shown, strict=True)}
 
 
 def _only(tags: Sequence[Tag], tag: Tag) -> Field:

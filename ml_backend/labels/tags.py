@@ -65,8 +65,9 @@ class Tag:
     @property
     def keys(self) -> list[str]:
         """The keys of the task's data that its value shows, also amid other words (`Question: $question`)."""
-        found = (match.rstrip(".") for match in _KEY.findall(self.attributes.get("value", "")))
-        return list(dict.fromkeys(found))
+        value = self.attributes.get("value", "")
+        found = (match.rstrip(".") for match in _KEY.findall(value))
+        return [] if "{{" in value else list(dict.fromkeys(found))  # a Repeater fills in what stands in {{ }}
 
     @property
     def per_region(self) -> bool:

@@ -241,7 +241,10 @@ def test_answers_are_found_in_a_task() -> None:
 def test_predictions_are_what_label_studio_accepts() -> None:
     """Label Studio's own validation accepts each shape; scores are probabilities and versions are strings."""
     live, pairwise, ranker = (parse_label_config(xml) for xml in (LIVE, PAIRWISE, RANKER))
+    both = """<View><Text name="p" value="$prompt"/><Text name="answer1" value="$a"/><Text name="answer2" value="$b"/>
+      <Choices name="c" toName="p"><Choice value="First"/><Choice value="Second" alias="2"/></Choices></View>"""
     predictions = [
+        (both, pairwise_prediction(parse_label_config(both), "left", 0.75, "rankloop-v7")),
         (LIVE, live_prediction(live, "first\nline", "second", "rankloop-v7")),
         (PAIRWISE, pairwise_prediction(pairwise, "right", 0.75, "rankloop-v7")),
         (RANKER, ranker_prediction(ranker, ["b", "a"], 1.0, "rankloop-v7")),
@@ -249,6 +252,17 @@ def test_predictions_are_what_label_studio_accepts() -> None:
     for xml, prediction in predictions:
         assert LabelInterface(xml).validate_prediction(prediction, return_errors=True) == []
         assert prediction["model_version"] == "rankloop-v7"
+
+
+def test_a_choice_is_preselected_by_what_label_studio_stores() -> None:
+    """Its alias, else its value."""
+    config = parse_label_config("""<View><Text name="p" value="$prompt"/><Text name="a" value="$answer1"/>
+      <Text name="b" value="$answer2"/><Choices name="c" toName="p"><Choice value="First" alias="one"/>
+      <Choice value="Second"/></Choices></View>""")
+    for side, stored in (("left", "one"), ("right", "Second")):
+        (region,) = pairwise_prediction(config, side, 0.75, "v1")["result"]  # type: ignore[arg-type]
+        assert region["value"] == {"choices": [stored]}
+        assert (region["type"], region["from_name"], region["to_name"]) == ("choices", "c", "p")
 
 
 def test_answer_regions_carry_their_version_and_the_proposed_text() -> None:

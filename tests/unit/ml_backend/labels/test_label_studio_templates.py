@@ -39,9 +39,8 @@ YES_NO = '<Choice value="Yes"/><Choice value="No"/>'
 REFUSED = {
     "llm ranker": (
         """<View><Text name="task" value="$task"/><Text name="prompt" value="$prompt"/>
-        <List name="answers" value="$items"/><Ranker name="rank" toName="answers"><Bucket name="fitting" title="Fitting"/>
-        <Bucket name="unfair"
-        title="Unfair"/></Ranker></View>""",
+        <List name="answers" value="$items"/><Ranker name="rank" toName="answers">
+        <Bucket name="fitting" title="Fitting"/><Bucket name="unfair" title="Unfair"/></Ranker></View>""",
         "Remove the Buckets, or give them names that say which is better",
     ),
     "chatbot assessment": (
