@@ -58,7 +58,7 @@ Prompts = Annotated[
 RewardModelFolder = Annotated[Path, typer.Option("--reward-model", help="The folder that `reward` wrote to.")]
 Config = Annotated[
     Path | None,
-    typer.Option(help="JSON file of settings, see training/config.py. Default: the model folder's, else built in."),
+    typer.Option(help="JSON file of settings, see training/config/. Default: the model folder's, else built in."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 TaskName = Annotated[
@@ -149,6 +149,12 @@ def ppo(
     prompts: Prompts,
     out: Out,
     policy: Annotated[str | None, typer.Option(help="Version to start from. Default: the base.")] = None,
+    champion: Annotated[str | None, typer.Option(help="Version to beat. Default: the one to start from.")] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Where the KL is measured from, for instance sft's out/policy. Default: the base."),
+    ] = None,
+    preferences: Annotated[Path | None, typer.Option(help="Preferences, for algorithm dpo.")] = None,
     task: TaskName = "answers",
     limit: Limit = None,
     strict: Strict = False,
@@ -160,12 +166,11 @@ def ppo(
 ) -> None:
     """Reinforcement learning: raise the answers' scores, kept near the base by a KL penalty. Writes `out/policy`."""
     from training.data import Reading, Task
-    from training.stages import run_ppo
+    from training.stages import PPOInputs, run_ppo
 
+    given = PPOInputs(model, reward_model, prompts, policy, champion, reference, preferences)
     options = _options(out, config, model, device, quiet)
-    run_ppo(
-        options, model, policy, reward_model, prompts, Task(task, limit, Reading(encoding, strict, reference_field))
-    )
+    run_ppo(options, given, Task(task, limit, Reading(encoding, strict, reference_field)))
 
 
 @app.command()
