@@ -57,7 +57,9 @@ def infer_label_config(rows: Sequence[object]) -> LabelConfig:
     if regions["ranker"]:
         control = _only(regions["ranker"], columns, "Ranker")
         return _ranker(control, regions["ranker"][control], columns, tasks)
-    return _with_choices(regions["textarea"], regions["choices"], columns, sorted(regions))
+    return _with_choices(
+        regions["textarea"], regions["choices"], columns, sorted(kind for kind, found in regions.items() if found)
+    )
 
 
 def _pairwise(control: str, columns: Sequence[str], choices: Mapping[str, list[Region]]) -> LabelConfig:
@@ -154,9 +156,13 @@ def _meanings(choices: Sequence[Region]) -> dict[str, Verdict]:
 
 
 def _columns(tasks: Iterable[object]) -> list[str]:
-    """The columns of the tasks' data that hold texts or conversations, in order of first appearance."""
+    """The columns of the tasks' data that hold texts or conversations (or nothing), in order of first appearance."""
     shown = ((key, value) for data in _data(tasks) for key, value in data.items() if isinstance(key, str))
-    return list(dict.fromkeys(key for key, value in shown if shown_text(value) is not None or _is_messages(value)))
+    return list(
+        dict.fromkeys(
+            key for key, value in shown if value is None or shown_text(value) is not None or _is_messages(value)
+        )
+    )
 
 
 def _data(tasks: Iterable[object]) -> Iterator[Mapping[str, Any]]:
