@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from training.config import is_gguf
 from training.errors import ConfigError, ModelError, first_line
 from training.fast import hold_narrow
-from training.models.backbone import without_dropout
+from training.models.copies import without_dropout
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
