@@ -20,7 +20,7 @@ from training.models.load import load_causal_lm
 from training.models.policy import PolicyWithValue
 from training.models.reward import RewardModel
 from training.models.text import TextCodec
-from training.ppo.train import PPOTrainer
+from training.ppo.trainer import PPOTrainer, Start
 
 IDS = torch.tensor([[3, 5, 7, 11, 13, 17, 2, 9]])
 T = IDS.shape[1]
@@ -164,7 +164,8 @@ def test_ppo_starts_at_the_base(name: str, tiny_model_dir: Path) -> None:
         sampling=SamplingConfig(top_k=0, top_p=1.0, max_new_tokens=6),
     )
     prompts = [PromptRecord(f"What is {number}?") for number in range(20)]
-    trainer = PPOTrainer(base, None, codec, EvenTokens(base, 1), prompts, config)
+    trainer = PPOTrainer(base, Start(), codec, EvenTokens(base, 1), prompts, config)
+    trainer.measure_baseline()
     point = trainer.iterate()
     assert point.kl_nats == 0.0
     assert point.first_ratio_gap < 1e-4
