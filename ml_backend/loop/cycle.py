@@ -245,13 +245,15 @@ class CycleSteps:
         self._registry.note(run_id, {"seen": json.dumps(texts), "config_digest": digest})
 
     def _cycle_config(self, plan: Plan) -> CycleConfig:
-        """The training settings, with the projects' own answer length."""
-        config = self._settings.cycle_config()
-        longest = ProjectSettings(**plan.settings).max_new_tokens
-        if longest is None:
-            return config
-        sampling = config.ppo.sampling.model_copy(update={"max_new_tokens": longest})
-        return config.model_copy(update={"ppo": config.ppo.model_copy(update={"sampling": sampling})})
+        """The training settings, with the projects' own answer length and system prompt."""
+        config, own = self._settings.cycle_config(), ProjectSettings(**plan.settings)
+        if own.max_new_tokens is not None:
+            sampling = config.ppo.sampling.model_copy(update={"max_new_tokens": own.max_new_tokens})
+            config = config.model_copy(update={"ppo": config.ppo.model_copy(update={"sampling": sampling})})
+        if own.system_prompt is not None:
+            text = config.text.model_copy(update={"system_prompt": own.system_prompt})
+            config = config.model_copy(update={"text": text})
+        return config
 
     def _train(self, plan: Plan, stage: str, options: Mapping[str, str | Path]) -> None:
         folder = self.folder(plan)

@@ -21,7 +21,6 @@ from torch.utils.checkpoint import checkpoint
 from training.errors import ModelError
 from training.fast import FrozenHead, thawed
 from training.models.structure import BlockCall, Structure, calls_of, logits_of, tensors_outside
-from training.models.text import position_ids
 
 _WITHOUT_LIMIT = 2**20  # tokens, for models whose positions have no end
 
@@ -239,6 +238,11 @@ def tensor_digest(named: Iterable[tuple[str, Tensor]]) -> str:
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def position_ids(mask: Tensor) -> Tensor:
+    """Positions (B, T) long over real tokens of `mask` (B, T) bool, padded on either side; 0 at padding."""
+    return ((mask.long().cumsum(dim=1) - 1) * mask).clamp(min=0)
 
 
 def without_right_padding(mask: Tensor) -> tuple[Tensor | None, Tensor]:
