@@ -54,7 +54,7 @@ def propose(turns: Turns, folder: str) -> None:
     model = load_causal_lm(folder, "cpu").requires_grad_(requires_grad=False)
     # No token in the vocabulary ends an answer, so that every contestant generates the same number of tokens.
     precision = proposal_precision("auto", model.config.hidden_size)
-    sampler = Sampler(model, eos_id=-1, pad_id=workload.END, precision=precision)
+    sampler = Sampler(model, end_ids=(-1,), pad_id=workload.END, precision=precision)
     config = SamplingConfig(top_k=workload.TOP_K, top_p=workload.TOP_P, max_new_tokens=workload.NEW_TOKENS)
     prompts = workload.proposal_prompts()
 

@@ -148,7 +148,7 @@ def load_version(name: str, folder: Path, settings: Settings, base: Callable[[],
     codec = TextCodec.load(policy, settings.cycle_config().text)
     model = load_causal_lm(policy, settings.device)
     precision = proposal_precision(settings.proposal_precision, model.config.hidden_size)
-    sampler = Sampler(model, eos_id=codec.eos_id, pad_id=codec.pad_id, precision=precision)
+    sampler = Sampler(model, end_ids=(codec.eos_id,), pad_id=codec.pad_id, precision=precision)
     reward = folder / "reward"
     base = base or partial(load_causal_lm, settings.model, settings.device)
     return LoadedVersion(name, codec, sampler, settings.sampling(), Scorer(reward, base) if reward.is_dir() else None)

@@ -83,7 +83,7 @@ def evaluate_policy(
         return PolicyEvaluation()
     ids = codec.encode_prompts([record.prompt for record in prompts])
     sampler, base_sampler = (
-        Sampler(model, eos_id=codec.eos_id, pad_id=codec.pad_id, precision=precision)
+        Sampler(model, end_ids=(codec.eos_id,), pad_id=codec.pad_id, precision=precision)
         for model in (policy.language_model, policy.base.model)
     )
     kls: list[float] = []

@@ -6,7 +6,7 @@ from training.fast.fused_gelu import fuse_gelu
 from training.fast.gpt2_block import gpt2_block_at
 from training.fast.gpt2_decoder import GPT2Decoder
 from training.fast.gpt2_weights import GPT2Weights
-from training.fast.packed_linear import PackedLinear
+from training.fast.packed_linear import PackedLinear, identity
 from training.fast.precision import (
     Precision,
     SamplingPrecision,
@@ -30,6 +30,7 @@ __all__ = [
     "full_precision",
     "fuse_gelu",
     "gpt2_block_at",
+    "identity",
     "pack_frozen",
     "proposal_precision",
     "quantizing_works",

@@ -50,7 +50,7 @@ def test_greedy_equals_generate_at_full_width(packed: bool, monkeypatch: pytest.
         pad_token_id=1,
         suppress_tokens=[1],
     )[:, ids.shape[1] :]
-    found = Sampler(model, eos_id=0, pad_id=1, precision="float32").sample(PROMPTS, GREEDY, seeds=[0] * 4)
+    found = Sampler(model, end_ids=(0,), pad_id=1, precision="float32").sample(PROMPTS, GREEDY, seeds=[0] * 4)
     assert found.tokens.tolist() == expected.tolist()
 
 
@@ -106,7 +106,7 @@ def test_int8_is_for_plain_gpt2_on_hardware_that_has_it(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", pytest.param("int8", marks=needs_int8)])
 def test_a_sequence_doesnt_depend_on_its_batch_mates_in_any_format(precision: SamplingPrecision) -> None:
     """A prompt and seed give the same answer alone and alongside a duplicate."""
-    sampler = Sampler(_wide_gpt2(), eos_id=0, pad_id=1, precision=precision)
+    sampler = Sampler(_wide_gpt2(), end_ids=(0,), pad_id=1, precision=precision)
     prompts = [prompt * 2 for prompt in PROMPTS]
     alone = [sampler.sample([prompt], WHOLE, seeds=[row]).answers()[0] for row, prompt in enumerate(prompts)]
     pairs = sampler.sample(prompts, WHOLE, seeds=[0, 9, 1, 8, 2, 7, 3, 6], answers_per_prompt=2)
@@ -116,25 +116,25 @@ def test_a_sequence_doesnt_depend_on_its_batch_mates_in_any_format(precision: Sa
 def test_a_fused_optimizer_step_reaches_the_decoder() -> None:
     """Weights in training are repacked before each sampling."""
     model = tiny_gpt2(seed=3)
-    sampler = Sampler(model, eos_id=EOS, pad_id=PAD)
+    sampler = Sampler(model, end_ids=(EOS,), pad_id=PAD)
     sampler.sample(PROMPTS, GREEDY, seeds=[0] * 4)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
     model(torch.tensor([[1, 2, 3]])).logits[..., 5].sum().backward()
     optimizer.step()
-    fresh = Sampler(model, eos_id=EOS, pad_id=PAD).sample(PROMPTS, GREEDY, seeds=[0] * 4)
+    fresh = Sampler(model, end_ids=(EOS,), pad_id=PAD).sample(PROMPTS, GREEDY, seeds=[0] * 4)
     assert sampler.sample(PROMPTS, GREEDY, seeds=[0] * 4).answers() == fresh.answers()
 
 
 def test_weights_follow_replaced_layers_and_frozen_changes() -> None:
     """A replaced layer and a frozen one changed in place are both picked up."""
     model = tiny_gpt2(seed=3).requires_grad_(requires_grad=False)
-    sampler = Sampler(model, eos_id=EOS, pad_id=PAD)
+    sampler = Sampler(model, end_ids=(EOS,), pad_id=PAD)
     before = sampler.sample(PROMPTS, GREEDY, seeds=[0] * 4).answers()
     model.transformer.h[1] = tiny_gpt2(seed=8).requires_grad_(requires_grad=False).transformer.h[1]
     nudge(model.transformer.h[2].parameters(), scale=0.3)
     after = sampler.sample(PROMPTS, GREEDY, seeds=[0] * 4).answers()
     assert after != before
-    assert after == Sampler(model, eos_id=EOS, pad_id=PAD).sample(PROMPTS, GREEDY, seeds=[0] * 4).answers()
+    assert after == Sampler(model, end_ids=(EOS,), pad_id=PAD).sample(PROMPTS, GREEDY, seeds=[0] * 4).answers()
 
 
 def test_an_activation_of_another_kind_is_used() -> None:

@@ -36,7 +36,7 @@ def model() -> Any:
 @pytest.fixture
 def sampler(model: Any) -> Sampler:
     """A sampler of the tiny GPT-2."""
-    return Sampler(model, eos_id=EOS, pad_id=PAD)
+    return Sampler(model, end_ids=(EOS,), pad_id=PAD)
 
 
 def _same(left: Samples, right: Samples) -> bool:
@@ -63,7 +63,7 @@ def test_greedy_equals_generate(seed: int) -> None:
     """In a batch of several lengths, answers equal transformers.generate token for token."""
     model = tiny_gpt2(seed=seed)
     expected = _generate(model)
-    found = Sampler(model, eos_id=EOS, pad_id=PAD).sample(PROMPTS, GREEDY, seeds=[0] * 4)
+    found = Sampler(model, end_ids=(EOS,), pad_id=PAD).sample(PROMPTS, GREEDY, seeds=[0] * 4)
     assert found.tokens.tolist() == expected.tolist()
     assert found.ended.tolist() == [EOS in row for row in expected.tolist()]
 
@@ -104,7 +104,7 @@ def test_another_architecture_goes_through_its_own_forward() -> None:
     )
     model = LlamaForCausalLM(config).eval()
     expected = _generate(model)
-    sampler = Sampler(model, eos_id=EOS, pad_id=PAD)
+    sampler = Sampler(model, end_ids=(EOS,), pad_id=PAD)
     found = sampler.sample(PROMPTS, GREEDY, seeds=[0] * 4)
     assert found.tokens.tolist() == expected.tolist()
     pairs = sampler.sample(PROMPTS, WHOLE, seeds=range(8), answers_per_prompt=2)
@@ -120,7 +120,7 @@ def test_a_model_without_positions_reads_any_length() -> None:
         vocab_size=40, hidden_size=32, n_layer=2, n_head=2, bos_token_id=EOS, eos_token_id=EOS, pad_token_id=PAD
     )
     model = BloomForCausalLM(config).eval()
-    sampler = Sampler(model, eos_id=EOS, pad_id=PAD)
+    sampler = Sampler(model, end_ids=(EOS,), pad_id=PAD)
     found = sampler.sample(PROMPTS, GREEDY, seeds=[0] * 4)
     assert found.tokens.tolist() == _generate(model).tolist()
     assert sampler.truncated_prompts == 0
@@ -132,7 +132,7 @@ def test_a_model_without_a_cache_is_refused() -> None:
 
     model = MambaForCausalLM(MambaConfig(vocab_size=40, hidden_size=32, num_hidden_layers=2)).eval()
     with pytest.raises(ModelError, match="no key-value cache"):
-        Sampler(model, eos_id=EOS, pad_id=PAD).sample(PROMPTS, GREEDY, seeds=[0] * 4)
+        Sampler(model, end_ids=(EOS,), pad_id=PAD).sample(PROMPTS, GREEDY, seeds=[0] * 4)
 
 
 def test_a_sequence_never_depends_on_its_batch_mates(sampler: Sampler) -> None:
@@ -173,7 +173,7 @@ def test_decoding_stops_when_all_answers_have_ended() -> None:
     with torch.no_grad():
         always_ends.transformer.ln_f.bias.copy_(always_ends.lm_head.weight[EOS] * 100)
     told = []
-    sampler = Sampler(always_ends, eos_id=EOS, pad_id=PAD)
+    sampler = Sampler(always_ends, end_ids=(EOS,), pad_id=PAD)
     found = sampler.sample(PROMPTS, GREEDY, seeds=[0] * 4, on_step=lambda done, of: told.append((done, of)))
     assert found.tokens.tolist() == [[EOS]] * 4
     assert told == [(4, 4)]
@@ -185,9 +185,9 @@ def test_the_pad_token_is_never_sampled() -> None:
     with torch.no_grad():
         likes_pad.transformer.ln_f.bias.copy_(likes_pad.lm_head.weight[PAD] * 100)
     for config in (GREEDY, WHOLE, SamplingConfig(max_new_tokens=12)):
-        found = Sampler(likes_pad, eos_id=EOS, pad_id=PAD).sample(PROMPTS, config, seeds=[0] * 4)
+        found = Sampler(likes_pad, end_ids=(EOS,), pad_id=PAD).sample(PROMPTS, config, seeds=[0] * 4)
         assert not bool((found.tokens[found.mask] == PAD).any())
-    ends = Sampler(likes_pad, eos_id=PAD, pad_id=PAD).sample(PROMPTS, GREEDY, seeds=[0] * 4)
+    ends = Sampler(likes_pad, end_ids=(PAD,), pad_id=PAD).sample(PROMPTS, GREEDY, seeds=[0] * 4)
     assert ends.tokens.tolist() == [[PAD]] * 4
     assert bool(ends.mask.all())
 
@@ -215,7 +215,7 @@ def test_what_cant_be_sampled_is_an_error(sampler: Sampler) -> None:
 def test_new_weights_are_used_at_once() -> None:
     """A sampler uses the model's current weights, so PPO samples from the current policy."""
     model = tiny_gpt2(seed=3)
-    sampler = Sampler(model, eos_id=EOS, pad_id=PAD)
+    sampler = Sampler(model, end_ids=(EOS,), pad_id=PAD)
     before = sampler.sample(PROMPTS, GREEDY, seeds=[0] * 4)
     with torch.no_grad():
         model.transformer.h[2].mlp.c_proj.weight.normal_(generator=torch.Generator().manual_seed(0))

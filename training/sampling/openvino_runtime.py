@@ -1,0 +1,24 @@
+"""The door to OpenVINO: imported when first needed, and with nothing sent anywhere."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from typing import Any
+
+
+@cache
+def openvino() -> Any:
+    """The openvino module, without its telemetry.
+
+    Importing it would otherwise create an id in the user's home folder and report the use to its makers, without
+    asking. It works without the package that does so, hence that package can't be imported in this process.
+
+    Raises:
+        ImportError: it isn't installed, as on other processors than x86.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # Python's way to say "not there"
+    import openvino
+    import openvino.passes
+
+    return openvino
