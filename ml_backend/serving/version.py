@@ -12,7 +12,6 @@ from typing import Any
 
 from ml_backend.settings import Settings
 from training.config import SamplingConfig
-from training.fast import proposal_precision
 from training.models import RewardModel, TextCodec, load_causal_lm
 from training.sampling import Sampler
 
@@ -146,9 +145,8 @@ def load_version(name: str, folder: Path, settings: Settings, base: Callable[[],
     """
     policy = str(folder / "policy")
     codec = TextCodec.load(policy, settings.cycle_config().text)
-    model = load_causal_lm(policy, settings.device)
-    precision = proposal_precision(settings.proposal_precision, model.config.hidden_size)
-    sampler = Sampler(model, end_ids=(codec.eos_id,), pad_id=codec.pad_id, precision=precision)
+    model = load_causal_lm(policy, settings.device).requires_grad_(requires_grad=False)
+    sampler = Sampler(model, end_ids=(codec.eos_id,), pad_id=codec.pad_id, precision=settings.proposal_precision)
     reward = folder / "reward"
     base = base or partial(load_causal_lm, settings.model, settings.device)
     return LoadedVersion(name, codec, sampler, settings.sampling(), Scorer(reward, base) if reward.is_dir() else None)

@@ -4,8 +4,6 @@ from training.fast.frozen_head import FrozenHead
 from training.fast.frozen_layers import pack_frozen
 from training.fast.fused_gelu import fuse_gelu
 from training.fast.gpt2_block import gpt2_block_at
-from training.fast.gpt2_decoder import GPT2Decoder
-from training.fast.gpt2_weights import GPT2Weights
 from training.fast.packed_linear import PackedLinear, identity
 from training.fast.precision import (
     Precision,
@@ -13,15 +11,11 @@ from training.fast.precision import (
     autocast,
     compute_dtype,
     full_precision,
-    proposal_precision,
 )
-from training.fast.quantized_linear import quantizing_works
 from training.fast.short_attention import use_short_attention
 
 __all__ = [
     "FrozenHead",
-    "GPT2Decoder",
-    "GPT2Weights",
     "PackedLinear",
     "Precision",
     "SamplingPrecision",
@@ -32,7 +26,5 @@ __all__ = [
     "gpt2_block_at",
     "identity",
     "pack_frozen",
-    "proposal_precision",
-    "quantizing_works",
     "use_short_attention",
 ]

@@ -21,6 +21,9 @@ from training.sampling.torch_decoder import TorchEngine
 
 _log = logging.getLogger(__name__)
 
+_FEWEST_WEIGHTS = 2**20
+"""Below this many, preparing a model for OpenVINO (half a second) takes longer than it ever saves."""
+
 
 class Decoder(Protocol):
     """One batch of answers being decoded.
@@ -74,11 +77,11 @@ def engine_for(model: Any, precision: SamplingPrecision) -> Engine:
             expected="a decoder-only transformer",
             remedy="Choose another model.",
         )
-    if model.device.type != "cpu":
+    if model.device.type != "cpu" or model.num_parameters() < _FEWEST_WEIGHTS:
         return TorchEngine(model)
     try:
         return OpenVINOEngine(model, precision)
-    except Exception as error:  # noqa: BLE001 - whatever an unknown architecture makes the tracer do, PyTorch decodes it
+    except Exception as error:  # whatever an unknown architecture makes the tracer do, PyTorch decodes it
         _warn_once(str(model.config.model_type), first_line(error))
         return TorchEngine(model)
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from training.fast import SamplingPrecision, compute_dtype
 from training.models import pad_left, position_ids
-from training.sampling.openvino_graph import NotConvertible, stateful_graph
+from training.sampling.openvino_graph import NotConvertibleError, stateful_graph
 from training.sampling.openvino_runtime import openvino
 from training.sampling.openvino_weights import GraphWeights
 
@@ -33,12 +32,12 @@ class OpenVINOEngine:
         precision: `auto` is bfloat16 where the CPU has it and the model is wide enough; `int8` rounds weights.
 
     Raises:
-        NotConvertible: the model does something that the trace doesn't follow.
+        NotConvertibleError: the model does something that the trace doesn't follow.
     """
 
     def __init__(self, model: Any, precision: SamplingPrecision) -> None:
         if any(weight.dtype != torch.float32 for weight in model.parameters()):
-            raise NotConvertible("its weights aren't in float32")
+            raise NotConvertibleError("its weights aren't in float32")
         self._model, self._precision = model, precision
         width = int(model.config.get_text_config(decoder=True).hidden_size)
         dtype = compute_dtype(model.device, "auto" if precision == "int8" else precision, width)
@@ -136,7 +135,7 @@ def _check(engine: OpenVINOEngine, model: Any, most: float) -> None:
     """Compare with the model's own forward on a few tokens, since a trace can be wrong without failing.
 
     Raises:
-        NotConvertible: they differ by more than the number format explains.
+        NotConvertibleError: they differ by more than the number format explains.
     """
     texts, tokens = [[5, 3, 8, 13, 2], [11, 7]], torch.tensor([4, 9])
     ids, mask = pad_left(texts, 0)
@@ -148,4 +147,4 @@ def _check(engine: OpenVINOEngine, model: Any, most: float) -> None:
             expected = model(input_ids=whole, attention_mask=torch.ones_like(whole)).logits[0, -1].float()
         difference = float((decoder.logits[row] - expected).abs().mean() / (expected.std() + 1e-6))
         if not difference < most:
-            raise NotConvertible(f"its logits differ from the model's own by {difference:.2g} standard deviations")
+            raise NotConvertibleError(f"its logits differ from the model's own by {difference:.2g} standard deviations")

@@ -31,7 +31,7 @@ _ROTATIONS_OF_ANY_LENGTH = {"default", "linear", "llama3", "yarn", "proportional
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
-class NotConvertible(Exception):
+class NotConvertibleError(Exception):
     """An architecture that OpenVINO can't decode, with the reason; the PyTorch decoder takes it."""
 
 
@@ -48,7 +48,7 @@ def stateful_graph(model: Any) -> tuple[Any, int]:
         The graph, and how many bytes a token of one row takes in its cache, in float32.
 
     Raises:
-        NotConvertible: it does something that tracing can't follow.
+        NotConvertibleError: it does something that tracing can't follow.
     """
     _refuse_what_depends_on_the_data(model)
     example = _Example.of(model)
@@ -67,9 +67,7 @@ def _convert(traced: nn.Module, example: _Example) -> Any:
 
     with torch.no_grad(), torch.autocast("cpu", enabled=False), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's, about shapes that are constant on purpose
-        decoder = TorchScriptPythonDecoder(
-            traced, example_input=example.inputs(), trace_kwargs={"check_trace": False}
-        )
+        decoder = TorchScriptPythonDecoder(traced, example_input=example.inputs(), trace_kwargs={"check_trace": False})
         reader = FrontEndManager().load_by_framework("pytorch")
         return reader.convert(reader.load(decoder))
 
@@ -101,10 +99,10 @@ class _Example:
         for layer in getattr(cache, "layers", ()):
             parts = getattr(layer, "keys", None), getattr(layer, "values", None)
             if not all(isinstance(part, Tensor) and part.dim() == 4 and len(part) == 2 for part in parts):
-                raise NotConvertible("its cache isn't one of keys and values")
+                raise NotConvertibleError("its cache isn't one of keys and values")
             past += [part.detach().float() for part in parts]
         if not past:
-            raise NotConvertible("its cache isn't one of keys and values")
+            raise NotConvertibleError("its cache isn't one of keys and values")
         return cls(past)
 
     def inputs(self) -> tuple[Tensor, ...]:
@@ -191,11 +189,11 @@ def _mask_of_this_pass(*_: Any, local_size: int | None = None, **__: Any) -> Ten
 
 
 def _attend(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **arguments: Any
+    _module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **arguments: Any
 ) -> tuple[Tensor, None]:
     """An attention function as transformers expects it: query (B, A, T, D), key and value (B, K, S, D)."""
     if arguments.get("s_aux") is not None or arguments.get("position_bias") is not None:
-        raise NotConvertible("its attention has sinks or position biases")
+        raise NotConvertibleError("its attention has sinks or position biases")
     groups = query.shape[1] // key.shape[1] if key.shape[1] != query.shape[1] else 1
     key, value = (_for_each_query(part, int(groups)) for part in (key, value))
     scaling, softcap = arguments.get("scaling"), arguments.get("softcap")
@@ -235,10 +233,10 @@ def _refuse_what_depends_on_the_data(model: Any) -> None:
     config = model.config.get_text_config(decoder=True)
     for name in _EXPERTS:
         if (getattr(config, name, None) or 0) > 1:
-            raise NotConvertible("which experts it uses depends on the tokens")
+            raise NotConvertibleError("which experts it uses depends on the tokens")
     for kind in _rope_kinds(getattr(config, "rope_parameters", None) or {}):
         if kind not in _ROTATIONS_OF_ANY_LENGTH:
-            raise NotConvertible(f"its rotary embedding ({kind}) depends on the length of the text")
+            raise NotConvertibleError(f"its rotary embedding ({kind}) depends on the length of the text")
 
 
 def _rope_kinds(parameters: Any) -> Iterator[str]:
@@ -298,5 +296,3 @@ def _start_empty(graph: Any) -> None:
         shape = ops.concat([batch, *sizes], axis=0)
         empty = ops.broadcast(ops.constant(0.0, dtype=op.get_output_element_type(0)), shape)
         op.set_arguments([empty])
-
-

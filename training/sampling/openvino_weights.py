@@ -1,7 +1,7 @@
 """A graph's weights: which constant holds which of the model's, and putting new values in their place.
 
-OpenVINO's constants may lie on the same memory as the model's weights, so that a training step would move, in part, what
-has long been compiled. So weights that are being trained are copied; frozen ones are shared, which saves their memory.
+OpenVINO's constants may lie on the same memory as the model's weights, so a training step would move, in part, what has
+long been compiled. So weights that are being trained are copied; frozen ones are shared, which saves their memory.
 """
 
 from __future__ import annotations

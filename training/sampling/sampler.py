@@ -1,8 +1,8 @@
 """Sampling answers: for rollouts, for evaluation and for the pairs that people judge.
 
-The random numbers of an answer come from its seed alone, and the same batch gives the same answers. In float32 an answer
-doesn't depend on the rest of its batch either, but for rounding: where two tokens are almost tied, sums in another order
-can tip the choice. In bfloat16 and with 8-bit weights that happens often, see docs/benchmarks.md.
+An answer's random numbers come from its seed alone, and the same batch gives the same answers. In float32 an answer
+doesn't depend on the rest of its batch either, except where two tokens are so nearly tied that sums in another order
+tip the choice. In bfloat16 that happens often: see "What the same seed promises" in docs/benchmarks.md.
 
 Legend: N prompts, B answers, T tokens of the longest answer.
 """

@@ -148,7 +148,9 @@ def test_a_model_that_cannot_be_trained_can_be_loaded_and_sampled(tmp_path: Path
     )
     GPTNeoXForCausalLM(config).save_pretrained(tmp_path)
     model = load_causal_lm(str(tmp_path), "cpu")
-    found = Sampler(model, end_ids=(39,), pad_id=39).sample([[3, 4], [5]], SamplingConfig(max_new_tokens=4), seeds=[0, 1])
+    found = Sampler(model, end_ids=(39,), pad_id=39).sample(
+        [[3, 4], [5]], SamplingConfig(max_new_tokens=4), seeds=[0, 1]
+    )
     assert len(found) == 2
     with pytest.raises(ModelError, match=r"'gpt_neox'; expected one of gpt2, llama"):
         PolicyWithValue(model)
