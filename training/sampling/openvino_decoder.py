@@ -14,8 +14,9 @@ from torch import Tensor
 
 from training.fast import SamplingPrecision, compute_dtype
 from training.models import pad_left, position_ids
-from training.sampling.openvino_graph import NotConvertibleError, stateful_graph
+from training.sampling.openvino_graph import stateful_graph
 from training.sampling.openvino_runtime import openvino
+from training.sampling.openvino_trace import NotConvertibleError
 from training.sampling.openvino_weights import GraphWeights
 
 _TOKENS_AT_ONCE = 2048  # of prompts: as fast as more of them, in less memory
@@ -73,7 +74,7 @@ class OpenVINOEngine:
             "ENABLE_CPU_PINNING": False,
             "INFERENCE_PRECISION_HINT": self._format,
             "KV_CACHE_PRECISION": self._format,
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32 if self._precision == "int8" else 0,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,  # which would round activations too
         }
 
 

@@ -6,6 +6,8 @@ import sys
 from functools import cache
 from typing import Any
 
+from torch import Tensor, nn
+
 
 @cache
 def openvino() -> Any:
@@ -22,3 +24,14 @@ def openvino() -> Any:
     import openvino.passes
 
     return openvino
+
+
+def read_traced(module: nn.Module, example: tuple[Tensor, ...]) -> Any:
+    """A module as a graph, by tracing it on an example, with none of the rewriting that would fold weights together."""
+    openvino()
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    decoder = TorchScriptPythonDecoder(module, example_input=example, trace_kwargs={"check_trace": False})
+    reader = FrontEndManager().load_by_framework("pytorch")
+    return reader.convert(reader.load(decoder))

@@ -189,7 +189,7 @@ def test_what_cant_be_traced_is_decoded_by_pytorch(
 def test_a_wrong_trace_is_noticed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Logits that differ from the model's own are never used."""
     decoders._warn_once.cache_clear()
-    monkeypatch.setattr("training.sampling.openvino_graph._HIDDEN", 0.0)  # every token sees every other
+    monkeypatch.setattr("training.sampling.openvino_trace._HIDDEN", 0.0)  # every token sees every other
     with caplog.at_level(logging.WARNING):
         assert isinstance(decoders.engine_for(tiny_gpt2(), "float32"), TorchEngine)
     assert "differ" in caplog.text
