@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = {
     "training": [
         {"errors", "config", "objectives", "atomic"},
-        {"data", "runs", "fast"},
+        {"data", "runs", "fast", "lora"},
         {"models"},
         {"sampling"},
         {"evaluation"},
@@ -27,6 +27,7 @@ ORDER = {
         {"errors", "settings"},
         {"processes", "labels"},
         {"label_studio", "registry"},
+        {"lines"},
         {"serving"},
         {"loop"},
         {"observe"},

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from ml_backend.lines import ProjectSettings
 from ml_backend.settings import Settings
 from training.config import SamplingConfig
-from training.models import RewardModel, TextCodec, load_causal_lm
+from training.data import Message, Prompt
+from training.models import RewardModel, TextCodec, load_causal_lm, share_equal_weights
 from training.sampling import Sampler
 
 ATTEMPTS = 4
@@ -20,9 +22,9 @@ ATTEMPTS = 4
 
 logger = logging.getLogger(__name__)
 
-Question = tuple[str, str]
+Question = tuple[str, Prompt]
 """(key, prompt); the key seeds the sampling."""
-Answer = tuple[str, str]
+Answer = tuple[Prompt, str]
 """(prompt, answer)."""
 
 
@@ -66,6 +68,25 @@ class LoadedVersion:
     sampling: SamplingConfig
     scorer: Scorer | None = None
 
+    def told(self, settings: ProjectSettings) -> LoadedVersion:
+        """The same version, answering as a project's own settings say.
+
+        Raises:
+            ModelError: it is to be told a system prompt, but has no chat template.
+        """
+        told = self
+        if settings.max_new_tokens is not None:
+            sampling = self.sampling.model_copy(update={"max_new_tokens": settings.max_new_tokens})
+            told = replace(told, sampling=sampling)
+        if settings.system_prompt is not None:
+            text = self.codec.config.model_copy(update={"system_prompt": settings.system_prompt})
+            told = replace(told, codec=TextCodec(self.codec.tokenizer, text, self.codec.end_ids))
+        return told
+
+    def named(self, name: str) -> LoadedVersion:
+        """The same weights as a version with another name."""
+        return replace(self, name=name)
+
     @property
     def judges(self) -> bool:
         """Whether it has a reward model."""
@@ -105,11 +126,13 @@ class LoadedVersion:
         if self.scorer is None:
             raise ValueError(f"{self.name} has no reward model")
         model = self.scorer.model
-        prompts, texts = zip(*[(_readable(prompt), _readable(answer)) for prompt, answer in answers], strict=True)
+        prompts, texts = zip(
+            *[(_readable_prompt(prompt), _readable(answer)) for prompt, answer in answers], strict=True
+        )
         return [score / model.temperature for score in model.score_texts(self.codec, prompts, texts).tolist()]
 
     def _sample(self, questions: Sequence[Question], *, attempt: int) -> list[AnswerPair]:
-        prompts = self.codec.encode_prompts([_readable(prompt) for _, prompt in questions])
+        prompts = self.codec.encode_prompts([_readable_prompt(prompt) for _, prompt in questions])
         seeds = [self._seed(key, f"answer {which} try {attempt}") for key, _ in questions for which in (0, 1)]
         samples = self.sampler.sample(prompts, self.sampling, seeds=seeds, answers_per_prompt=2)
         # PostgreSQL (under Label Studio) can't store NUL characters: one would fail the whole import
@@ -130,7 +153,9 @@ class LoadedVersion:
         return int.from_bytes(digest) >> 1  # torch's generators take 63 bits
 
 
-def load_version(name: str, folder: Path, settings: Settings, base: Callable[[], Any] | None = None) -> LoadedVersion:
+def load_version(
+    name: str, folder: Path, settings: Settings, base: Callable[[], Any] | None = None, *, share: bool = False
+) -> LoadedVersion:
     """Load a version according to the settings.
 
     Args:
@@ -139,13 +164,17 @@ def load_version(name: str, folder: Path, settings: Settings, base: Callable[[],
         settings: the sampling parameters and the device.
         base: returns the base model that the reward model is built on, called when the first score is needed; None
             loads it from the settings' model.
+        share: hold weights that equal the base's only once in memory.
 
     Raises:
         ModelError: the policy can't be loaded.
     """
     policy = str(folder / "policy")
     codec = TextCodec.load(policy, settings.cycle_config().text)
-    model = load_causal_lm(policy, settings.device).requires_grad_(requires_grad=False)
+    model = load_causal_lm(policy, settings.device)
+    if share and base is not None:
+        share_equal_weights(model, base())
+    model.requires_grad_(requires_grad=False)
     sampler = Sampler(model, end_ids=(codec.eos_id,), pad_id=codec.pad_id, precision=settings.proposal_precision)
     reward = folder / "reward"
     base = base or partial(load_causal_lm, settings.model, settings.device)
@@ -155,3 +184,9 @@ def load_version(name: str, folder: Path, settings: Settings, base: Callable[[],
 def _readable(text: str) -> str:
     """Replace lone surrogates, which JSON can contain but no tokenizer accepts, with question marks."""
     return text.encode("utf-8", "replace").decode()
+
+
+def _readable_prompt(prompt: Prompt) -> Prompt:
+    if isinstance(prompt, str):
+        return _readable(prompt)
+    return tuple(Message(turn.role, _readable(turn.content)) for turn in prompt)

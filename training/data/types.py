@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from training.data.prompts import Prompt
+
 
 class Verdict(StrEnum):
     """A person's verdict on a pair. The values are those Label Studio stores (the choices' aliases)."""
@@ -45,7 +47,7 @@ class JudgedAnswer:
 class Judgement:
     """One person's verdict on one pair of answers to one prompt."""
 
-    prompt: str
+    prompt: Prompt
     answer1: JudgedAnswer
     answer2: JudgedAnswer
     verdict: Verdict
@@ -58,23 +60,28 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class PreferenceSource:
-    """Where a preference comes from, so that it can be traced back to the judgements behind it."""
+    """Where a preference comes from, so that it can be traced back to the judgements behind it.
+
+    `rewrite` says that nobody compared the two answers: a person rewrote `rejected` as `chosen`.
+    """
 
     project_id: int | None = None
     task_id: int | None = None
     annotation_ids: tuple[int, ...] = ()
     chosen_version: str | None = None
     rejected_version: str | None = None
+    rewrite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Preference:
     """All votes on one pair, in TRL's preference format with our extras.
 
-    `p_chosen` is the share of votes for `chosen` (a tie counts half), in [0.5, 1]; 0.5 is a tie.
+    `p_chosen` is the share of votes for `chosen` (a tie counts half), in [0.5, 1]; 0.5 is a tie. `rejected` may be
+    empty: a blank answer that lost.
     """
 
-    prompt: str
+    prompt: Prompt
     chosen: str
     rejected: str
     p_chosen: float = 1.0
@@ -92,7 +99,7 @@ class Preference:
 class PromptRecord:
     """A prompt for PPO, with the reference answer its reward is measured against, if any."""
 
-    prompt: str
+    prompt: Prompt
     reference: str | None = None
 
 
@@ -100,5 +107,5 @@ class PromptRecord:
 class Demonstration:
     """An answer a person wrote or rewrote: what supervised training imitates."""
 
-    prompt: str
+    prompt: Prompt
     answer: str

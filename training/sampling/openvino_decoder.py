@@ -29,7 +29,7 @@ class OpenVINOEngine:
     """A model compiled for this CPU with its current weights.
 
     Args:
-        model: a transformers PreTrainedModel in float32 on the CPU.
+        model: a transformers PreTrainedModel on the CPU; its linear layers may be held in bfloat16.
         precision: `auto` is bfloat16 where the CPU has it and the model is wide enough; `int8` rounds weights.
 
     Raises:
@@ -37,8 +37,6 @@ class OpenVINOEngine:
     """
 
     def __init__(self, model: Any, precision: SamplingPrecision) -> None:
-        if any(weight.dtype != torch.float32 for weight in model.parameters()):
-            raise NotConvertibleError("its weights aren't in float32")
         self._model, self._precision = model, precision
         width = int(model.config.get_text_config(decoder=True).hidden_size)
         dtype = compute_dtype(model.device, "auto" if precision == "int8" else precision, width)

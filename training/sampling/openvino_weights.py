@@ -67,7 +67,8 @@ class GraphWeights:
             if self._int8 and axis is not None and value.numel() >= _FEWEST_FOR_INT8:
                 use.port.replace_source_output(_rounded(value, axis).output(0))
             elif copied:
-                use.port.replace_source_output(openvino().op.Constant(value.numpy(), shared_memory=True).output(0))
+                constant = openvino().op.Constant(value.float().numpy(), shared_memory=True)
+                use.port.replace_source_output(constant.output(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +89,21 @@ def _uses(graph: Any) -> dict[str, list[_Use]]:
         name = node.get_friendly_name()
         if node.get_type_name() != "Constant" or not name.startswith(_PREFIX):
             continue
-        for port in node.output(0).get_target_inputs():
+        for port in _float32_inputs(node):
             user = port.get_node()
             is_product = user.get_type_name() == "MatMul" and len(node.get_output_shape(0)) == 2 and port.get_index()
             axis = (0 if user.get_attributes()["transpose_b"] else 1) if is_product else None
             found.setdefault(name.removeprefix(_PREFIX), []).append(_Use(port, axis))
     return found
+
+
+def _float32_inputs(node: Any) -> Iterator[Any]:
+    """The inputs that a node feeds, behind the conversion of what is held in bfloat16."""
+    for port in node.output(0).get_target_inputs():
+        if port.get_node().get_type_name() == "Convert":
+            yield from _float32_inputs(port.get_node())
+        else:
+            yield port
 
 
 def _named_weights(model: Any) -> Iterator[tuple[str, Tensor]]:

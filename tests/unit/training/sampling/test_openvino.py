@@ -15,6 +15,7 @@ from tiny_models import EOS, PAD, nudge, tiny_gpt2, tiny_rotary
 from torch import Tensor
 
 from training.config import SamplingConfig
+from training.fast.frozen_layers import hold_narrow, thawed
 from training.models.text import pad_left
 from training.sampling import decoders
 from training.sampling.openvino_decoder import OpenVINODecoder, OpenVINOEngine
@@ -110,6 +111,21 @@ def test_long_prompts_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
     whole = _logits(engine)
     monkeypatch.setattr("training.sampling.openvino_decoder._TOKENS_AT_ONCE", 12)  # three of each of four prompts
     torch.testing.assert_close(_logits(engine), whole, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_weights_held_in_bfloat16_are_read(precision: Any) -> None:
+    """A model published in bfloat16 gives the logits that its own forward gives, and follows its trained layers."""
+    model = tiny_rotary(hidden_size=256, head_dim=64, n_layer=2).to(torch.bfloat16).float()
+    hold_narrow(model.requires_grad_(requires_grad=False))
+    thawed(model.model.layers[1]).requires_grad_(requires_grad=True)
+    assert model.model.layers[0].mlp.up_proj.weight.dtype == torch.bfloat16
+    engine = OpenVINOEngine(model, precision)
+    for _ in range(2):
+        expected, found = _logits(TorchEngine(model)).log_softmax(-1), _logits(engine).log_softmax(-1)
+        assert float((expected - found).abs().max()) < (1e-3 if precision == "float32" else 0.3)
+        nudge(model.model.layers[1].parameters(), scale=0.02)
+        engine.refresh()
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
