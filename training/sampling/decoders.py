@@ -22,7 +22,9 @@ from training.sampling.torch_decoder import TorchEngine
 _log = logging.getLogger(__name__)
 
 _FEWEST_WEIGHTS = 2**20
-"""Below this many, preparing a model for OpenVINO (half a second) takes longer than it ever saves."""
+"""Below this many, preparing a model for OpenVINO (a second) takes longer than it ever saves."""
+_FEWEST_TRAINED = 2**24
+"""The same for a model in training, which is compiled anew for every iteration (a quarter of a second)."""
 
 
 class Decoder(Protocol):
@@ -77,7 +79,9 @@ def engine_for(model: Any, precision: SamplingPrecision) -> Engine:
             expected="a decoder-only transformer",
             remedy="Choose another model.",
         )
-    if model.device.type != "cpu" or model.num_parameters() < _FEWEST_WEIGHTS:
+    is_trained = any(weight.requires_grad for weight in model.parameters())
+    fewest = _FEWEST_TRAINED if is_trained else _FEWEST_WEIGHTS
+    if model.device.type != "cpu" or model.num_parameters() < fewest:
         return TorchEngine(model)
     try:
         return OpenVINOEngine(model, precision)

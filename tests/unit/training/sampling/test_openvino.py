@@ -31,6 +31,7 @@ WHOLE = SamplingConfig(top_k=0, top_p=1.0, temperature=0.7, max_new_tokens=12)
 def tiny_models_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenVINO decodes models of any size."""
     monkeypatch.setattr("training.sampling.decoders._FEWEST_WEIGHTS", 0)
+    monkeypatch.setattr("training.sampling.decoders._FEWEST_TRAINED", 0)
 
 
 @torch.no_grad()
@@ -176,9 +177,14 @@ def test_openvino_decodes_where_it_can() -> None:
     assert isinstance(engine.start(ids, mask, copies=1), OpenVINODecoder)
 
 
-def test_tiny_models_are_not_worth_preparing() -> None:
-    """A model with thousands of weights is decoded by PyTorch."""
-    assert isinstance(decoders.engine_for(tiny_gpt2(), "auto"), TorchEngine)
+def test_tiny_models_are_not_worth_preparing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model with thousands of weights is decoded by PyTorch, and with millions too while it is being trained."""
+    model = tiny_gpt2().requires_grad_(requires_grad=False)
+    assert isinstance(decoders.engine_for(model, "auto"), TorchEngine)
+    monkeypatch.setattr("training.sampling.decoders._FEWEST_WEIGHTS", model.num_parameters())
+    assert isinstance(decoders.engine_for(model, "auto"), OpenVINOEngine)
+    model.transformer.ln_f.requires_grad_(requires_grad=True)
+    assert isinstance(decoders.engine_for(model, "auto"), TorchEngine)
 
 
 @pytest.mark.usefixtures("tiny_models_too")
