@@ -173,13 +173,17 @@ class CycleSteps:
 
     def ppo(self, plan: Plan, after_sft: bool) -> None:  # as in `training.cycle`
         """Fine-tune the policy with PPO, starting from the champion or from its supervised fine-tuning."""
-        folder = self.folder(plan)
+        folder, champion = self.folder(plan), self._policy(plan.parent)
         options: dict[str, str | Path] = {
             "model": self._policy(plan.base),
-            "policy": folder / "sft" / "policy" if after_sft else self._policy(plan.parent),
+            "policy": champion,
+            "champion": champion,
             "reward-model": folder / "reward",
             "prompts": folder / "prompts.jsonl",
+            "preferences": folder / "preferences.jsonl",
         }
+        if after_sft:
+            options |= dict.fromkeys(("policy", "reference"), folder / "sft" / "policy")
         self._train(plan, "ppo", options)
 
     def policy_gate(self, plan: Plan) -> Gate:
@@ -262,7 +266,7 @@ class CycleSteps:
         log = MetricsLog(partial(self._registry.log_metrics, plan.run_id))
         stopped = lambda: self._is_cancelled(plan.workflow_id)  # noqa: E731
         train(stage, {**options, **common}, folder / stage, log, is_cancelled=stopped)
-        for name in ("report.json", "curves.png"):
+        for name in ("report.json", "curves.png", "frontier.png"):
             if (folder / stage / name).is_file():
                 self._registry.log_file(plan.run_id, folder / stage / name, stage)
 
@@ -292,6 +296,9 @@ def _version_metrics(reports: Mapping[str, Mapping[str, Any]], summary: Mapping[
         "win_rate_vs_base": ppo["win_rate_vs_base"],
         "win_rate_low": ppo["win_rate_interval"][0],
         "win_rate_high": ppo["win_rate_interval"][1],
+        "win_rate_vs_champion": ppo["win_rate_vs_champion"],
+        "similarity": ppo["similarity"],
+        "base_similarity": ppo["base_similarity"],
         "answer_tokens": ppo["answer_tokens"],
         "base_answer_tokens": ppo["base_answer_tokens"],
     }

@@ -175,6 +175,9 @@ class Stack:
                 "minibatch_size": 4,
                 "epochs": 1,
                 "checkpoint_every_iterations": 1,
+                "evaluation_answers": 1,
+                "best_of": 2,
+                "origin_answers": 2,
                 "sampling": {"top_k": 0, "top_p": 1.0, "max_new_tokens": 8},
             },
             "gates": {

@@ -7,7 +7,7 @@ from training.models.load import load_causal_lm
 from training.models.policy import PolicyWithValue, trainable_layer_count
 from training.models.probe import Pool, Probe, Site, pool_answer
 from training.models.reward import CONFIG_FILE, WEIGHTS_FILE, RewardModel
-from training.models.sequences import sequences_of, spread
+from training.models.sequences import sequences_of
 from training.models.text import TextCodec, pad_left, pad_right
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "position_ids",
     "sequences_of",
     "share_equal_weights",
-    "spread",
     "tensor_digest",
     "trainable_layer_count",
 ]

@@ -23,9 +23,9 @@ from training.models.backbone import (
     BlockContext,
     TopLayers,
     attention_mask,
-    without_dropout,
     without_right_padding,
 )
+from training.models.copies import without_dropout
 from training.models.structure import BlockCall, Structure, structure_of, unsupported
 
 _ROTATIONS_OF_ANY_LENGTH = {"default", "linear", "llama3", "yarn", "proportional"}

@@ -65,8 +65,8 @@ def _remember(graph: Any, example: Example) -> None:
         chosen = ops.gather(node, beam, ops.constant(0, dtype=ov.Type.i64))
         for user in users:
             user.replace_source_output(chosen.output(0))
-    for name, shape in (("ids", [-1, -1]), ("mask", [-1, -1]), ("positions", [-1, -1])):
-        graph.input(name).get_node().set_partial_shape(ov.PartialShape(shape))
+    for name in ("ids", "mask", "positions"):
+        graph.input(name).get_node().set_partial_shape(ov.PartialShape([-1, -1]))
     graph.validate_nodes_and_infer_types()
     pairs = {port.get_any_name(): port.get_any_name().replace("past.", "present.") for port in pasts}
     ov.passes.MakeStateful(pairs).run_on_model(graph)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -58,6 +58,10 @@ class Samples:
         """Each answer's real tokens."""
         lengths = self.mask.sum(dim=1).tolist()
         return [row[:length] for row, length in zip(self.tokens.tolist(), lengths, strict=True)]
+
+    def rows(self, index: Tensor) -> Self:
+        """The answers at `index` (M,) long."""
+        return type(self)(self.tokens[index], self.mask[index], self.ended[index])
 
 
 class Sampler:
