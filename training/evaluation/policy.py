@@ -129,15 +129,6 @@ def evaluate_policy(
     champions = bases if champion is None else Answers()
     base_model, champion_model = policy.base.model, Reference.on_trunk(policy, champion).model
     ids = codec.encode_prompts([record.prompt for record in prompts])
-<<<<<<< HEAD
-    sampler, base_sampler = (
-        Sampler(model, end_ids=(codec.eos_id,), pad_id=codec.pad_id, precision=precision)
-        for model in (policy.language_model, policy.base.model)
-    )
-    kls: list[float] = []
-    mine, bases = _Answers(), _Answers()
-=======
->>>>>>> main
     for start in range(0, len(ids), _BATCH):
         if on_answers:
             on_answers(start, len(ids))

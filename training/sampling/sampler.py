@@ -50,9 +50,9 @@ class Samples:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def to(self, device: torch.device) -> Samples:
+    def to(self, device: torch.device) -> Self:
         """The same on another device."""
-        return Samples(self.tokens.to(device), self.mask.to(device), self.ended.to(device))
+        return type(self)(self.tokens.to(device), self.mask.to(device), self.ended.to(device))
 
     def answers(self) -> list[list[int]]:
         """Each answer's real tokens."""
