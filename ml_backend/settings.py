@@ -80,8 +80,8 @@ class Settings(BaseSettings):
     )
     proposal_precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto",
-        description="number format that proposals are computed in; auto is the fastest the CPU has for a GPT-2 at "
-        "least 512 wide, otherwise float32",
+        description="number format that proposals are computed in; auto is bfloat16 where the hardware has it and the "
+        "model is at least 512 wide, otherwise float32; int8 rounds weights only",
     )
     champion_poll_s: float = Field(5.0, gt=0, description="how often the server checks for a new champion")
 

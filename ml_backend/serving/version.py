@@ -16,7 +16,6 @@ from ml_backend.settings import Settings
 from training.config import SamplingConfig
 from training.data import Message, Prompt
 from training.errors import DataError
-from training.fast import proposal_precision
 from training.models import RewardModel, TextCodec, load_causal_lm, share_equal_weights
 from training.sampling import Sampler
 
@@ -194,11 +193,11 @@ def load_version(
     model = load_causal_lm(policy, settings.device)
     if share and base is not None:
         share_equal_weights(model, base())
+    model.requires_grad_(requires_grad=False)
     positions = getattr(model.config, "max_position_embeddings", None)
     codec = TextCodec.load(policy, record.text.leaving_room(positions, sampling.max_new_tokens))
-    chosen = settings.proposal_precision if "proposal_precision" in settings.model_fields_set else record.precision
-    precision = proposal_precision(chosen, model.config.hidden_size)
-    sampler = Sampler(model, eos_id=codec.eos_id, pad_id=codec.pad_id, precision=precision)
+    precision = settings.proposal_precision if "proposal_precision" in settings.model_fields_set else record.precision
+    sampler = Sampler(model, end_ids=codec.end_ids, pad_id=codec.pad_id, precision=precision)
     reward = folder / "reward"
     base = base or partial(load_causal_lm, settings.model, settings.device)
     return LoadedVersion(name, codec, sampler, sampling, Scorer(reward, base) if reward.is_dir() else None)

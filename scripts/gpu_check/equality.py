@@ -32,7 +32,7 @@ def same_samples(model: Any, device: torch.device) -> float:
     ):
         found = []
         for place in (torch.device("cpu"), device):
-            sampler = Sampler(copy.deepcopy(model).to(place), eos_id=END, pad_id=PAD, precision="float32")
+            sampler = Sampler(copy.deepcopy(model).to(place), end_ids=(END,), pad_id=PAD, precision="float32")
             found.append(sampler.sample(PROMPTS, config, seeds=range(8), answers_per_prompt=2).answers())
         differing += sum(ours != theirs for ours, theirs in zip(*found, strict=True))
         total += len(found[0])

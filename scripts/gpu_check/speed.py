@@ -88,7 +88,7 @@ def measure(shape: str, architecture: str, settings: dict[str, Any], device: tor
 
 
 def _proposing(base: Any, codec: TextCodec, load: Load) -> Callable[[], object]:
-    sampler = Sampler(base, eos_id=codec.eos_id, pad_id=codec.pad_id)
+    sampler = Sampler(base, end_ids=(codec.eos_id,), pad_id=codec.pad_id)
     config = SamplingConfig(max_new_tokens=load.new_tokens)
     prompts = codec.encode_prompts([record.prompt for record in _prompts(load)])[: load.prompts]
     seeds = range(2 * len(prompts))
