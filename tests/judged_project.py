@@ -38,7 +38,11 @@ class JudgedProject:
 
     def projects(self) -> list[Any]:
         """The only project."""
-        return [SimpleNamespace(id=7)]
+        return [SimpleNamespace(id=7, model_version="rankloop")]
+
+    def webhooks(self, _project_id: int | None = None) -> list[Any]:
+        """The only webhook."""
+        return [SimpleNamespace(project=7, url=f"{self.url}/webhook")]
 
     def backends(self, _project_id: int) -> list[Any]:
         """Its backend."""
@@ -67,9 +71,9 @@ class JudgedProject:
         self.stored += predictions
         return len(predictions)
 
-    def drop_stale_predictions(self, _project_id: int, _version: str) -> int:
-        """Nothing is ever stale."""
-        return 0
+    def runs_low(self, project_id: int, version: str) -> bool:
+        """Whether any open task has no prediction of this version."""
+        return bool(self.tasks_to_propose(project_id, version))
 
     @contextmanager
     def open(self) -> Iterator[Any]:

@@ -28,4 +28,4 @@ def project_id_from(settings: Settings, given: int | None) -> int:
     if given is not None:
         return given
     with open_label_studio(settings) as label_studio:
-        return choose_project(label_studio, settings.public_url()).id
+        return choose_project(label_studio, settings.public_url(), settings.model_name).id

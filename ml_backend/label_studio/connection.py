@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -36,17 +37,20 @@ class BackendAddress:
     @property
     def webhook_url(self) -> str:
         """Where Label Studio sends events."""
-        return f"{self.url}/webhook"
+        return webhook_url(self.url)
 
     def webhook_headers(self) -> dict[str, str]:
-        """The headers a webhook must carry: Label Studio adds no credentials of its own."""
-        headers = {}
+        """The headers a webhook must carry: Label Studio adds no credentials of its own.
+
+        Everyone who may change the project can read them in Label Studio. So with a webhook secret they hold only that,
+        which opens nothing but /webhook.
+        """
         if self.guard.secret:
-            headers[SECRET_HEADER] = self.guard.secret
+            return {SECRET_HEADER: self.guard.secret}
         if self.guard.basic:
             pair = ":".join(self.guard.basic).encode()
-            headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-        return headers
+            return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+        return {}
 
 
 def same_url(one: str, other: str) -> bool:
@@ -54,13 +58,39 @@ def same_url(one: str, other: str) -> bool:
     return one.rstrip("/") == other.rstrip("/")
 
 
-def connected_projects(label_studio: LabelStudio, url: str) -> list[Project]:
-    """The projects that have an ML backend at this URL: their events count, and their tasks get proposals."""
+def connected_projects(label_studio: LabelStudio, url: str, title: str | None = None) -> list[Project]:
+    """The projects that have an ML backend at this URL: their events count, and their tasks get proposals.
+
+    Label Studio lists ML backends by project only, and calls each of them when it does. So it is only asked about
+    projects that have a webhook to the backend or show its predictions; a connected project has both.
+
+    Args:
+        label_studio: the server.
+        url: the backend's address.
+        title: the backend's name in Label Studio; None looks at projects with a webhook only.
+    """
+    told = {hook.project for hook in label_studio.webhooks() if same_url(hook.url, webhook_url(url))}
     return [
         project
         for project in label_studio.projects()
-        if any(same_url(backend.url, url) for backend in label_studio.backends(project.id))
+        if (project.id in told or (title is not None and project.model_version == title))
+        and any(same_url(backend.url, url) for backend in _backends_of(label_studio, project.id))
     ]
+
+
+def _backends_of(label_studio: LabelStudio, project_id: int) -> list[MLBackend]:
+    """A project's ML backends; none if it was deleted since it was listed."""
+    try:
+        return label_studio.backends(project_id)
+    except LabelStudioError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        return []
+
+
+def webhook_url(url: str) -> str:
+    """Where Label Studio sends events to a backend at this address."""
+    return f"{url.rstrip('/')}/webhook"
 
 
 def projects_showing(label_studio: LabelStudio, title: str) -> list[Project]:
@@ -68,13 +98,13 @@ def projects_showing(label_studio: LabelStudio, title: str) -> list[Project]:
     return [project for project in label_studio.projects() if project.model_version == title]
 
 
-def choose_project(label_studio: LabelStudio, url: str) -> Project:
+def choose_project(label_studio: LabelStudio, url: str, title: str | None = None) -> Project:
     """The only project that is connected to the backend at this URL.
 
     Raises:
         LabelStudioError: there are none or several.
     """
-    ours = connected_projects(label_studio, url)
+    ours = connected_projects(label_studio, url, title)
     if len(ours) == 1:
         return ours[0]
     if not ours:

@@ -51,7 +51,7 @@ class MLBackend:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A webhook of a project."""
+    """A webhook of a project; `project` is its id."""
 
     id: int
     url: str
@@ -59,6 +59,7 @@ class Webhook:
     active: bool
     all_actions: bool
     payload: bool
+    project: int | None = None
 
 
 def versions_of(task: Task) -> set[str]:

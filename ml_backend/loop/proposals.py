@@ -1,4 +1,4 @@
-"""The champion's proposals for all of a project's open tasks, stored in Label Studio before anyone opens a task."""
+"""The champion's proposals for a project's next open tasks, stored in Label Studio before anyone opens them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,6 @@ class BulkProposals:
         with self._open() as label_studio:
             tasks = label_studio.tasks_to_propose(project_id, champion.name)
             if not tasks:
-                label_studio.drop_stale_predictions(project_id, champion.name)
                 return {"version": champion.name, "stored": 0, "left": 0}
             config = parse_label_config(label_studio.project(project_id).label_config)
             predictions = self._predict(self._version(champion), config, tasks)

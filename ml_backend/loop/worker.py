@@ -230,7 +230,8 @@ class Worker:
     def _projects(self) -> list[int]:
         """The projects that this backend is connected to."""
         with self._open() as label_studio:
-            return [project.id for project in connected_projects(label_studio, self._settings.public_url())]
+            url, title = self._settings.public_url(), self._settings.model_name
+            return [project.id for project in connected_projects(label_studio, url, title)]
 
     def _projects_or(self, project_id: int) -> list[int]:
         """The connected projects and this one; this one alone if Label Studio can't be reached."""
@@ -246,7 +247,7 @@ class Worker:
             new = self._steps.count_new(project_id)
             champion = self._registry.current()
             with self._open() as label_studio:
-                unproposed = bool(label_studio.tasks_to_propose(project_id, champion.name))
+                unproposed = label_studio.runs_low(project_id, champion.name)
         except LabelStudioError as error:
             logger.warning("project %d can't be checked: %s", project_id, error)
             return {"reached": False, "new": 0, "unproposed": False}

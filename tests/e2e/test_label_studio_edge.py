@@ -166,7 +166,7 @@ def test_connecting_twice_leaves_one_backend_and_one_secured_webhook(
     label_studio.annotate(task_id, [_verdict("tie")])
     headers, body = backend.webhook("ANNOTATION_CREATED")
     assert headers[SECRET_HEADER] == "secret"
-    assert headers["Authorization"] == address.webhook_headers()["Authorization"]
+    assert "Authorization" not in headers
     assert body["task"]["id"] == task_id
 
     label_studio._sdk.ml.train(label_studio.backends(project.id)[0].id)
