@@ -36,7 +36,7 @@ def read_prompts(path: Path | str) -> list[PromptRecord]:
         DataError: an unknown file type, no prompts, or a line that can't be used; names the file and line.
     """
     records = read_records(Path(path), "prompt")
-    prompts = [PromptRecord(r.text("prompt"), r.optional_text(*REFERENCE_KEYS)) for r in records]
+    prompts = [PromptRecord(r.prompt("prompt"), r.optional_text(*REFERENCE_KEYS)) for r in records]
     if not prompts:
         raise DataError(f"{path} contains no prompts", expected="at least one")
     return prompts
@@ -55,7 +55,7 @@ def read_demonstrations(path: Path | str) -> list[Demonstration]:
         DataError: a line can't be used; names the file and line, the value and what was expected.
     """
     records = read_json_lines(Path(path))
-    return [Demonstration(r.text("prompt"), r.text("answer", "label", "completion")) for r in records]
+    return [Demonstration(r.prompt("prompt"), r.text("answer", "label", "completion")) for r in records]
 
 
 def write_demonstrations(path: Path | str, demonstrations: Iterable[Demonstration]) -> None:
@@ -64,7 +64,7 @@ def write_demonstrations(path: Path | str, demonstrations: Iterable[Demonstratio
 
 
 def _preference_from(record: Record) -> Preference:
-    prompt, chosen, rejected = record.text("prompt"), record.text("chosen"), record.text("rejected")
+    prompt, chosen, rejected = record.prompt("prompt"), record.text("chosen"), record.text("rejected")
     if chosen == rejected:
         raise record.fault('"chosen" and "rejected" are the same text', got=chosen, expected="two different answers")
     source = record.nested("source")

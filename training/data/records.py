@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from training.data.prompts import Prompt, prompt_from_json
 from training.errors import DataError
 
 REFERENCE_KEYS = ("reference", "label")
@@ -54,6 +55,19 @@ class Record:
         if not is_whole_unicode(value):
             raise self.fault(f'"{name}" contains a lone surrogate', got=value, expected="valid Unicode")
         return value
+
+    def prompt(self, name: str) -> Prompt:
+        """The prompt in a field: a text, or a list of messages.
+
+        Raises:
+            DataError: it is missing, blank, or neither.
+        """
+        if not isinstance(self.fields.get(name), list):
+            return self.text(name)
+        try:
+            return prompt_from_json(self.fields[name])
+        except DataError as error:
+            raise self.fault(f'"{name}" can\'t be used: {error}') from error
 
     def optional_text(self, *names: str) -> str | None:
         """Like `text`, but None if none of `names` is present."""

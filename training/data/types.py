@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from training.data.prompts import Prompt
+
 
 class Verdict(StrEnum):
     """A person's verdict on a pair. The values are those Label Studio stores (the choices' aliases)."""
@@ -45,7 +47,7 @@ class JudgedAnswer:
 class Judgement:
     """One person's verdict on one pair of answers to one prompt."""
 
-    prompt: str
+    prompt: Prompt
     answer1: JudgedAnswer
     answer2: JudgedAnswer
     verdict: Verdict
@@ -74,7 +76,7 @@ class Preference:
     `p_chosen` is the share of votes for `chosen` (a tie counts half), in [0.5, 1]; 0.5 is a tie.
     """
 
-    prompt: str
+    prompt: Prompt
     chosen: str
     rejected: str
     p_chosen: float = 1.0
@@ -92,7 +94,7 @@ class Preference:
 class PromptRecord:
     """A prompt for PPO, with the reference answer its reward is measured against, if any."""
 
-    prompt: str
+    prompt: Prompt
     reference: str | None = None
 
 
@@ -100,5 +102,5 @@ class PromptRecord:
 class Demonstration:
     """An answer a person wrote or rewrote: what supervised training imitates."""
 
-    prompt: str
+    prompt: Prompt
     answer: str

@@ -9,10 +9,11 @@ from collections.abc import Hashable, Iterable, Sequence
 from itertools import combinations
 from typing import TypeVar
 
+from training.data.prompts import Prompt, prompt_as_json
 from training.data.types import Demonstration, JudgedAnswer, Judgement, Preference, PreferenceSource, Verdict
 
 Value = TypeVar("Value", bound=Hashable)
-PairKey = tuple[str, str, str]  # prompt, then the two answers in alphabetical order
+PairKey = tuple[Prompt, str, str]  # prompt, then the two answers in alphabetical order
 
 
 def aggregate(judgements: Iterable[Judgement]) -> list[Preference]:
@@ -25,7 +26,7 @@ def aggregate(judgements: Iterable[Judgement]) -> list[Preference]:
         Preferences sorted by prompt, then answers.
     """
     ballots = _ballots(judgements)
-    return [_preference(key, ballots[key]) for key in sorted(ballots)]
+    return [_preference(key, ballots[key]) for key in sorted(ballots, key=_by_text)]
 
 
 def agreement(judgements: Iterable[Judgement]) -> float | None:
@@ -50,7 +51,7 @@ def demonstrations_from(judgements: Iterable[Judgement]) -> list[Demonstration]:
         for answer, loses in ((judgement.answer1, Verdict.ANSWER2), (judgement.answer2, Verdict.ANSWER1)):
             if answer.edited and answer.text.strip() and judgement.verdict not in (loses, Verdict.BOTH_BAD):
                 found.add((judgement.prompt, answer.text))
-    return [Demonstration(prompt, answer) for prompt, answer in sorted(found)]
+    return [Demonstration(prompt, answer) for prompt, answer in sorted(found, key=_by_text)]
 
 
 def dataset_digest(preferences: Iterable[Preference]) -> str:
@@ -59,8 +60,16 @@ def dataset_digest(preferences: Iterable[Preference]) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    rows = sorted(json.dumps([p.prompt, p.chosen, p.rejected, p.p_chosen, p.votes]) for p in preferences)
+    rows = sorted(
+        json.dumps([prompt_as_json(p.prompt), p.chosen, p.rejected, p.p_chosen, p.votes]) for p in preferences
+    )
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def _by_text(key: tuple[Prompt, *tuple[str, ...]]) -> tuple[str, ...]:
+    """A sort key for prompts of both forms."""
+    prompt, *texts = key
+    return (prompt if isinstance(prompt, str) else json.dumps(prompt_as_json(prompt)), *texts)
 
 
 def _ballots(judgements: Iterable[Judgement]) -> dict[PairKey, list[Judgement]]:

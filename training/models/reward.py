@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from training.data import Prompt
 from training.errors import CheckpointError, ModelError, first_line
 from training.fast import full_precision
 from training.models.architectures import backbone_of
@@ -124,7 +125,9 @@ class RewardModel(nn.Module):
         """
         return self(trunk, context, last_real_token(mask))  # type: ignore[no-any-return]
 
-    def score_texts(self, codec: TextCodec, prompts: Sequence[str], answers: Sequence[str], batch: int = 32) -> Tensor:
+    def score_texts(
+        self, codec: TextCodec, prompts: Sequence[Prompt], answers: Sequence[str], batch: int = 32
+    ) -> Tensor:
         """Scores (B,) float32 of answers to prompts, on the CPU, in the order given.
 
         Args:
@@ -202,7 +205,7 @@ class RewardModel(nn.Module):
 
 
 def sequences_of(
-    codec: TextCodec, prompts: Sequence[str], answers: Sequence[str], max_tokens: int
+    codec: TextCodec, prompts: Sequence[Prompt], answers: Sequence[str], max_tokens: int
 ) -> list[tuple[list[int], list[int]]]:
     """Prompts and answers as token ids, the answers with their end of text.
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from training.config import TextConfig
+from training.data import Prompt, prompt_in_words
 from training.errors import ModelError, first_line
 
 _TEXTS_AT_ONCE = 1024  # a tokenizer's other output takes many times the memory of the ids
@@ -80,11 +81,11 @@ class TextCodec:
         """How many different answers have been truncated so far."""
         return len(self._cut_answers)
 
-    def encode_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
+    def encode_prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Encode prompts with the separator, at least one token each; long ones lose their start and are counted."""
         limit = self.config.max_prompt_tokens
         separator = self.config.separator.rstrip(" ")  # a space belongs to the next word's token, so to the answer
-        encoded = self._encode([prompt + separator for prompt in prompts])
+        encoded = self._encode([prompt_in_words(prompt) + separator for prompt in prompts])
         self._cut_prompts.update(hash(prompt) for prompt, ids in zip(prompts, encoded, strict=True) if len(ids) > limit)
         return [ids[-limit:] or [self.eos_id] for ids in encoded]
 
@@ -98,7 +99,9 @@ class TextCodec:
         self._cut_answers.update(hash(answer) for answer, ids in zip(answers, encoded, strict=True) if len(ids) > limit)
         return [[*ids[:limit], self.eos_id] for ids in encoded]
 
-    def fit(self, prompt: str, answer: str, ids: tuple[list[int], list[int]], room: int) -> tuple[list[int], list[int]]:
+    def fit(
+        self, prompt: Prompt, answer: str, ids: tuple[list[int], list[int]], room: int
+    ) -> tuple[list[int], list[int]]:
         """Truncate a sequence to what a model can read, the prompt's beginning first, and count it.
 
         Args:

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from training.data import Message, prompt_as_json, prompt_from_json, prompt_in_words
+from training.data import (
+    JudgedAnswer,
+    Judgement,
+    Message,
+    Verdict,
+    aggregate,
+    prompt_as_json,
+    prompt_from_json,
+    prompt_in_words,
+    read_preferences,
+    split_of,
+    write_preferences,
+)
 from training.errors import DataError
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
@@ -34,3 +48,20 @@ def test_what_is_no_prompt_is_refused(value: object) -> None:
     """Nothing, lists of texts, messages without text and unknown roles are errors."""
     with pytest.raises(DataError):
         prompt_from_json(value)
+
+
+def test_preferences_of_both_forms_share_a_file(tmp_path: Path) -> None:
+    """A file may mix texts and conversations; votes on both are combined and written as they were read."""
+    judgements = [
+        Judgement(prompt, JudgedAnswer("yes"), JudgedAnswer("no"), Verdict.ANSWER1, "ann")
+        for prompt in ("Hello", prompt_from_json(CHAT), prompt_from_json(CHAT))
+    ]
+    preferences = aggregate(judgements)
+    assert [preference.votes for preference in preferences] == [1, 2]
+    write_preferences(tmp_path / "p.jsonl", preferences)
+    assert read_preferences(tmp_path / "p.jsonl") == preferences
+
+
+def test_a_conversation_stays_in_its_part() -> None:
+    """A prompt's part of the data depends on its words alone, whichever form it has."""
+    assert split_of((Message("user", "Hello  there"),)) == split_of("Hello there")
