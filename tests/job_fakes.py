@@ -108,15 +108,19 @@ class FakeProjects:
     def projects(self) -> list[Any]:
         """All of them."""
         self.asked["projects"] += 1
-        return [SimpleNamespace(id=number) for number in self._backends]
+        return [SimpleNamespace(id=number, model_version="rankloop") for number in self._backends]
+
+    def webhooks(self) -> list[Any]:
+        """None: the projects are found by whose predictions they show."""
+        return []
 
     def backends(self, project_id: int) -> list[Any]:
         """The project's backend."""
         return [SimpleNamespace(url=self._backends[project_id])]
 
-    def tasks_to_propose(self, project_id: int, _version: str) -> list[dict[str, Any]]:
-        """One task, if there is something to do."""
-        return [{"id": 1}] if project_id in self.unproposed else []
+    def runs_low(self, project_id: int, _version: str) -> bool:
+        """Whether there is something to do."""
+        return project_id in self.unproposed
 
     def open(self) -> Any:
         """Used like opening a connection."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from typing import Self, TypeVar
 
 import httpx
@@ -64,6 +66,9 @@ class Session:
         look_ahead: how many of a project's open tasks are kept proposed for.
         enough: from how many new judgements on they needn't be counted exactly.
 
+    Attributes:
+        clock_ahead_s: by how much its clock is ahead of this machine's, as of the latest answer; None before that.
+
     Raises:
         LabelStudioError: the key is empty or expired. Nothing is sent yet.
         ConfigError: the certificates that SSL_CERT_FILE names can't be read.
@@ -78,7 +83,9 @@ class Session:
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every request with its full query
         if not api_key.strip():
             raise LabelStudioError("the API key for Label Studio is empty", remedy=KEY_REMEDY)
+        self.clock_ahead_s: float | None = None
         self._http = _http_client(timeout_s)
+        self._http.event_hooks["response"].append(self._read_clock)
         self._sdk = self._call(
             "accept the key",
             # the SDK joins addresses with urljoin, which drops a path prefix that doesn't end in a slash
@@ -129,13 +136,22 @@ class Session:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise unreachable(doing, str(error), self.url) from error
 
+    def _read_clock(self, response: httpx.Response) -> None:
+        """Note by how much Label Studio's clock is ahead of ours, to the second."""
+        try:
+            there = parsedate_to_datetime(response.headers.get("Date", ""))
+        except ValueError:
+            return
+        self.clock_ahead_s = there.timestamp() - time.time()
+
     def _forget_access_token(self) -> bool:
         """Forget the short-lived token that stands for a personal access token. Returns whether there was one.
 
         The SDK asks this machine's clock whether it is still valid. If that is slow, Label Studio refuses a token that
         the SDK would go on sending for as long as the clocks differ.
         """
-        tokens = self._sdk._client_wrapper._tokens_client  # the SDK offers no other way
+        sdk = getattr(self, "_sdk", None)  # not there yet if it refuses the key itself
+        tokens = sdk._client_wrapper._tokens_client if sdk is not None else None  # it offers no other way
         if getattr(tokens, "_access_token", None) is None:
             return False
         tokens._access_token = None

@@ -131,7 +131,7 @@ def _verdicts(tasks: Sequence[Task], config: LabelConfig, version: Answering) ->
     predictions: list[Prediction | None] = []
     for task, choice in zip(tasks, choices, strict=True):
         known = [score for score in islice(scores, len(choice)) if score is not None]
-        if not choice:
+        if not choice or any(math.isnan(score) for score in known):
             predictions.append(_empty(version.name))
         else:
             predictions.append(verdict_on(config, task, known, version.name) if len(known) == len(choice) else None)
@@ -146,6 +146,8 @@ def seed_key(task: Task, prompt: str) -> str:
 def _live(config: LabelConfig, pair: AnswerPair | None) -> Prediction | None:
     if pair is None:
         return None
+    if not pair.answer1 and not pair.answer2:
+        return _empty(pair.version)
     return {"score": UNDECIDED, **live_prediction(config, pair.answer1, pair.answer2, pair.version)}
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from ml_backend.serving.salvage import salvaged
 from ml_backend.settings import Settings
 from training.config import SamplingConfig
 from training.fast import proposal_precision
@@ -77,7 +79,13 @@ class LoadedVersion:
 
         Args:
             questions: (key, prompt) pairs; the key, e.g. a task's id, seeds the sampling.
+
+        Returns:
+            One pair per question; both answers are empty if the model fails on that prompt, though not on the others.
         """
+        return salvaged(self._propose, questions, lambda _: AnswerPair("", "", self.name))
+
+    def _propose(self, questions: Sequence[Question]) -> list[AnswerPair]:
         pairs = self._sample(questions, attempt=0)
         for attempt in range(1, ATTEMPTS):
             flawed = [index for index, pair in enumerate(pairs) if pair.flawed]
@@ -97,7 +105,7 @@ class LoadedVersion:
         """Score (prompt, answer) pairs with the reward model.
 
         The sigmoid of the difference between two answers' scores is the calibrated probability that people prefer the
-        first.
+        first. Answers that the model fails on, though not on the others, score NaN.
 
         Raises:
             ValueError: this version has no reward model; check `judges` first.
@@ -106,8 +114,12 @@ class LoadedVersion:
         if self.scorer is None:
             raise ValueError(f"{self.name} has no reward model")
         model = self.scorer.model
-        prompts, texts = zip(*[(_readable(prompt), _readable(answer)) for prompt, answer in answers], strict=True)
-        return [score / model.temperature for score in model.score_texts(self.codec, prompts, texts).tolist()]
+
+        def scores(some: Sequence[Answer]) -> list[float]:
+            prompts, texts = zip(*[(_readable(prompt), _readable(answer)) for prompt, answer in some], strict=True)
+            return [score / model.temperature for score in model.score_texts(self.codec, prompts, texts).tolist()]
+
+        return salvaged(scores, answers, lambda _: math.nan)
 
     def _sample(self, questions: Sequence[Question], *, attempt: int) -> list[AnswerPair]:
         prompts = self.codec.encode_prompts([_readable(prompt) for _, prompt in questions])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,7 +83,7 @@ def test_one_machine_has_one_ipv6_network() -> None:
 
 
 def test_only_a_flood_is_turned_away_unchecked_and_never_a_known_address() -> None:
-    """While all places are taken, failing addresses are turned away; fresh ones and those that logged in are checked."""
+    """While all places are taken, failing addresses are turned away; new ones and those that logged in are checked."""
     gate, inside = threading.Event(), threading.Semaphore(0)
 
     def pause(_seconds: float) -> None:
@@ -110,7 +109,7 @@ def _basic(password: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def client(settings: Any, proposer: Proposer, jobs: FakeJobs, registry: FakeRegistry) -> Iterator[FlaskClient]:
+def client(settings: Any, proposer: Proposer, jobs: FakeJobs, registry: FakeRegistry) -> FlaskClient:
     """A client of an app with all credentials, two of which are being replaced."""
     secrets = {
         "basic_auth_user": "ann",
@@ -120,7 +119,7 @@ def client(settings: Any, proposer: Proposer, jobs: FakeJobs, registry: FakeRegi
         "webhook_secret_previous": "old secret",
     }
     guarded = load_settings(**{**settings.model_dump(), **secrets})
-    yield create_app(guarded, proposer, jobs, registry).test_client()  # type: ignore[arg-type]
+    return create_app(guarded, proposer, jobs, registry).test_client()  # type: ignore[arg-type]
 
 
 def test_old_and_new_credentials_are_accepted_during_a_rotation(client: FlaskClient) -> None:
