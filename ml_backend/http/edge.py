@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import time
 from typing import Any
@@ -106,16 +107,15 @@ def ask_for_credentials(app: Flask, guard: Guard) -> None:
             return None
         if logins.turns_away(request.remote_addr):
             return _turned_away()
-        basic = request.authorization
-        username, password = (basic.username, basic.password) if basic and basic.type == "basic" else (None, None)
+        given = _basic_credentials()
         secret = request.headers.get(SECRET_HEADER)
         if request.path == "/webhook":
-            admitted = guard.admits_webhook(username, password, secret)
+            admitted = any(guard.admits_webhook(*pair, secret) for pair in given)
             remedy = f"run `rankloop init-project`, which sets the header {SECRET_HEADER} on the project's webhook"
         else:
-            admitted = guard.admits(username, password)
+            admitted = any(guard.admits(*pair) for pair in given)
             remedy = "give Label Studio the backend's BASIC_AUTH_USER and BASIC_AUTH_PASS: run `rankloop init-project`"
-        brought = basic is not None or secret is not None
+        brought = "Authorization" in request.headers or secret is not None
         if admitted:
             if brought:
                 logins.succeeded(request.remote_addr)
@@ -127,6 +127,23 @@ def ask_for_credentials(app: Flask, guard: Guard) -> None:
         response = _fault(401, f"{fault} for this address; {remedy}.")
         response.headers["WWW-Authenticate"] = 'Basic realm="rankloop"'
         return response
+
+
+def _basic_credentials() -> list[tuple[str | None, str | None]]:
+    """The request's user and password, in each encoding that its bytes may be in.
+
+    Label Studio sends Latin-1, as Python's requests does, and browsers UTF-8; nothing in the request says which.
+    """
+    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return [(None, None)]
+    try:
+        raw = base64.b64decode(encoded.strip(), validate=True)
+    except ValueError:
+        return [(None, None)]
+    texts = dict.fromkeys((raw.decode("utf-8", "replace"), raw.decode("latin-1")))
+    pairs = [text.partition(":") for text in texts]
+    return [(user, password) for user, _, password in pairs]
 
 
 def _turned_away() -> Response:

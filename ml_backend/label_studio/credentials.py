@@ -46,6 +46,7 @@ class Guard:
         secret = _plain(settings.webhook_secret)
         previous_password = _plain(settings.basic_auth_pass_previous)
         previous_secret = _plain(settings.webhook_secret_previous)
+        _refuse_unsendable(user, password, secret)
         for previous, current, variable in (
             (previous_password, password, "BASIC_AUTH_PASS"),
             (previous_secret, secret, "RANKLOOP_WEBHOOK_SECRET"),
@@ -96,6 +97,26 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False  # a name: it may resolve to anything
+
+
+def _refuse_unsendable(user: str, password: str, secret: str) -> None:
+    """Refuse credentials that Label Studio can't send: HTTP headers hold Latin-1 in one line.
+
+    Raises:
+        ConfigError: names the variable, not its value.
+    """
+    for variable, value in (
+        ("BASIC_AUTH_USER", user),
+        ("BASIC_AUTH_PASS", password),
+        ("RANKLOOP_WEBHOOK_SECRET", secret),
+    ):
+        fits = all(character.isprintable() and ord(character) < 256 for character in value)
+        if not fits or (variable == "BASIC_AUTH_USER" and ":" in value) or (value is secret and value != value.strip()):
+            raise ConfigError(
+                f"Label Studio couldn't send {variable}",
+                expected="one line of letters, digits and signs of Western European languages; a user without a colon, "
+                "a secret without spaces at its ends",
+            )
 
 
 def _plain(secret: SecretStr | None) -> str:

@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 from label_studio_sdk import LabelStudio as Client
@@ -151,7 +151,7 @@ class Session:
         the SDK would go on sending for as long as the clocks differ.
         """
         sdk = getattr(self, "_sdk", None)  # not there yet if it refuses the key itself
-        tokens = sdk._client_wrapper._tokens_client if sdk is not None else None  # it offers no other way
+        tokens: Any = sdk._client_wrapper._tokens_client if sdk is not None else None  # it offers no other way
         if getattr(tokens, "_access_token", None) is None:
             return False
         tokens._access_token = None

@@ -122,6 +122,22 @@ def client(settings: Any, proposer: Proposer, jobs: FakeJobs, registry: FakeRegi
     return create_app(guarded, proposer, jobs, registry).test_client()  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
+def test_letters_beyond_ascii_get_in_however_they_are_sent(
+    settings: Any, proposer: Proposer, jobs: FakeJobs, registry: FakeRegistry, encoding: str
+) -> None:
+    """Label Studio sends passwords in Latin-1, browsers in UTF-8; `Ã¤` in Latin-1 is `ä` in UTF-8."""
+    for password in ("pässwört", "Ã¤:"):
+        chosen = {"basic_auth_user": "ann", "basic_auth_pass": password}
+        guarded = load_settings(**{**settings.model_dump(), **chosen})
+        client = create_app(guarded, proposer, jobs, registry).test_client()  # type: ignore[arg-type]
+        sent = base64.b64encode(f"ann:{password}".encode(encoding)).decode()
+        assert client.get("/versions", headers={"Authorization": f"Basic {sent}"}).status_code == 200
+        assert client.get("/versions", headers=_basic("passwort")).status_code == 401
+    for junk in ("Basic", "Basic !!!", "Basic " + "A" * 5, "Bearer x"):
+        assert client.get("/versions", headers={"Authorization": junk}).status_code == 401
+
+
 def test_old_and_new_credentials_are_accepted_during_a_rotation(client: FlaskClient) -> None:
     """Both passwords and both secrets get in, others don't; a secret opens nothing but /webhook."""
     for password, status in (("new", 200), ("old", 200), ("older", 401)):
