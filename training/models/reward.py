@@ -1,17 +1,16 @@
-"""The reward model: the base's lower layers, its own top layers, and a score head at the end of the sequence.
+"""The reward model: a linear probe of the frozen base, and, where that is better, top layers of its own.
 
-The head reads the last real token (the end of text) and the one before it (the answer's last word), for each the
-output of the top layers and of the frozen trunk. With few pairs this learns more than the top layers' output at the
-end of text alone: a small model's end-of-text token rarely summarises the text, while the last word's activations
-reflect what was said, and the trunk's still encode position and sentence count in a simple form.
+The probe reads activations of the base pooled over the answer (`training/models/probe.py`). The own top layers have a
+head that reads the last real token (the end of text) and the one before it (the answer's last word), for each the
+output of the top layers and of the frozen trunk; it adds to the probe's scores. Either part may be missing.
 
-Legend: B batch, T tokens, H hidden size.
+Legend: B batch, T tokens, H hidden size, K models of the ensemble, J judges.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -26,8 +25,10 @@ from training.data import Prompt
 from training.errors import CheckpointError, ModelError, first_line
 from training.fast import full_precision
 from training.models.architectures import backbone_of
-from training.models.backbone import Backbone, BlockContext
+from training.models.backbone import Backbone, BlockContext, TopLayers
 from training.models.policy import reward_layer_count
+from training.models.probe import Probe, Site
+from training.models.sequences import last_real_token, sequences_of
 from training.models.text import TextCodec, pad_right
 
 WEIGHTS_FILE = "reward_model.safetensors"
@@ -35,75 +36,101 @@ CONFIG_FILE = "reward_config.json"
 
 
 class _SavedConfig(BaseModel):
-    """The content of `reward_config.json`, beside the weights."""
+    """The content of `reward_config.json`, beside the weights. Older versions wrote no probe."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")  # older versions wrote more
 
     n_layers: int
-    own_layers: int
+    own_layers: Annotated[int, Field(ge=0)]
     heads: Annotated[int, Field(ge=1)] = 1
+    judges: Annotated[int, Field(ge=0)] = 0
+    sites: tuple[Site, ...] = ()
     hidden_size: int
     base_digest: str
+    digest_depth: int | None = None
     temperature: Annotated[float, Field(gt=0.0)]
+    uncertainty_scale: Annotated[float, Field(gt=0.0)] = 1.0
 
 
 class RewardModel(nn.Module):
     """Scores how much people are likely to like an answer.
 
-    Only the top layers, the final norm and the head are its own; the layers below are the base's, so one pass over
-    them serves reference and reward model. The head starts at zero, so every pair starts tied.
+    Only the probe's weights, the top layers, their norm and their head are its own; everything else is the base's, so
+    one pass over it serves reference and reward model. Without a probe the score is the head's alone, which starts at
+    zero, so every pair starts tied; with one, training starts from the probe's scores.
 
     Args:
         base: the base model (a transformers PreTrainedModel); it is frozen.
-        own_layers: how many top layers are trained, from `reward_layer_count`.
-        heads: how many heads read the same features. Trained on resampled pairs, they disagree where data are scarce.
+        own_layers: how many top layers are its own, from `reward_layer_count`; 0 for a probe alone.
+        heads: without a probe, how many heads read the top layers. Trained on resampled pairs, they disagree.
+        probe: scores the frozen base's activations; its models are then the ensemble.
 
     Attributes:
         depth: how many of the base's layers lie below its own.
         temperature: score differences divided by it are calibrated log-odds.
-        uncertainty_penalty: how many standard deviations of the heads' scores to subtract from their mean.
+        uncertainty_scale: what turns the deviation of the ensemble's scores into a standard error.
+        uncertainty_penalty: how many standard errors to subtract from the ensemble's mean.
     """
 
-    def __init__(self, base: Any, own_layers: int, heads: int = 1) -> None:
+    def __init__(self, base: Any, own_layers: int, heads: int = 1, probe: Probe | None = None) -> None:
         super().__init__()
         base.requires_grad_(requires_grad=False)
         self._base = backbone_of(base)
         self.depth = self._base.n_layers - own_layers
-        self.top = self._base.copy_of_top(self.depth).requires_grad_()
-        self.head = nn.Linear(4 * self._base.hidden_size, heads, device=self._base.device)
+        self.top = self._base.copy_of_top(self.depth) if own_layers else TopLayers([], nn.Identity(), self.depth)
+        self.top.requires_grad_()
+        self.head = nn.Linear(4 * self._base.hidden_size if own_layers else 0, heads, device=self._base.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self.probe = probe
         self.temperature = 1.0
+        self.uncertainty_scale = 1.0
         self.uncertainty_penalty = 0.0
 
     @classmethod
     def on_base(cls, base: Any, frozen_share: float, heads: int = 1) -> Self:
-        """A new reward model that keeps the first `frozen_share` of the base's layers frozen."""
+        """A new reward model without a probe that keeps the first `frozen_share` of the base's layers frozen."""
         return cls(base, reward_layer_count(backbone_of(base).n_layers, frozen_share), heads)
 
     @property
     def heads(self) -> int:
-        """K, the number of heads."""
-        return self.head.out_features
+        """K, how many models its ensemble has."""
+        return self.head.out_features if self.probe is None else self.probe.heads
+
+    @property
+    def judges(self) -> int:
+        """J, how many models judge that learned from other pairs; see `judge_scores`."""
+        return 0 if self.probe is None else self.probe.judges
+
+    @property
+    def own_layers(self) -> int:
+        """How many top layers are its own."""
+        return self._base.n_layers - self.depth
 
     @property
     def base(self) -> Backbone:
         """The frozen base."""
         return self._base
 
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """The depths at which it reads the base's activations, lowest first."""
+        read = set() if self.probe is None else set(self.probe.depths)
+        return tuple(sorted(read | {self.depth} if self.own_layers else read))
+
     def trunk(self, ids: Tensor, context: BlockContext) -> Tensor:
         """Hidden states (B, T, H) below its own layers. No gradient."""
         return self._base.activations(ids, context, [self.depth])[self.depth]
 
-    def forward(self, trunk: Tensor, context: BlockContext, last: Tensor) -> Tensor:
-        """Scores (B,) from trunk activations (B, T, H): the heads' mean, minus the uncertainty penalty."""
-        scores = self.head_scores(trunk, context, last)
-        if self.uncertainty_penalty and self.heads > 1:
-            return scores.mean(dim=-1) - self.uncertainty_penalty * scores.std(dim=-1)
-        return scores.mean(dim=-1)
+    def activations(self, ids: Tensor, context: BlockContext) -> dict[int, Tensor]:
+        """Hidden states (B, T, H) at each of its `depths`, in one pass. No gradient."""
+        return self._base.activations(ids, context, self.depths)
 
-    def head_scores(self, trunk: Tensor, context: BlockContext, last: Tensor) -> Tensor:
-        """Scores (B, K) of every head, read at each row's `last` (B,) token and the one before."""
+    def top_scores(self, trunk: Tensor, context: BlockContext, last: Tensor) -> Tensor:
+        """Scores (B, heads) of its own layers, from trunk activations (B, T, H).
+
+        They are read at each row's `last` (B,) token and the one before.
+        """
         places = torch.stack([last, (last - 1).clamp(min=0)], dim=1)
         rows = torch.arange(len(trunk), device=trunk.device)[:, None]
         hidden = self._base.finish_at(self.top, trunk, context, places)
@@ -112,21 +139,86 @@ class RewardModel(nn.Module):
         with full_precision(hidden.device):
             return self.head(features.float())  # type: ignore[no-any-return]
 
-    def score(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Scores (B,) of whole sequences: ids (B, T) long, mask (B, T) bool, padded on either side. No gradient."""
+    def forward(
+        self, activations: Mapping[int, Tensor], mask: Tensor, context: BlockContext, starts: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Scores (B, K) of the ensemble and (B, J) of the judges.
+
+        Args:
+            activations: (B, T, H) at each of its `depths`.
+            mask: (B, T) bool, real tokens, padded on either side.
+            context: of the batch.
+            starts: (B,) long, the place of each prompt's last token; only a model without a probe does without.
+        """
+        last = last_real_token(mask)
+        scores = torch.zeros(len(mask), self.heads + self.judges, device=mask.device)
+        if self.probe is not None:
+            if starts is None:
+                raise ValueError("a probe needs to know where the prompts end")
+            answer = mask & (torch.arange(mask.shape[1], device=mask.device) > starts[:, None])
+            scores = self.probe(activations, answer, last)
+        if self.own_layers:
+            scores = scores + self.top_scores(activations[self.depth], context, last)
+        return scores[:, : self.heads], scores[:, self.heads :]
+
+    def score(self, ids: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:
+        """Scores (B,) of whole sequences, without gradient: the ensemble's mean, less the uncertainty penalty.
+
+        Args:
+            ids: (B, T) long.
+            mask: (B, T) bool, real tokens, padded on either side.
+            starts: (B,) long, the place of each prompt's last token.
+        """
         context = self._base.context(mask)
-        return self.score_over(self.trunk(ids, context), ids, mask, context)
+        return self.score_over(self.activations(ids, context), ids, mask, context, starts)
 
     @torch.no_grad()
-    def score_over(self, trunk: Tensor, ids: Tensor, mask: Tensor, context: BlockContext) -> Tensor:  # noqa: ARG002
-        """The same, from trunk activations (B, T, H) that are already known.
+    def score_over(
+        self,
+        activations: Mapping[int, Tensor],
+        ids: Tensor,  # noqa: ARG002
+        mask: Tensor,
+        context: BlockContext,
+        starts: Tensor | None,
+    ) -> Tensor:
+        """The same, from activations (B, T, H) at its `depths` that are already known.
 
         All scoring passes through here, with the tokens available: override it to score by a rule.
         """
-        return self(trunk, context, last_real_token(mask))  # type: ignore[no-any-return]
+        scores, _ = self(activations, mask, context, starts)
+        if self.uncertainty_penalty and self.heads > 1:
+            return scores.mean(dim=-1) - self.uncertainty_penalty * self._standard_error(scores)  # type: ignore[no-any-return]
+        return scores.mean(dim=-1)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def judge_scores(self, ids: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:
+        """Scores (B,) by the judges; by `score` where there are none. Arguments as there.
+
+        For comparing policies that were trained against `score`: what a policy gained by exploiting the ensemble's
+        errors, judges that learned from other pairs won't confirm.
+        """
+        if not self.judges:
+            return self.score(ids, mask, starts)
+        context = self._base.context(mask)
+        return self(self.activations(ids, context), mask, context, starts)[1].mean(dim=-1)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def uncertainty(self, ids: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:
+        """The standard error (B,) of the scores: how far they would move with other judgements; 0 for a single model.
+
+        Arguments as in `score`.
+        """
+        context = self._base.context(mask)
+        return self._standard_error(self(self.activations(ids, context), mask, context, starts)[0])
 
     def score_texts(
-        self, codec: TextCodec, prompts: Sequence[Prompt], answers: Sequence[str], batch: int = 32
+        self,
+        codec: TextCodec,
+        prompts: Sequence[Prompt],
+        answers: Sequence[str],
+        batch: int = 32,
+        *,
+        judge: bool = False,
     ) -> Tensor:
         """Scores (B,) float32 of answers to prompts, on the CPU, in the order given.
 
@@ -135,17 +227,30 @@ class RewardModel(nn.Module):
             prompts: as many as there are answers.
             answers: without an end-of-text token; the codec adds it.
             batch: sequences per forward pass, grouped by length to reduce padding.
+            judge: by `judge_scores` instead of `score`.
         """
         pairs = sequences_of(codec, prompts, answers, self._base.max_positions)
-        sequences = [prompt + answer for prompt, answer in pairs]
-        order = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
-        scores = torch.zeros(len(sequences))
+        return self.score_sequences(pairs, codec.pad_id, batch, judge=judge)
+
+    def score_sequences(
+        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], pad_id: int, batch: int = 32, *, judge: bool = False
+    ) -> Tensor:
+        """The same for B prompts with their answers as token ids, the answers with their end of text."""
+        order = sorted(range(len(pairs)), key=lambda index: sum(map(len, pairs[index])))
+        scores, device = torch.zeros(len(pairs)), self._base.device
         for start in range(0, len(order), batch):
             chosen = order[start : start + batch]
-            ids, mask = pad_right([sequences[index] for index in chosen], codec.pad_id)
-            device = self._base.device
-            scores[chosen] = self.score(ids.to(device), mask.to(device)).float().cpu()
+            ids, mask = pad_right([[*pairs[index][0], *pairs[index][1]] for index in chosen], pad_id)
+            starts = torch.tensor([len(pairs[index][0]) - 1 for index in chosen])
+            scored = (self.judge_scores if judge else self.score)(ids.to(device), mask.to(device), starts.to(device))
+            scores[chosen] = scored.float().cpu()
         return scores
+
+    def _standard_error(self, scores: Tensor) -> Tensor:
+        """The standard error (B,) of the mean of scores (B, K)."""
+        if self.heads < 2:
+            return torch.zeros(len(scores), device=scores.device)
+        return self.uncertainty_scale * scores.std(dim=-1)
 
     def preference_probability(self, difference: float) -> float:
         """Calibrated probability that people prefer the first of two answers whose scores differ by `difference`."""
@@ -156,16 +261,20 @@ class RewardModel(nn.Module):
         """Write its own weights and what is needed to load them onto the same base."""
         folder.mkdir(parents=True, exist_ok=True)
         save_file(
-            {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()},
+            {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items() if value.numel()},
             folder / WEIGHTS_FILE,
         )
         config = _SavedConfig(
             n_layers=self._base.n_layers,
-            own_layers=self._base.n_layers - self.depth,
+            own_layers=self.own_layers,
             heads=self.heads,
+            judges=self.judges,
+            sites=() if self.probe is None else self.probe.sites,
             hidden_size=self._base.hidden_size,
-            base_digest=self._base.trunk_digest(self.depth),
+            base_digest=self._base.trunk_digest(max(self.depths)),
+            digest_depth=max(self.depths),
             temperature=self.temperature,
+            uncertainty_scale=self.uncertainty_scale,
         )
         (folder / CONFIG_FILE).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
@@ -187,7 +296,7 @@ class RewardModel(nn.Module):
                 remedy=first_line(error),
             ) from error
         backbone = backbone_of(base)
-        depth = config.n_layers - config.own_layers
+        depth = config.n_layers - config.own_layers if config.digest_depth is None else config.digest_depth
         if backbone.n_layers != config.n_layers or backbone.trunk_digest(depth) != config.base_digest:
             raise ModelError(
                 "the reward model was trained on another base model",
@@ -195,35 +304,13 @@ class RewardModel(nn.Module):
                 expected=f"{config.n_layers} layers, digest {config.base_digest}",
                 remedy="Load the base it was trained on, or retrain it on this one.",
             )
-        model = cls(base, config.own_layers, config.heads)
+        probe = None
+        if config.sites:
+            probe = Probe(config.sites, config.hidden_size, config.heads, config.judges).to(backbone.device)
+        model = cls(base, config.own_layers, 1 if probe else config.heads, probe)
         try:
-            model.load_state_dict(weights)
+            model.load_state_dict({**{k: v for k, v in model.state_dict().items() if not v.numel()}, **weights})
         except RuntimeError as error:
             raise CheckpointError("the reward model's weights don't fit its base", got=str(folder)) from error
-        model.temperature = config.temperature
+        model.temperature, model.uncertainty_scale = config.temperature, config.uncertainty_scale
         return model
-
-
-def sequences_of(
-    codec: TextCodec, prompts: Sequence[Prompt], answers: Sequence[str], max_tokens: int
-) -> list[tuple[list[int], list[int]]]:
-    """Prompts and answers as token ids, the answers with their end of text.
-
-    If they exceed `max_tokens` together, the model's limit, the prompt's beginning is cut off, and the cut counted.
-    """
-    encoded = zip(codec.encode_prompts(prompts), codec.encode_answers(answers), strict=True)
-    texts = zip(prompts, answers, strict=True)
-    return [codec.fit(*text, ids, max_tokens) for text, ids in zip(texts, encoded, strict=True)]
-
-
-def last_real_token(mask: Tensor) -> Tensor:
-    """The index (B,) long of each row's last real token, for padding on either side."""
-    length = mask.shape[1]
-    return length - 1 - mask.flip(1).long().argmax(dim=1)
-
-
-def spread(scores: Iterable[float]) -> tuple[float, float]:
-    """Mean and standard deviation of scores, the latter never 0, for normalising them."""
-    values = torch.tensor(list(scores), dtype=torch.float64)
-    deviation = float(values.std()) if len(values) > 1 else 1.0
-    return (float(values.mean()) if len(values) else 0.0), (deviation if deviation > 1e-6 else 1.0)

@@ -119,7 +119,7 @@ def _scores(model: RewardModel, activations: Sequence[Tensor]) -> Tensor:
     lengths = torch.tensor([len(item) for item in activations])
     trunk = pad_sequence(list(activations), batch_first=True).to(device).float()
     mask = (torch.arange(trunk.shape[1]) < lengths[:, None]).to(device)
-    return model.head_scores(trunk, model.base.context(mask), (lengths - 1).to(device))
+    return model.top_scores(trunk, model.base.context(mask), (lengths - 1).to(device))
 
 
 def _trunk_of(

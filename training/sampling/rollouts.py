@@ -135,15 +135,15 @@ def score_samples(
     *,
     eos_id: int,
     batch: int = 32,
+    judge: bool = False,
 ) -> Tensor:
-    """Raw scores (B,) float32 of sampled answers, on the CPU; `prompts` has one entry per answer."""
+    """Raw scores (B,) float32 of sampled answers, on the CPU; `prompts` has one entry per answer.
+
+    With `judge`, by the models that learned from other pairs than those that rewards come from.
+    """
     sequences = whole_sequences(prompts, samples, eos_id)
-    device = reward_model.base.device
-    parts = []
-    for start in range(0, len(sequences), batch):
-        ids, mask = pad_right(sequences[start : start + batch], eos_id)
-        parts.append(reward_model.score(ids.to(device), mask.to(device)).float().cpu())
-    return torch.cat(parts) if parts else torch.zeros(0)
+    pairs = [(whole[: len(p)], whole[len(p) :]) for p, whole in zip(prompts, sequences, strict=True)]
+    return reward_model.score_sequences(pairs, eos_id, batch, judge=judge)
 
 
 def answer_hidden(hidden: Tensor, starts: Tensor, answer_mask: Tensor) -> Tensor:
@@ -163,7 +163,7 @@ def _read(policy: PolicyWithValue, reward_model: RewardModel, given: _Sequences,
     """Run policy, reference and reward model on one batch."""
     base, mask = policy.base, given.answer_mask
     context = base.context(given.mask)
-    shared = base.activations(given.ids, context, [policy.depth, reward_model.depth, base.n_layers])
+    shared = base.activations(given.ids, context, [policy.depth, *reward_model.depths, base.n_layers])
     trunk, chosen = shared[policy.depth], given.tokens[mask]
     hidden = answer_hidden(policy(trunk, context), given.starts, mask)
     logprobs, entropies = policy.head.logprobs_and_entropies(hidden, chosen, temperature)
@@ -179,5 +179,5 @@ def _read(policy: PolicyWithValue, reward_model: RewardModel, given: _Sequences,
         reference_logprobs=spread_out(policy.head.logprobs(reference, chosen, temperature), mask),
         values=spread_out(policy.values(hidden), mask),
         entropies=spread_out(entropies, mask),
-        scores=reward_model.score_over(shared[reward_model.depth], given.ids, given.mask, context).float(),
+        scores=reward_model.score_over(shared, given.ids, given.mask, context, given.starts).float(),
     )

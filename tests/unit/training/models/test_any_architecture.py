@@ -14,7 +14,6 @@ from torch import Tensor
 
 from training.config import PPOConfig, RewardConfig, SamplingConfig, SFTConfig
 from training.data.types import Demonstration, Preference, PromptRecord
-from training.models.backbone import BlockContext
 from training.models.load import load_causal_lm
 from training.models.reward import RewardModel
 from training.models.text import TextCodec
@@ -39,7 +38,7 @@ PPO = PPOConfig(
 class EvenTokens(RewardModel):
     """Scores the share of even token ids in a sequence: a rule that needs no training."""
 
-    def score_over(self, trunk: Tensor, ids: Tensor, mask: Tensor, context: BlockContext) -> Tensor:  # noqa: ARG002
+    def score_over(self, activations: Any, ids: Tensor, mask: Tensor, context: Any, starts: Any) -> Tensor:  # noqa: ARG002
         """The rule."""
         return ((ids % 2 == 0) & mask).sum(dim=1) / mask.sum(dim=1)
 

@@ -13,7 +13,8 @@ from tiny_models import EOS, PAD, nudge, tiny_gpt2, tiny_rotary
 from training.errors import ModelError
 from training.models.load import load_causal_lm
 from training.models.policy import PolicyWithValue
-from training.models.reward import RewardModel, last_real_token, sequences_of, spread
+from training.models.reward import RewardModel
+from training.models.sequences import last_real_token, sequences_of, spread
 from training.models.text import TextCodec, pad_left, pad_right
 
 SEQUENCES = [[1, 2, 3, EOS], [4, 5, 6, 7, 8, 9, EOS], [1, EOS]]

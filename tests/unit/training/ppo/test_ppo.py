@@ -18,7 +18,6 @@ from training.data.split import split_of
 from training.data.types import PromptRecord, Split
 from training.errors import CheckpointError, ConfigError, DataError, ModelError
 from training.evaluation.policy import evaluate_policy
-from training.models.backbone import BlockContext
 from training.models.load import load_causal_lm
 from training.models.reward import RewardModel
 from training.models.text import TextCodec
@@ -41,7 +40,7 @@ CONFIG = PPOConfig(
 class EvenTokens(RewardModel):
     """Scores the share of even token ids in a sequence: a rule that needs no training."""
 
-    def score_over(self, trunk: Tensor, ids: Tensor, mask: Tensor, context: BlockContext) -> Tensor:  # noqa: ARG002
+    def score_over(self, activations: Any, ids: Tensor, mask: Tensor, context: Any, starts: Any) -> Tensor:  # noqa: ARG002
         """Apply the rule."""
         return ((ids % 2 == 0) & mask).sum(dim=1) / mask.sum(dim=1)
 
@@ -198,9 +197,9 @@ def test_it_stops_at_nan(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path)
     class BreaksLater(EvenTokens):
         calls = itertools.count()
 
-        def score_over(self, trunk: Tensor, ids: Tensor, mask: Tensor, context: BlockContext) -> Tensor:
+        def score_over(self, activations: Any, ids: Tensor, mask: Tensor, context: Any, starts: Any) -> Tensor:
             """Apply the rule at first, then return NaN."""
-            scores = super().score_over(trunk, ids, mask, context)
+            scores = super().score_over(activations, ids, mask, context, starts)
             return scores * (torch.nan if 6 < next(self.calls) < 9 else 1.0)
 
     base = load_causal_lm(str(tiny_model_dir), "cpu")
@@ -215,7 +214,7 @@ def test_it_stops_when_answers_repeat_themselves(lively_model_dir: Path, codec: 
     """A policy rewarded for repeating tokens is stopped above `max_repetition`, and an earlier one is kept."""
 
     class SameAgain(EvenTokens):
-        def score_over(self, trunk: Tensor, ids: Tensor, mask: Tensor, context: BlockContext) -> Tensor:  # noqa: ARG002
+        def score_over(self, activations: Any, ids: Tensor, mask: Tensor, context: Any, starts: Any) -> Tensor:  # noqa: ARG002
             """Count the tokens that equal the one before."""
             return ((ids[:, 1:] == ids[:, :-1]) & mask[:, 1:]).sum(dim=1).float()
 

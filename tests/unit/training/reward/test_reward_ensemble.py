@@ -45,7 +45,7 @@ def test_the_score_is_the_mean_less_the_penalised_deviation(tmp_path: Path) -> N
     nudge(model.parameters())
     ids, mask = pad_right(SEQUENCES, PAD)
     context = model.base.context(mask)
-    by_head = model.head_scores(model.trunk(ids, context), context, mask.sum(dim=1) - 1).detach()
+    by_head = model.top_scores(model.trunk(ids, context), context, mask.sum(dim=1) - 1).detach()
     assert by_head.shape == (3, 3)
     torch.testing.assert_close(model.score(ids, mask), by_head.mean(dim=1))
     model.uncertainty_penalty = 2.0

@@ -1,0 +1,39 @@
+"""Prompts with their answers as token ids, and small measures of batches and scores.
+
+Legend: B batch, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from training.data import Prompt
+from training.models.text import TextCodec
+
+
+def sequences_of(
+    codec: TextCodec, prompts: Sequence[Prompt], answers: Sequence[str], max_tokens: int
+) -> list[tuple[list[int], list[int]]]:
+    """Prompts and answers as token ids, the answers with their end of text.
+
+    If they exceed `max_tokens` together, the model's limit, the prompt's beginning is cut off, and the cut counted.
+    """
+    encoded = zip(codec.encode_prompts(prompts), codec.encode_answers(answers), strict=True)
+    texts = zip(prompts, answers, strict=True)
+    return [codec.fit(*text, ids, max_tokens) for text, ids in zip(texts, encoded, strict=True)]
+
+
+def last_real_token(mask: Tensor) -> Tensor:
+    """The index (B,) long of each row's last real token, for padding on either side."""
+    length = mask.shape[1]
+    return length - 1 - mask.flip(1).long().argmax(dim=1)
+
+
+def spread(scores: Iterable[float]) -> tuple[float, float]:
+    """Mean and standard deviation of scores, the latter never 0, for normalising them."""
+    values = torch.tensor(list(scores), dtype=torch.float64)
+    deviation = float(values.std()) if len(values) > 1 else 1.0
+    return (float(values.mean()) if len(values) else 0.0), (deviation if deviation > 1e-6 else 1.0)
