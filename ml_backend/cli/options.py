@@ -34,8 +34,6 @@ def project_id_from(settings: Settings, given: int | None) -> int:
         return given
     with open_label_studio(settings) as label_studio:
         return choose_project(label_studio, settings.public_url(), settings.model_name).id
-<<<<<<< HEAD
-=======
 
 
 def line_from(registry: Registry, given: str | None) -> str:
@@ -48,4 +46,3 @@ def line_from(registry: Registry, given: str | None) -> str:
         return registry.only_line()
     registry.must_exist(given)
     return given
->>>>>>> main

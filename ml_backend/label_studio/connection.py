@@ -6,12 +6,7 @@ import base64
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
-<<<<<<< HEAD
-from http import HTTPStatus
-from typing import Self
-=======
 from typing import Any, Self
->>>>>>> main
 from urllib.parse import urlsplit
 
 from ml_backend.errors import LabelStudioError
@@ -63,42 +58,21 @@ def same_url(one: str, other: str) -> bool:
     return one.rstrip("/") == other.rstrip("/")
 
 
-<<<<<<< HEAD
-def connected_projects(label_studio: LabelStudio, url: str, title: str | None = None) -> list[Project]:
-    """The projects that have an ML backend at this URL: their events count, and their tasks get proposals.
-
-    Label Studio lists ML backends by project only, and calls each of them when it does. So it is only asked about
-    projects that have a webhook to the backend or show its predictions; a connected project has both.
-=======
 def connections(label_studio: LabelStudio, url: str, title: str) -> list[Connection]:
     """The projects that have an ML backend at this URL, by id: their events count, and their tasks get proposals.
 
     Label Studio lists ML backends only project by project, and checks the health of each. So only those projects are
     asked that have a webhook to this backend or show its predictions; one with neither neither tells it anything nor
     shows anything of it.
->>>>>>> main
 
     Args:
         label_studio: the server.
         url: the backend's address.
-<<<<<<< HEAD
-        title: the backend's name in Label Studio; None looks at projects with a webhook only.
-    """
-    told = {hook.project for hook in label_studio.webhooks() if same_url(hook.url, webhook_url(url))}
-    return [
-        project
-        for project in label_studio.projects()
-        if (project.id in told or (title is not None and project.model_version == title))
-        and any(same_url(backend.url, url) for backend in _backends_of(label_studio, project.id))
-    ]
-=======
         title: the backend's title, which projects that show its predictions name.
     """
     projects = label_studio.projects()
     try:
-        told_by = {
-            hook.project for hook in label_studio.all_webhooks() if same_url(hook.url, f"{url.rstrip('/')}/webhook")
-        }
+        told_by = {hook.project for hook in label_studio.all_webhooks() if same_url(hook.url, webhook_url(url))}
     except LabelStudioError as error:
         if error.status != 403:
             raise
@@ -132,17 +106,6 @@ def _backend_at(label_studio: LabelStudio, project_id: int, url: str) -> MLBacke
             return None
         raise
     return next((backend for backend in backends if same_url(backend.url, url)), None)
->>>>>>> main
-
-
-def _backends_of(label_studio: LabelStudio, project_id: int) -> list[MLBackend]:
-    """A project's ML backends; none if it was deleted since it was listed."""
-    try:
-        return label_studio.backends(project_id)
-    except LabelStudioError as error:
-        if error.status != HTTPStatus.NOT_FOUND:
-            raise
-        return []
 
 
 def webhook_url(url: str) -> str:
@@ -155,11 +118,7 @@ def projects_showing(label_studio: LabelStudio, title: str) -> list[Project]:
     return [project for project in label_studio.projects() if project.model_version == title]
 
 
-<<<<<<< HEAD
-def choose_project(label_studio: LabelStudio, url: str, title: str | None = None) -> Project:
-=======
 def choose_project(label_studio: LabelStudio, url: str, title: str) -> Project:
->>>>>>> main
     """The only project that is connected to the backend at this URL.
 
     Raises:

@@ -54,6 +54,10 @@ class Exports(Tasks):
         return tasks
 
     def count_judgements_since(self, project_id: int, since: str | None) -> int:
+        """How many judgements `judgements_since` finds."""
+        return self.judgements_since(project_id, since)[0]
+
+    def judgements_since(self, project_id: int, since: str | None) -> tuple[int, str | None]:
         """How many annotations, skips and empty ones aside, were created or changed after `since`.
 
         Both times are Label Studio's own, so it doesn't matter what this machine's clock says.
@@ -63,19 +67,22 @@ class Exports(Tasks):
             since: an annotation's `updated_at`; None counts all.
 
         Returns:
-            The number; from `enough` on it may be more.
+            Their number, from `enough` on perhaps more; and when the newest of them was made or changed, as ISO 8601;
+            None for none.
         """
         after = read_moment(since)
         changed = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime"}
         filters = [*LABELED, {**changed, "value": filter_value(after)}] if after else LABELED
-        count = 0
+        count, newest = 0, after
         for task in self.each_task(project_id, "id,annotations,updated_at,was_cancelled,result", *filters):
             found = [a for a in annotations_in([task]) if a.get("result") and not a.get("was_cancelled")]
             moments = [read_moment(annotation.get("updated_at")) for annotation in found]
-            count += len(found) if after is None else sum(1 for moment in moments if moment and moment > after)
+            new = [moment for moment in moments if after is None or (moment and moment > after)]
+            count += len(new)
+            newest = max(filter(None, [newest, *new]), default=None)
             if count >= self.enough:
                 break
-        return count
+        return count, newest.isoformat() if newest and count else None
 
     def _exported(self, project_id: int) -> list[Task]:
         """Every task that was labeled or skipped, in the first way that isn't cut off."""

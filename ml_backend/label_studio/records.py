@@ -54,11 +54,7 @@ class MLBackend:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-<<<<<<< HEAD
-    """A webhook of a project; `project` is its id."""
-=======
     """A webhook; `project` is None for one of the whole organization."""
->>>>>>> main
 
     id: int
     url: str
@@ -67,8 +63,6 @@ class Webhook:
     all_actions: bool
     payload: bool
     project: int | None = None
-<<<<<<< HEAD
-=======
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +71,6 @@ class Connection:
 
     project: Project
     backend: MLBackend
->>>>>>> main
 
 
 def versions_of(task: Task) -> set[str]:

@@ -116,7 +116,6 @@ class Tasks(Session):
     def runs_low(self, project_id: int, version: str) -> bool:
         """Whether a task without a prediction of `version` is in the first half of the look-ahead.
 
-<<<<<<< HEAD
         So it is filled up in one go, when half of it is used, instead of after each judgement.
         """
         half = (self.look_ahead + 1) // 2
@@ -125,34 +124,6 @@ class Tasks(Session):
 
     def _first_open(self, project_id: int, include: str, number: int) -> Iterator[Task]:
         return islice(self.each_task(project_id, include, *OPEN, page_size=min(number, PAGE)), number)
-=======
-    def count_judgements_since(self, project_id: int, since: str | None) -> int:
-        """How many judgements `judgements_since` finds."""
-        return self.judgements_since(project_id, since)[0]
-
-    def judgements_since(self, project_id: int, since: str | None) -> tuple[int, str | None]:
-        """How many annotations, skips and empty ones aside, were created or changed after `since`.
-
-        Args:
-            project_id: the project.
-            since: an ISO time such as an annotation's `updated_at`; None counts all.
-
-        Returns:
-            Their number, and when the newest was made or changed, by Label Studio's clock, as ISO 8601; None for none.
-        """
-        filters: list[Mapping[str, Any]] = [_LABELED]
-        after = read_moment(since)
-        if after:
-            since_then = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime"}
-            filters.append({**since_then, "value": filter_value(after)})
-        # `include` also filters nested objects, so the annotations' own fields are named here as well
-        tasks = self.tasks(project_id, "id,annotations,updated_at,was_cancelled,result", *filters)
-        found = [a for a in annotations_in(tasks) if a.get("result") and not a.get("was_cancelled")]
-        moments = [read_moment(annotation.get("updated_at")) for annotation in found]
-        new = [moment for moment in moments if after is None or (moment and moment > after)]
-        newest = max(filter(None, new), default=None)
-        return len(new), newest.isoformat() if newest else None
->>>>>>> main
 
     def annotate(
         self,

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The champion's proposals for a project's next open tasks, stored in Label Studio before anyone opens them."""
-=======
-"""A line's champion's proposals for all of a project's open tasks, stored before anyone opens a task."""
->>>>>>> main
+"""A line's champion's proposals for a project's next open tasks, stored before anyone opens them."""
 
 from __future__ import annotations
 

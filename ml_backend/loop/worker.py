@@ -261,35 +261,6 @@ class Worker:
                 enqueue(names.PROPOSE_MISSING, names.PROPOSALS_QUEUE, project_id)
         return {"looks": looks}
 
-<<<<<<< HEAD
-    def _projects(self) -> list[int]:
-        """The projects that this backend is connected to."""
-        with self._open() as label_studio:
-            url, title = self._settings.public_url(), self._settings.model_name
-            return [project.id for project in connected_projects(label_studio, url, title)]
-
-    def _projects_or(self, project_id: int) -> list[int]:
-        """The connected projects and this one; this one alone if Label Studio can't be reached."""
-        try:
-            return sorted({project_id, *self._projects()})
-        except LabelStudioError as error:
-            logger.warning("only project %d gets new proposals for now: %s", project_id, error)
-            return [project_id]
-
-    def _look(self, project_id: int) -> dict[str, Any]:
-        """What is waiting in a project; a project that can't be read doesn't hold up the others."""
-        try:
-            new = self._steps.count_new(project_id)
-            champion = self._registry.current()
-            with self._open() as label_studio:
-                unproposed = label_studio.runs_low(project_id, champion.name)
-        except LabelStudioError as error:
-            logger.warning("project %d can't be checked: %s", project_id, error)
-            return {"reached": False, "new": 0, "unproposed": False}
-        return {"reached": True, "new": new, "unproposed": unproposed}
-
-=======
->>>>>>> main
 
 def run_worker(settings: Settings) -> NoReturn:
     """Run jobs until SIGTERM or SIGINT, then exit the process.
