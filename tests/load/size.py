@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from fake_label_studio import FakeLabelStudio
 from large_project import PROJECT, LargeProject
 
 from ml_backend.demo.stack import environment_of
+from ml_backend.label_studio.client import open_label_studio
+from ml_backend.lines.connections import Connections
 from ml_backend.loop.client import Jobs
 from ml_backend.processes.children import Children, rankloop_command
 from ml_backend.processes.logs import log_tail
@@ -51,7 +54,9 @@ def measure_size(folder: Path, model: Path) -> dict[str, Any]:
         }
         settings = load_settings(**chosen)
         registry, jobs = Registry(settings), Jobs(settings)
-        base = registry.ensure_base()
+        (connected,) = Connections(settings, registry, partial(open_label_studio, settings)).all()
+        base = registry.current(connected.line)
+        fake.asked.clear()
         with Children(environment_of(chosen), logs=folder) as children:
             process = children.start("worker", rankloop_command("worker"))
             _until(lambda: project.by_version()[base.name] == AHEAD, folder)
@@ -59,7 +64,7 @@ def measure_size(folder: Path, model: Path) -> dict[str, Any]:
             jobs.champion_changed()  # has the worker look, though nothing changed
             _until(lambda: len(fake.asked) > start, folder)
             look = _quiet(fake) - start
-            better = _another_version(registry, base, folder / "better")
+            better = _another_version(registry, base, connected.line, folder / "better")
             registry.promote(better)
             jobs.champion_changed()
             _until(lambda: project.by_version()[better] == AHEAD, folder)
@@ -75,12 +80,12 @@ def measure_size(folder: Path, model: Path) -> dict[str, Any]:
     }
 
 
-def _another_version(registry: Registry, base: Version, folder: Path) -> str:
+def _another_version(registry: Registry, base: Version, line: str, folder: Path) -> str:
     """Register the base once more, as a version of its own. Returns its name."""
     shutil.copytree(registry.fetch(base), folder)
     run = registry.start_cycle_run(PROJECT, "size", {"trigger": "load"})
     tags = {"kind": "cycle", "project_id": str(PROJECT), "workflow_id": "size"}
-    return registry.register(folder, run_id=run, parent=base.name, metrics={}, tags=tags).name
+    return registry.register(folder, run_id=run, parent=base.name, metrics={}, tags=tags, line=line).name
 
 
 def _until(done: Callable[[], bool], folder: Path) -> None:
