@@ -20,7 +20,7 @@ OURS = Path(sys.executable)
 PEERS = ROOT / ".venv-bench" / "bin" / "python"
 CURRENT_TRL = ROOT / ".venv-bench-trl" / "bin" / "python"
 SPEED = ("propose", "reward", "ppo")
-OTHER = ("learned", "growth")
+OTHER = ("learned", "frontier", "growth")
 
 
 def contestants(what: str, model: str) -> list[Contestant]:

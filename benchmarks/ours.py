@@ -93,7 +93,7 @@ def reward(turns: Turns, folder: str) -> None:
 def ppo(turns: Turns, folder: str) -> None:
     """One iteration: 16 answers of 50 tokens to prompts of 30, 4 epochs."""
     from training.models import RewardModel
-    from training.ppo import PPOTrainer
+    from training.ppo import PPOTrainer, Start
 
     base = load_causal_lm(folder, "cpu")
     codec = TextCodec.load(folder, TextConfig(separator=" "))
@@ -103,11 +103,14 @@ def ppo(turns: Turns, folder: str) -> None:
         epochs=workload.PPO_EPOCHS,
         sampling=SamplingConfig(top_k=0, top_p=1.0, max_new_tokens=workload.NEW_TOKENS),
         max_kl_nats=1e9,
+        max_similarity_gain=1.0,
+        min_entropy_share=0.0,
     )
     reward_model = RewardModel.on_base(base, 1 - workload.TRAINED_SHARE)
     torch.nn.init.normal_(reward_model.head.weight, std=0.02)
     prompts = [PromptRecord(workload.text_of(tokens)) for tokens in workload.ppo_prompts(64)]
-    trainer = PPOTrainer(base, None, codec, reward_model, prompts, config)
+    trainer = PPOTrainer(base, Start(), codec, reward_model, prompts, config)
+    trainer.measure_baseline()
 
     def work() -> dict[str, Any]:
         point = trainer.iterate()

@@ -27,6 +27,7 @@ ORDER = {
         {"errors", "settings"},
         {"processes", "labels"},
         {"label_studio", "registry"},
+        {"lines"},
         {"serving"},
         {"loop"},
         {"observe"},

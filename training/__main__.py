@@ -54,7 +54,7 @@ Prompts = Annotated[Path, typer.Option(help='.txt (one per line), .csv, or JSON 
 RewardModelFolder = Annotated[Path, typer.Option("--reward-model", help="The folder that `reward` wrote to.")]
 Config = Annotated[
     Path | None,
-    typer.Option(help="JSON file of settings, see training/config.py. Default: the model folder's, else built in."),
+    typer.Option(help="JSON file of settings, see training/config/. Default: the model folder's, else built in."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 TaskName = Annotated[
@@ -129,6 +129,12 @@ def ppo(
     prompts: Prompts,
     out: Out,
     policy: Annotated[str | None, typer.Option(help="Version to start from. Default: the base.")] = None,
+    champion: Annotated[str | None, typer.Option(help="Version to beat. Default: the one to start from.")] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Where the KL is measured from, for instance sft's out/policy. Default: the base."),
+    ] = None,
+    preferences: Annotated[Path | None, typer.Option(help="Preferences, for algorithm dpo.")] = None,
     task: TaskName = "answers",
     limit: Limit = None,
     config: Config = None,
@@ -137,10 +143,10 @@ def ppo(
 ) -> None:
     """Reinforcement learning: raise the answers' scores, kept near the base by a KL penalty. Writes `out/policy`."""
     from training.data import Task
-    from training.stages import run_ppo
+    from training.stages import PPOInputs, run_ppo
 
-    options = _options(out, config, model, device, quiet)
-    run_ppo(options, model, policy, reward_model, prompts, Task(task, limit))
+    given = PPOInputs(model, reward_model, prompts, policy, champion, reference, preferences)
+    run_ppo(_options(out, config, model, device, quiet), given, Task(task, limit))
 
 
 @app.command()

@@ -138,16 +138,29 @@ def demo(
             help='What the annotator prefers: a function (prompt, answer1, answer2) -> "1", "2" or "tie".',
         ),
     ] = None,
+    second_preference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:FUNCTION",
+            help="The taste of a second annotator, in a second project on the same backend, with versions of its own.",
+        ),
+    ] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write the figures to this file.")] = None,
     keep_running: Annotated[bool, typer.Option(help="Leave everything running, to continue by hand.")] = False,
 ) -> None:
     """Watch the whole loop: a real Label Studio, a simulated annotator, a reward model, PPO, and back.
 
-    Examples: `rankloop demo`, `rankloop demo --rounds 3 --preference taste.py:shorter --report report.json`
+    Examples:
+
+    `rankloop demo`
+
+    `rankloop demo --rounds 3 --preference taste.py:shorter --report report.json`
+
+    `rankloop demo --preference taste.py:shorter --second-preference taste.py:longer`
     """
     from ml_backend.demo import DemoOptions, run_demo
 
-    raise typer.Exit(run_demo(DemoOptions(rounds, annotations, preference, report, keep_running)))
+    raise typer.Exit(run_demo(DemoOptions(rounds, annotations, preference, report, keep_running, second_preference)))
 
 
 def main() -> NoReturn:

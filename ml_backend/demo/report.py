@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ml_backend.demo.evaluation import FreshAnswers, Shares
 from ml_backend.registry import Version
@@ -45,24 +46,37 @@ class VersionFigures:
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """The whole demo: versions with the base first, predictions in Label Studio by version, seconds by phase."""
+    """The whole demo: versions with the base first, predictions in Label Studio by version, seconds by phase.
+
+    With two tastes these are the first project's, and `second` is the report of the other one.
+    """
 
     versions: Sequence[VersionFigures]
     predictions_by_version: Mapping[str, int]
     seconds: Mapping[str, float]
+    second: DemoReport | None = None
 
     def write(self, path: Path) -> None:
-        """Write the report as JSON."""
-        content = {
-            "versions": [asdict(figures) for figures in self.versions],
-            "predictions_by_version": dict(self.predictions_by_version),
-            "seconds": {phase: round(seconds, 1) for phase, seconds in self.seconds.items()},
-        }
+        """Write the report as JSON: with two tastes, also under `lines`, one entry each with its last version's
+        `preferred_share` under its own taste.
+        """
+        content = {**self._content(), "seconds": {phase: round(seconds, 1) for phase, seconds in self.seconds.items()}}
+        if self.second is not None:
+            content["lines"] = [report.of_line() for report in (self, self.second)]
         write_atomically(path, json.dumps(content, indent=2) + "\n")
 
+    def of_line(self) -> dict[str, Any]:
+        """One project's part of the report."""
+        last = self.versions[-1]
+        return {"champion": last.version, "preferred_share": last.preferred_share, **self._content()}
+
     def rows(self) -> list[tuple[str, ...]]:
-        """The table's rows, in the order of `COLUMNS`."""
-        return [_row(figures) for figures in self.versions]
+        """The table's rows, in the order of `COLUMNS`; those of the second taste come last."""
+        return [*map(_row, self.versions), *(self.second.rows() if self.second else [])]
+
+    def _content(self) -> dict[str, Any]:
+        versions = [asdict(figures) for figures in self.versions]
+        return {"versions": versions, "predictions_by_version": dict(self.predictions_by_version)}
 
 
 def base_figures(version: Version, answers: FreshAnswers, shares: Shares) -> VersionFigures:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ml_backend.demo.label_studio_server import find_executable
@@ -31,6 +31,10 @@ SPARE_TASKS = 20
 TASKS_PER_JUDGEMENT = 1.12
 """Tasks opened per judgement; the rest are skips."""
 
+ONE_PROJECT = ("rankloop demo", "")
+TWO_PROJECTS = [("First taste", "_first"), ("Second taste", "_second")]
+"""Titles of the projects, and what their phases are told apart by."""
+
 FAILED = 1
 INTERRUPTED = 130
 
@@ -42,6 +46,7 @@ class DemoOptions:
     rounds: rounds of annotating and training.
     annotations: judgements per round; None chooses.
     preference: `FILE.py:FUNCTION`; None prefers useful answers.
+    second_preference: the taste of the annotator of a second project on the same backend; None for one project.
     report: a JSON file for the figures.
     keep_running: leave everything running at the end, until Ctrl-C.
     """
@@ -51,6 +56,7 @@ class DemoOptions:
     preference: str | None = None
     report: Path | None = None
     keep_running: bool = False
+    second_preference: str | None = None
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -62,14 +68,16 @@ def run_demo(options: DemoOptions) -> int:
     Raises:
         ConfigError: the preference, the number of annotations or Label Studio's installation can't be used.
     """
-    taste = load_taste(options.preference)
+    tastes = [load_taste(options.preference)]
+    if options.second_preference is not None:
+        tastes.append(load_taste(options.second_preference))
     judgements = judgements_per_round(options, len(_prompts(PROMPTS)))
     find_executable()
     with _interruptible() as ignore_interrupts:
         stack = DemoStack(Path(tempfile.mkdtemp(prefix="rankloop-demo-")), train_after=judgements)
         try:
             try:
-                return _show(options, stack, taste, judgements)
+                return _show(options, stack, tastes, judgements)
             finally:  # so that even an interrupt between these two lines ends everything, below
                 ignore_interrupts()
                 stack.stop()
@@ -99,7 +107,7 @@ def judgements_per_round(options: DemoOptions, prompts: int) -> int:
     return wanted
 
 
-def _show(options: DemoOptions, stack: DemoStack, taste: Taste, judgements: int) -> int:
+def _show(options: DemoOptions, stack: DemoStack, tastes: Sequence[Taste], judgements: int) -> int:
     """Run everything that needs the servers; on failure, report it and keep the logs."""
     try:
         with Screen() as screen:
@@ -107,14 +115,22 @@ def _show(options: DemoOptions, stack: DemoStack, taste: Taste, judgements: int)
                 stack.start()
                 stack.wait_until_up()
             with open_label_studio(stack.settings) as label_studio:
-                loop = DemoLoop(stack, label_studio, taste, judgements, screen)
-                project = loop.open_project(PROMPTS)
+                names = [ONE_PROJECT] if len(tastes) == 1 else TWO_PROJECTS
+                loops = [
+                    DemoLoop(stack, label_studio, taste, judgements, screen, title, suffix)
+                    for taste, (title, suffix) in zip(tastes, names, strict=True)
+                ]
+                projects = [loop.open_project(PROMPTS) for loop in loops]
                 for number in range(1, options.rounds + 1):
-                    loop.go_round(number, project)
-                report, shown = loop.evaluate(_prompts(HELD_OUT_PROMPTS), project)
-        _conclude(report, shown, options.report)
+                    for loop, project in zip(loops, projects, strict=True):
+                        loop.go_round(number, project)
+                held_out = _prompts(HELD_OUT_PROMPTS)
+                found = [loop.evaluate(held_out, project) for loop, project in zip(loops, projects, strict=True)]
+        reports = [report for report, _ in found]
+        report = replace(reports[0], second=reports[1]) if len(reports) > 1 else reports[0]
+        _conclude(report, [shown for _, shown in found], options.report)
         if options.keep_running:
-            _keep_running(stack, project)
+            _keep_running(stack, projects[0])
     except RankloopError as error:
         _say(f"rankloop demo: {error}")
         _say(f"Data and logs are kept in {stack.keep()}")
@@ -122,10 +138,11 @@ def _show(options: DemoOptions, stack: DemoStack, taste: Taste, judgements: int)
     return 0
 
 
-def _conclude(report: DemoReport, shown: BeforeAndAfter, path: Path | None) -> None:
+def _conclude(report: DemoReport, shown: Sequence[BeforeAndAfter], path: Path | None) -> None:
     show_table(COLUMNS, report.rows(), title="What was learned from the rankings")
-    for label, text in (("Asked", shown.prompt), ("Before", shown.before), ("After", shown.after)):
-        output().print(f"{label + ':':<8}{text}", markup=False)
+    for pair in shown:
+        for label, text in (("Asked", pair.prompt), ("Before", pair.before), ("After", pair.after)):
+            output().print(f"{label + ':':<8}{text}", markup=False)
     output().print(f"\n{LEGEND}\n{report.seconds['total']:.0f} seconds in all.", markup=False)
     if path is not None:
         report.write(path)

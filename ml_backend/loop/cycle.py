@@ -173,13 +173,17 @@ class CycleSteps:
 
     def ppo(self, plan: Plan, after_sft: bool) -> None:  # as in `training.cycle`
         """Fine-tune the policy with PPO, starting from the champion or from its supervised fine-tuning."""
-        folder = self.folder(plan)
+        folder, champion = self.folder(plan), self._policy(plan.parent)
         options: dict[str, str | Path] = {
             "model": self._policy(plan.base),
-            "policy": folder / "sft" / "policy" if after_sft else self._policy(plan.parent),
+            "policy": champion,
+            "champion": champion,
             "reward-model": folder / "reward",
             "prompts": folder / "prompts.jsonl",
+            "preferences": folder / "preferences.jsonl",
         }
+        if after_sft:
+            options |= dict.fromkeys(("policy", "reference"), folder / "sft" / "policy")
         self._train(plan, "ppo", options)
 
     def policy_gate(self, plan: Plan) -> Gate:
@@ -246,13 +250,15 @@ class CycleSteps:
         self._registry.note(run_id, {"seen": json.dumps(texts), "config_digest": digest})
 
     def _cycle_config(self, plan: Plan) -> CycleConfig:
-        """The training settings, with the projects' own answer length."""
-        config = self._settings.cycle_config()
-        longest = ProjectSettings(**plan.settings).max_new_tokens
-        if longest is None:
-            return config
-        sampling = config.ppo.sampling.model_copy(update={"max_new_tokens": longest})
-        return config.model_copy(update={"ppo": config.ppo.model_copy(update={"sampling": sampling})})
+        """The training settings, with the projects' own answer length and system prompt."""
+        config, own = self._settings.cycle_config(), ProjectSettings(**plan.settings)
+        if own.max_new_tokens is not None:
+            sampling = config.ppo.sampling.model_copy(update={"max_new_tokens": own.max_new_tokens})
+            config = config.model_copy(update={"ppo": config.ppo.model_copy(update={"sampling": sampling})})
+        if own.system_prompt is not None:
+            text = config.text.model_copy(update={"system_prompt": own.system_prompt})
+            config = config.model_copy(update={"text": text})
+        return config
 
     def _train(self, plan: Plan, stage: str, options: Mapping[str, str | Path]) -> None:
         folder = self.folder(plan)
@@ -260,7 +266,7 @@ class CycleSteps:
         log = MetricsLog(partial(self._registry.log_metrics, plan.run_id))
         stopped = lambda: self._is_cancelled(plan.workflow_id)  # noqa: E731
         train(stage, {**options, **common}, folder / stage, log, is_cancelled=stopped)
-        for name in ("report.json", "curves.png"):
+        for name in ("report.json", "curves.png", "frontier.png"):
             if (folder / stage / name).is_file():
                 self._registry.log_file(plan.run_id, folder / stage / name, stage)
 
@@ -290,6 +296,9 @@ def _version_metrics(reports: Mapping[str, Mapping[str, Any]], summary: Mapping[
         "win_rate_vs_base": ppo["win_rate_vs_base"],
         "win_rate_low": ppo["win_rate_interval"][0],
         "win_rate_high": ppo["win_rate_interval"][1],
+        "win_rate_vs_champion": ppo["win_rate_vs_champion"],
+        "similarity": ppo["similarity"],
+        "base_similarity": ppo["base_similarity"],
         "answer_tokens": ppo["answer_tokens"],
         "base_answer_tokens": ppo["base_answer_tokens"],
     }

@@ -70,15 +70,21 @@ class LoadedVersion:
     sampler: Sampler
     sampling: SamplingConfig
     scorer: Scorer | None = None
-    system_prompt: str | None = None
 
     def told(self, settings: ProjectSettings) -> LoadedVersion:
-        """The same version, answering as a project's own settings say; itself if there are none."""
-        if settings.max_new_tokens is None and settings.system_prompt is None:
-            return self
-        longest = settings.max_new_tokens or self.sampling.max_new_tokens
-        sampling = self.sampling.model_copy(update={"max_new_tokens": longest})
-        return replace(self, sampling=sampling, system_prompt=settings.system_prompt)
+        """The same version, answering as a project's own settings say.
+
+        Raises:
+            ModelError: it is to be told a system prompt, but has no chat template.
+        """
+        told = self
+        if settings.max_new_tokens is not None:
+            sampling = self.sampling.model_copy(update={"max_new_tokens": settings.max_new_tokens})
+            told = replace(told, sampling=sampling)
+        if settings.system_prompt is not None:
+            text = self.codec.config.model_copy(update={"system_prompt": settings.system_prompt})
+            told = replace(told, codec=TextCodec(self.codec.tokenizer, text, self.codec.end_ids))
+        return told
 
     def named(self, name: str) -> LoadedVersion:
         """The same weights as a version with another name."""

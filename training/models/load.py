@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from training.config import is_gguf
 from training.errors import ConfigError, ModelError, first_line
 from training.fast import hold_narrow
+from training.models.copies import without_dropout
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -59,8 +60,6 @@ def load_causal_lm(model: str, device: str = "auto", *, frozen: bool = False) ->
         loaded = AutoModelForCausalLM.from_pretrained(where, use_safetensors=True, dtype=torch.float32, **extra)
     if is_gguf(model):
         _forget_quantization(loaded)
-    from training.models.backbone import without_dropout  # which reads texts, which are loaded here
-
     without_dropout(loaded)
     if frozen and target.type == "cuda":
         hold_narrow(loaded)  # before it is moved, so that the GPU never holds more

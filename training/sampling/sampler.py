@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -50,6 +50,10 @@ class Samples:
         """Each answer's real tokens."""
         lengths = self.mask.sum(dim=1).tolist()
         return [row[:length] for row, length in zip(self.tokens.tolist(), lengths, strict=True)]
+
+    def rows(self, index: Tensor) -> Self:
+        """The answers at `index` (M,) long."""
+        return type(self)(self.tokens[index], self.mask[index], self.ended[index])
 
 
 class Sampler:

@@ -91,9 +91,16 @@ def say_wins(progress: StageProgress, found: PolicyEvaluation) -> None:
         return
     low, high = found.win_rate_interval
     progress.say(
-        f"The policy's answers score higher than the base's on {found.win_rate_vs_base:.0%} of held-out prompts "
-        f"(95% interval {low:.0%} to {high:.0%}), at a KL of {found.kl_nats:.1f} nats."
+        f"The policy's answers score higher than the base's in {found.win_rate_vs_base:.0%} of comparisons on held-out "
+        f"prompts (95% interval {low:.0%} to {high:.0%}), at a KL of {found.kl_nats:.1f} nats."
     )
+    if found.verdict:
+        progress.say(found.verdict)
+    if found.similarity is not None and found.base_similarity is not None:
+        progress.say(
+            f"Answers to two different prompts share {found.similarity:.1%} of their bigrams, "
+            f"the base's {found.base_similarity:.1%}."
+        )
     if found.win_rate_vs_reference is None or found.rouge is None or found.base_rouge is None:
         return
     progress.say(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def _left(_prompt: str, _answer1: str, _answer2: str) -> Any:
 
 
 def _version(number: int, metrics: dict[str, float]) -> Version:
-    return Version(number, f"rankloop-v{number}", "run", None, metrics, {}, 0.0)
+    return Version(number, f"rankloop-v{number}", "default", "run", None, metrics, {}, 0.0)
 
 
 def test_wins_losses_and_ties_are_told_apart() -> None:
@@ -110,3 +111,24 @@ def test_the_report_holds_what_others_read(tmp_path: Path) -> None:
         ("rankloop-v2", "120", "75% (60% to 85%)", "9.5", "90%", "80%", "10%", "4.0"),
     ]
     assert all(len(row) == len(COLUMNS) for row in report.rows())
+
+
+def test_two_tastes_have_a_line_each(tmp_path: Path) -> None:
+    """Under `lines` stands each line's champion with its share under its own taste; the rest is the first project's."""
+    reports = []
+    for line, share in (("project-1", 0.9), ("project-2", 0.85)):
+        metrics = dict.fromkeys(
+            ["annotations", "reward_accuracy_low", "reward_accuracy_high", "kl_nats", "win_rate_vs_base"], 0.5
+        )
+        version = replace(_version(2, metrics), name=f"rankloop.{line}-v2", line=line)
+        rows = [trained_figures(version, _answers("b"), Shares(share, 0.0))]
+        reports.append(DemoReport(rows, {version.name: 7}, {"total": 1.0}))
+    report = replace(reports[0], second=reports[1])
+    report.write(tmp_path / "report.json")
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content["versions"] == content["lines"][0]["versions"]
+    assert [(line["champion"], line["preferred_share"]) for line in content["lines"]] == [
+        ("rankloop.project-1-v2", 0.9),
+        ("rankloop.project-2-v2", 0.85),
+    ]
+    assert [row[0] for row in report.rows()] == ["rankloop.project-1-v2", "rankloop.project-2-v2"]

@@ -17,6 +17,7 @@ from training.models.reward import RewardModel
 from training.models.text import TextCodec, pad_right
 from training.objectives import bradley_terry_loss
 from training.ppo.train import train_ppo
+from training.ppo.trainer import Start
 from training.reward.run import resampling_weights
 from training.reward.tune import train_reward
 
@@ -24,6 +25,8 @@ SEQUENCES = [[1, 2, 3, EOS], [4, 5, 6, 7, 8, 9, EOS], [1, EOS]]
 PAIRS = [Preference(f"What is {n}?", f"hot tea {n}", f"hot egg {n}") for n in range(40)]
 REWARD = RewardConfig(learning_rate=3e-3, head_learning_rate=3e-3, epochs=2, heads=4)
 PPO = PPOConfig(
+    best_of=2,
+    origin_answers=2,
     iterations=1,
     prompts_per_iteration=8,
     epochs=1,
@@ -110,7 +113,7 @@ def test_ppo_takes_the_uncertainty_off(tiny_model_dir: Path, codec: TextCodec, t
         model = RewardModel.on_base(base, 0.7, heads=4)
         torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
         config = PPO.model_copy(update={"uncertainty_penalty": penalty, "learning_rate": 1e-12})
-        report = train_ppo(base, None, codec, model, prompts, config, tmp_path / str(penalty))
+        report = train_ppo(base, Start(), codec, model, prompts, config, tmp_path / str(penalty))
         assert model.uncertainty_penalty == 0.0
         return report
 
@@ -124,4 +127,4 @@ def test_a_single_head_knows_no_uncertainty(tiny_model_dir: Path, codec: TextCod
     base = load_causal_lm(str(tiny_model_dir), "cpu")
     config = PPO.model_copy(update={"uncertainty_penalty": 1.0})
     with pytest.raises(ConfigError, match=r"uncertainty_penalty = 1\.0.*reward\.heads of 2 or more"):
-        train_ppo(base, None, codec, RewardModel.on_base(base, 0.7), [PromptRecord("What?")], config, tmp_path)
+        train_ppo(base, Start(), codec, RewardModel.on_base(base, 0.7), [PromptRecord("What?")], config, tmp_path)

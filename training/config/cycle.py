@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from training.config.ppo import PPOConfig
+from training.config.values import Config, LearningRate, LoRAConfig, Positive, SamplingConfig, Share
 from training.errors import ConfigError
 
 TRAINING_CONFIG_FILE = "rankloop_training.json"
@@ -16,20 +18,13 @@ TRAINING_CONFIG_FILE = "rankloop_training.json"
 CHAT_SAMPLING = {"temperature": 0.7, "max_new_tokens": 256}
 """A chat model's defaults: it was tuned to be sampled cooler than a plain language model, and ends by itself."""
 
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-LearningRate = Annotated[float, Field(gt=0.0, lt=1.0)]
 
-
-class _Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TextConfig(_Config):
+class TextConfig(Config):
     """How a prompt and an answer become one sequence.
 
-    `chat_template` auto prompts through the tokenizer's chat template, told `system_prompt` first, if it has one. Others
-    (and `off`) get prompt, separator, answer, end of text. Prompts may be as long as the model reads, less an answer.
+    `chat_template` auto prompts through the tokenizer's chat template, told `system_prompt` first, if it has one.
+    Others (and `off`) get prompt, separator, answer, end of text. Prompts may be as long as the model reads, less an
+    answer.
     """
 
     chat_template: Literal["auto", "off"] = "auto"
@@ -39,39 +34,7 @@ class TextConfig(_Config):
     max_answer_tokens: Positive = 512
 
 
-class SamplingConfig(_Config):
-    """How answers are sampled: for people, in PPO and in evaluations alike.
-
-    PPO's log-probs are those of the full distribution at the temperature, so `top_k` 0 and `top_p` 1, which cut nothing
-    off, are the default, and the temperature is what keeps answers sensible. A chat model's defaults are a temperature
-    of 0.7 and 256 tokens; see `CycleConfig.suited_to`.
-    """
-
-    temperature: Annotated[float, Field(gt=0.0)] = 1.0
-    top_k: Annotated[int, Field(ge=0)] = 0
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    max_new_tokens: Positive = 64
-
-    def changed(self, **settings: float | None) -> Self:
-        """With the settings that are given; those that are None stay."""
-        return self.model_validate(
-            {**self.model_dump(exclude_unset=True), **{k: v for k, v in settings.items() if v is not None}}
-        )
-
-
-class LoRAConfig(_Config):
-    """Low-rank adapters beside the linear layers, for `trainable: lora` (Hu et al. 2021, 2106.09685).
-
-    `targets` are names of linear layers as they end, for instance `q_proj`; None adapts all of them. The adapters'
-    product is scaled by `alpha / rank`. They need a learning rate about ten times that of whole layers.
-    """
-
-    rank: Positive = 16
-    alpha: Annotated[float, Field(gt=0.0)] = 32.0
-    targets: tuple[str, ...] | None = None
-
-
-class SFTConfig(_Config):
+class SFTConfig(Config):
     """Supervised (maximum likelihood) training on answers people wrote.
 
     `trainable_layers` None trains the same layers as PPO, so that PPO can start from the result; `all` trains every
@@ -100,7 +63,7 @@ class SFTConfig(_Config):
     checkpoint_every_steps: Positive = 200
 
 
-class RewardConfig(_Config):
+class RewardConfig(Config):
     """The reward model: base layers, the first `frozen_share` of them frozen, a score head at the last real token.
 
     The head starts at zero and has a higher learning rate than the layers, which start from the base and overfit early.
@@ -126,63 +89,26 @@ class RewardConfig(_Config):
     activation_memory_mb: Positive = 2048
 
 
-class PPOConfig(_Config):
-    """Reinforcement learning of the policy against the reward model.
+class GateConfig(Config):
+    """Thresholds that a reward model and a policy must meet for the cycle to continue.
 
-    `kl_coefficient` and `target_kl_nats` are per sequence, in nats. `trainable_layers` None means the last 8 layers,
-    or all but the lowest third of a smaller model. `precision` auto computes in bfloat16 where the hardware supports it
-    and the model is wide enough to benefit; the output head stays in float32.
-
-    With `trainable` lora, adapters beside these layers are trained in their place, and merged when the policy is saved.
-    `micro_batch_size` answers pass through the models at a time (None: a whole minibatch); gradients stay those of the
-    whole minibatch. `recompute_activations` saves memory by computing the trained layers again in the backward pass.
+    `min_win_rate` is against the champion, for the lower end of the 95% interval; 0 lets any policy pass. The KL limit
+    is as in `PPOConfig`.
     """
-
-    algorithm: Literal["ppo", "rloo", "reinforce"] = "ppo"
-    seed: int = 0
-    iterations: Positive = 100
-    prompts_per_iteration: Positive = 32
-    answers_per_prompt: Positive = 1
-    minibatch_size: Positive = 16
-    epochs: Positive = 4
-    learning_rate: LearningRate = 1.5e-5
-    warmup_share: Share = 0.05
-    trainable_layers: Positive | None = None
-    trainable: Literal["layers", "lora"] = "layers"
-    lora: LoRAConfig = LoRAConfig()
-    micro_batch_size: Positive | None = None
-    recompute_activations: bool = False
-    kl_coefficient: Annotated[float, Field(ge=0.0)] = 0.05
-    adaptive_kl: bool = True
-    target_kl_nats: Annotated[float, Field(gt=0.0)] = 6.0
-    kl_horizon_sequences: Positive = 10_000
-    max_kl_nats: Annotated[float, Field(gt=0.0)] = 60.0  # beyond it, training stops and keeps the last good checkpoint
-    max_repetition: Share = 0.9  # likewise; share of an answer's 4-grams that repeat earlier ones
-    evaluation_prompts: Positive = 1000  # at most this many held-out prompts are answered at the end
-    gamma: Share = 1.0
-    lam: Share = 0.95
-    clip_ratio: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
-    clip_value: Annotated[float, Field(gt=0.0)] = 0.2
-    value_coefficient: Annotated[float, Field(ge=0.0)] = 0.1
-    whiten_advantages: bool = True
-    missing_eos_penalty: Annotated[float, Field(ge=0.0)] = 1.0
-    uncertainty_penalty: Annotated[float, Field(ge=0.0)] = 0.0  # standard deviations of the reward model's heads
-    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
-    sampling: SamplingConfig = SamplingConfig()  # the cycle's; a file says it at its top
-    checkpoint_every_iterations: Positive = 10
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-
-
-class GateConfig(_Config):
-    """Thresholds that a reward model and a policy must meet for the cycle to continue."""
 
     min_preferences: Positive = 20
     min_reward_accuracy: Share = 0.55
     min_win_rate: Share = 0.5
-    max_kl_nats: Annotated[float, Field(gt=0.0)] = 40.0
+    min_held_out_prompts: Positive = 8
+    max_kl_nats: Annotated[float, Field(gt=0.0)] | None = None
+    max_kl_nats_per_token: Annotated[float, Field(gt=0.0)] = 1.0
+
+    def largest_kl(self, base_tokens: float) -> float:
+        """The KL beyond which a policy is refused, in nats per sequence."""
+        return self.max_kl_nats or self.max_kl_nats_per_token * base_tokens
 
 
-class CycleConfig(_Config):
+class CycleConfig(Config):
     """Settings of a whole training cycle. `ppo.sampling` is always `sampling`, which older files have there."""
 
     text: TextConfig = TextConfig()
@@ -239,8 +165,8 @@ class CycleConfig(_Config):
         return (cls.from_file(path) if path.is_file() else cls()).suited_to(model)
 
     def suited_to(self, model: str) -> Self:
-        """With defaults that follow the model, for what isn't set: a chat model's answers are sampled longer and cooler,
-        and answers are read as long as they are sampled.
+        """With defaults that follow the model, for what isn't set: a chat model's answers are sampled longer and
+        cooler, and answers are read as long as they are sampled.
         """
         sampling = self.sampling
         if self.text.chat_template == "auto" and has_chat_template(model):
