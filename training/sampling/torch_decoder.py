@@ -88,4 +88,4 @@ def _bytes_per_token(model: Any) -> int:
     heads = int(config.num_attention_heads)
     size = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
     key_value_heads = int(getattr(config, "num_key_value_heads", None) or heads)
-    return 2 * int(config.num_hidden_layers) * key_value_heads * size * model.dtype.itemsize
+    return 2 * int(config.num_hidden_layers) * key_value_heads * size * int(model.dtype.itemsize)
