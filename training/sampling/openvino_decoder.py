@@ -86,6 +86,8 @@ class OpenVINODecoder:
         copies: answers per prompt.
     """
 
+    logits: Tensor
+
     def __init__(self, compiled: Any, ids: Tensor, mask: Tensor, *, copies: int) -> None:
         self._request = compiled.create_infer_request()  # with a cache of its own
         self.logits = torch.empty(0)

@@ -82,7 +82,9 @@ def test_both_answers_differ_and_say_something(version_folders: dict[str, Path],
 def test_which_answer_stands_left_is_chance(version_folders: dict[str, Path], tiny_model_dir: Path) -> None:
     """Of 400 pairs about half are swapped (within 4 standard deviations of 200)."""
     version = _load(version_folders, tiny_model_dir, "rankloop-v1")
-    swapped = sum(version._shown(f"task {n}", "first", "second").answer1 == "second" for n in range(400))
+    swapped = sum(
+        version._shown(f"task {n}", ("first", False), ("second", False)).answer1 == "second" for n in range(400)
+    )
     assert abs(swapped - 200) <= 40
 
 
