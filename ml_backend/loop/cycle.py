@@ -173,15 +173,10 @@ class CycleSteps:
 
     def ppo(self, plan: Plan, after_sft: bool) -> None:  # as in `training.cycle`
         """Fine-tune the policy with PPO, starting from the champion or from its supervised fine-tuning."""
-        folder, champion = self.folder(plan), self._policy(plan.parent)
-        options: dict[str, str | Path] = {
-            "model": self._policy(plan.base),
-            "policy": champion,
-            "champion": champion,
-            "reward-model": folder / "reward",
-            "prompts": folder / "prompts.jsonl",
-            "preferences": folder / "preferences.jsonl",
-        }
+        folder = self.folder(plan)
+        options: dict[str, str | Path] = {"model": self._policy(plan.base), "reward-model": folder / "reward"}
+        options |= dict.fromkeys(("policy", "champion"), self._policy(plan.parent))
+        options |= {name: folder / f"{name}.jsonl" for name in ("prompts", "preferences")}
         if after_sft:
             options |= dict.fromkeys(("policy", "reference"), folder / "sft" / "policy")
         self._train(plan, "ppo", options)
@@ -295,7 +290,6 @@ def _version_metrics(reports: Mapping[str, Mapping[str, Any]], summary: Mapping[
         "win_rate_high": ppo["win_rate_interval"][1],
         "win_rate_vs_champion": ppo["win_rate_vs_champion"],
         "similarity": ppo["similarity"],
-        "base_similarity": ppo["base_similarity"],
         "answer_tokens": ppo["answer_tokens"],
         "base_answer_tokens": ppo["base_answer_tokens"],
     }

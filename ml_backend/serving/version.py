@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -12,11 +13,11 @@ from typing import Any
 
 from ml_backend.lines import ProjectSettings
 from ml_backend.registry import read_record
+from ml_backend.serving.salvage import salvaged
 from ml_backend.settings import Settings
 from training.config import SamplingConfig
 from training.data import Message, Prompt
 from training.errors import DataError
-from training.fast import proposal_precision
 from training.models import RewardModel, TextCodec, load_causal_lm, share_equal_weights
 from training.sampling import Sampler
 
@@ -105,7 +106,13 @@ class LoadedVersion:
 
         Args:
             questions: (key, prompt) pairs; the key, e.g. a task's id, seeds the sampling.
+
+        Returns:
+            One pair per question; both answers are empty if the model fails on that prompt, though not on the others.
         """
+        return salvaged(self._propose, questions, lambda _: AnswerPair("", "", self.name))
+
+    def _propose(self, questions: Sequence[Question]) -> list[AnswerPair]:
         pairs = self._sample(questions, attempt=0)
         for attempt in range(1, ATTEMPTS):
             ends = attempt >= ATTEMPTS_TO_END
@@ -126,7 +133,7 @@ class LoadedVersion:
         """Score (prompt, answer) pairs with the reward model.
 
         The sigmoid of the difference between two answers' scores is the calibrated probability that people prefer the
-        first.
+        first. Answers that the model fails on, though not on the others, score NaN.
 
         Raises:
             ValueError: this version has no reward model; check `judges` first.
@@ -135,8 +142,14 @@ class LoadedVersion:
         if self.scorer is None:
             raise ValueError(f"{self.name} has no reward model")
         model = self.scorer.model
-        prompts, texts = zip(*[(_readable_prompt(prompt), _readable(text)) for prompt, text in answers], strict=True)
-        return [score / model.temperature for score in model.score_texts(self.codec, prompts, texts).tolist()]
+
+        def scores(some: Sequence[Answer]) -> list[float]:
+            prompts, texts = zip(
+                *[(_readable_prompt(prompt), _readable(answer)) for prompt, answer in some], strict=True
+            )
+            return [score / model.temperature for score in model.score_texts(self.codec, prompts, texts).tolist()]
+
+        return salvaged(scores, answers, lambda _: math.nan)
 
     def _sample(self, questions: Sequence[Question], *, attempt: int) -> list[AnswerPair]:
         prompts = self._encoded([_readable_prompt(prompt) for _, prompt in questions])
@@ -194,11 +207,11 @@ def load_version(
     model = load_causal_lm(policy, settings.device)
     if share and base is not None:
         share_equal_weights(model, base())
+    model.requires_grad_(requires_grad=False)
     positions = getattr(model.config, "max_position_embeddings", None)
     codec = TextCodec.load(policy, record.text.leaving_room(positions, sampling.max_new_tokens))
-    chosen = settings.proposal_precision if "proposal_precision" in settings.model_fields_set else record.precision
-    precision = proposal_precision(chosen, model.config.hidden_size)
-    sampler = Sampler(model, eos_id=codec.eos_id, pad_id=codec.pad_id, precision=precision)
+    precision = settings.proposal_precision if "proposal_precision" in settings.model_fields_set else record.precision
+    sampler = Sampler(model, end_ids=codec.end_ids, pad_id=codec.pad_id, precision=precision)
     reward = folder / "reward"
     base = base or partial(load_causal_lm, settings.model, settings.device)
     return LoadedVersion(name, codec, sampler, sampling, Scorer(reward, base) if reward.is_dir() else None)
