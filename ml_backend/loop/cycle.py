@@ -253,8 +253,10 @@ class CycleSteps:
         """The training settings, with the projects' own answer length and system prompt."""
         config, own = self._settings.cycle_config(), ProjectSettings(**plan.settings)
         if own.max_new_tokens is not None:
-            sampling = config.ppo.sampling.model_copy(update={"max_new_tokens": own.max_new_tokens})
-            config = config.model_copy(update={"ppo": config.ppo.model_copy(update={"sampling": sampling})})
+            config = config.sampled(config.sampling.model_copy(update={"max_new_tokens": own.max_new_tokens}))
+            room = max(config.text.max_answer_tokens, own.max_new_tokens + 1)  # for the end of the text
+            text = config.text.model_copy(update={"max_answer_tokens": room})
+            config = config.model_copy(update={"text": text})
         if own.system_prompt is not None:
             text = config.text.model_copy(update={"system_prompt": own.system_prompt})
             config = config.model_copy(update={"text": text})
