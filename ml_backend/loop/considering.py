@@ -12,9 +12,10 @@ from typing import Any
 
 from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio import LabelStudio
-from ml_backend.lines import Connected, Connections, Decision, Past, decide, not_connected
+from ml_backend.lines import Connected, Connections, Decision, Past, ProjectSettings, decide, not_connected
 from ml_backend.registry import Attempt, Registry
 from ml_backend.settings import Settings
+from training.config import CycleConfig
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +141,19 @@ def config_digest(settings: Settings, projects: Sequence[Connected]) -> str:
     own = [[p.project_id, p.label_config, p.settings.as_extra_params()] for p in projects]
     given = [settings.cycle_config().model_dump(mode="json"), settings.device, own]
     return hashlib.sha256(json.dumps(given, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def line_config(settings: Settings, own: ProjectSettings) -> CycleConfig:
+    """The training settings of a line, with the answer length and system prompt that its projects agree on."""
+    config = settings.cycle_config()
+    if own.max_new_tokens is not None:
+        config = config.sampled(config.sampling.model_copy(update={"max_new_tokens": own.max_new_tokens}))
+        room = max(config.text.max_answer_tokens, own.max_new_tokens + 1)  # for the end of the text
+        config = config.model_copy(update={"text": config.text.model_copy(update={"max_answer_tokens": room})})
+    if own.system_prompt is not None:
+        text = config.text.model_copy(update={"system_prompt": own.system_prompt})
+        config = config.model_copy(update={"text": text})
+    return config
 
 
 def _past(attempt: Attempt) -> Past:

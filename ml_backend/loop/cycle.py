@@ -20,7 +20,7 @@ from typing import Any
 from ml_backend.errors import SupersededError
 from ml_backend.lines import Connected, Connections, ProjectSettings, agreed, not_connected
 from ml_backend.loop.child import MetricsLog, train
-from ml_backend.loop.considering import Considering, OpenLabelStudio, config_digest
+from ml_backend.loop.considering import Considering, OpenLabelStudio, config_digest, line_config
 from ml_backend.loop.dataset import convert_snapshots, take_snapshots
 from ml_backend.loop.names import FORCED
 from ml_backend.registry import DEFAULT_LINE, Registry
@@ -130,7 +130,10 @@ class CycleSteps:
             `tasks` (the number of annotated tasks) and `snapshot_at` (when the newest annotation was made).
         """
         folder = self.folder(plan)
-        write_atomically(folder / "config.json", self._cycle_config(plan).model_dump_json(indent=2))
+        write_atomically(
+            folder / "config.json",
+            line_config(self._settings, ProjectSettings(**plan.settings)).model_dump_json(indent=2),
+        )
         with self._open() as label_studio:
             taken = take_snapshots(label_studio, plan.projects, folder)
         seen = {str(number): each["snapshot_at"] for number, each in taken.items() if each["snapshot_at"]}
@@ -248,19 +251,6 @@ class CycleSteps:
         texts = {str(number): moment for number, moment in seen.items()}
         digest = config_digest(self._settings, projects)
         self._registry.note(run_id, {"seen": json.dumps(texts), "config_digest": digest})
-
-    def _cycle_config(self, plan: Plan) -> CycleConfig:
-        """The training settings, with the projects' own answer length and system prompt."""
-        config, own = self._settings.cycle_config(), ProjectSettings(**plan.settings)
-        if own.max_new_tokens is not None:
-            config = config.sampled(config.sampling.model_copy(update={"max_new_tokens": own.max_new_tokens}))
-            room = max(config.text.max_answer_tokens, own.max_new_tokens + 1)  # for the end of the text
-            text = config.text.model_copy(update={"max_answer_tokens": room})
-            config = config.model_copy(update={"text": text})
-        if own.system_prompt is not None:
-            text = config.text.model_copy(update={"system_prompt": own.system_prompt})
-            config = config.model_copy(update={"text": text})
-        return config
 
     def _train(self, plan: Plan, stage: str, options: Mapping[str, str | Path]) -> None:
         folder = self.folder(plan)
