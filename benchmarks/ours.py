@@ -48,13 +48,11 @@ def limits(turns: Turns, _: str) -> None:
 
 def propose(turns: Turns, folder: str) -> None:
     """16 prompts with 2 answers each, sampled as the server does."""
-    from training.fast import proposal_precision
     from training.sampling import Sampler
 
     model = load_causal_lm(folder, "cpu").requires_grad_(requires_grad=False)
-    # No token in the vocabulary ends an answer, so that every contestant generates the same number of tokens.
-    precision = proposal_precision("auto", model.config.hidden_size)
-    sampler = Sampler(model, eos_id=-1, pad_id=workload.END, precision=precision)
+    # No token ends an answer, so that every contestant generates the same number of tokens.
+    sampler = Sampler(model, end_ids=(), pad_id=workload.END)
     config = SamplingConfig(top_k=workload.TOP_K, top_p=workload.TOP_P, max_new_tokens=workload.NEW_TOKENS)
     prompts = workload.proposal_prompts()
 

@@ -12,10 +12,9 @@ from typing import Any
 
 from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio import LabelStudio
-from ml_backend.lines import Connected, Connections, Decision, Past, ProjectSettings, decide, not_connected
+from ml_backend.lines import Connected, Connections, Decision, Past, decide, not_connected
 from ml_backend.registry import Attempt, Registry
 from ml_backend.settings import Settings
-from training.config import CycleConfig
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +94,8 @@ class Considering:
         return sorted({project_id, *found})
 
     def reconcile(self, line: str, project_ids: list[int]) -> Look:
-        """Look at a line unasked; `unproposed` are those of its projects with tasks that lack the champion's answers. A
-        line that can't be read doesn't hold up the others.
+        """Look at a line unasked; `unproposed` are those of its projects whose next tasks lack the champion's answers.
+        A line that can't be read doesn't hold up the others.
         """
         nothing: Look = {"line": line, "project_id": project_ids[0], "projects": [], "start": False, "unproposed": []}
         try:
@@ -105,7 +104,7 @@ class Considering:
             look = self.line(projects) if projects else nothing
             champion = self._registry.current(line)
             with self._open() as label_studio:
-                unproposed = [p for p in project_ids if label_studio.tasks_to_propose(p, champion.name)]
+                unproposed = [p for p in project_ids if label_studio.runs_low(p, champion.name)]
         except LabelStudioError as error:
             logger.warning("line %s can't be checked: %s", line, error)
             return {**nothing, "why": str(error), "until": None}
@@ -141,19 +140,6 @@ def config_digest(settings: Settings, projects: Sequence[Connected]) -> str:
     own = [[p.project_id, p.label_config, p.settings.as_extra_params()] for p in projects]
     given = [settings.cycle_config().model_dump(mode="json"), settings.device, own]
     return hashlib.sha256(json.dumps(given, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def line_config(settings: Settings, own: ProjectSettings) -> CycleConfig:
-    """The training settings of a line, with the answer length and system prompt that its projects agree on."""
-    config = settings.cycle_config()
-    if own.max_new_tokens is not None:
-        config = config.sampled(config.sampling.model_copy(update={"max_new_tokens": own.max_new_tokens}))
-        room = max(config.text.max_answer_tokens, own.max_new_tokens + 1)  # for the end of the text
-        config = config.model_copy(update={"text": config.text.model_copy(update={"max_answer_tokens": room})})
-    if own.system_prompt is not None:
-        text = config.text.model_copy(update={"system_prompt": own.system_prompt})
-        config = config.model_copy(update={"text": text})
-    return config
 
 
 def _past(attempt: Attempt) -> Past:

@@ -20,10 +20,10 @@ from typing import Any
 from ml_backend.errors import SupersededError
 from ml_backend.lines import Connected, Connections, ProjectSettings, agreed, not_connected
 from ml_backend.loop.child import MetricsLog, train
-from ml_backend.loop.considering import Considering, OpenLabelStudio, config_digest, line_config
+from ml_backend.loop.considering import Considering, OpenLabelStudio, config_digest
 from ml_backend.loop.dataset import convert_snapshots, take_snapshots
 from ml_backend.loop.names import FORCED
-from ml_backend.registry import DEFAULT_LINE, Registry
+from ml_backend.registry import DEFAULT_LINE, Registry, write_record
 from ml_backend.settings import Settings
 from training.atomic import atomic_folder, write_atomically
 from training.config import CycleConfig
@@ -130,10 +130,7 @@ class CycleSteps:
             `tasks` (the number of annotated tasks) and `snapshot_at` (when the newest annotation was made).
         """
         folder = self.folder(plan)
-        write_atomically(
-            folder / "config.json",
-            line_config(self._settings, ProjectSettings(**plan.settings)).model_dump_json(indent=2),
-        )
+        write_atomically(folder / "config.json", self._cycle_config(plan).model_dump_json(indent=2))
         with self._open() as label_studio:
             taken = take_snapshots(label_studio, plan.projects, folder)
         seen = {str(number): each["snapshot_at"] for number, each in taken.items() if each["snapshot_at"]}
@@ -176,15 +173,10 @@ class CycleSteps:
 
     def ppo(self, plan: Plan, after_sft: bool) -> None:  # as in `training.cycle`
         """Fine-tune the policy with PPO, starting from the champion or from its supervised fine-tuning."""
-        folder, champion = self.folder(plan), self._policy(plan.parent)
-        options: dict[str, str | Path] = {
-            "model": self._policy(plan.base),
-            "policy": champion,
-            "champion": champion,
-            "reward-model": folder / "reward",
-            "prompts": folder / "prompts.jsonl",
-            "preferences": folder / "preferences.jsonl",
-        }
+        folder = self.folder(plan)
+        options: dict[str, str | Path] = {"model": self._policy(plan.base), "reward-model": folder / "reward"}
+        options |= dict.fromkeys(("policy", "champion"), self._policy(plan.parent))
+        options |= {name: folder / f"{name}.jsonl" for name in ("prompts", "preferences")}
         if after_sft:
             options |= dict.fromkeys(("policy", "reference"), folder / "sft" / "policy")
         self._train(plan, "ppo", options)
@@ -203,6 +195,9 @@ class CycleSteps:
             for name in ("preferences.jsonl", "summary.json", "config.json", *configs):
                 shutil.copy(folder / name, version / name)
             shutil.copy(folder / "ppo" / "curves.png", version / "curves.png")
+            base = self._registry.get(plan.base).tags
+            facts = {"base": base.get("base", ""), "base_model": base.get("base_model", "")}
+            write_record(version, self._config(plan), precision=self._settings.proposal_precision, **facts)
             reports = {stage: read_report(folder / stage) for stage in ("reward", "ppo")}
             write_atomically(version / "report.json", json.dumps(reports, indent=2) + "\n")
         summary = json.loads((folder / "summary.json").read_bytes())
@@ -252,6 +247,11 @@ class CycleSteps:
         digest = config_digest(self._settings, projects)
         self._registry.note(run_id, {"seen": json.dumps(texts), "config_digest": digest})
 
+    def _cycle_config(self, plan: Plan) -> CycleConfig:
+        """The training settings, with the projects' own system prompt and answer length."""
+        own = ProjectSettings(**plan.settings)
+        return self._settings.cycle_config().told(own.system_prompt, own.max_new_tokens)
+
     def _train(self, plan: Plan, stage: str, options: Mapping[str, str | Path]) -> None:
         folder = self.folder(plan)
         common: dict[str, str | Path] = {"config": folder / "config.json", "device": self._settings.device}
@@ -290,7 +290,6 @@ def _version_metrics(reports: Mapping[str, Mapping[str, Any]], summary: Mapping[
         "win_rate_high": ppo["win_rate_interval"][1],
         "win_rate_vs_champion": ppo["win_rate_vs_champion"],
         "similarity": ppo["similarity"],
-        "base_similarity": ppo["base_similarity"],
         "answer_tokens": ppo["answer_tokens"],
         "base_answer_tokens": ppo["base_answer_tokens"],
     }

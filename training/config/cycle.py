@@ -33,6 +33,13 @@ class TextConfig(Config):
     max_prompt_tokens: Positive = 512
     max_answer_tokens: Positive = 512
 
+    def leaving_room(self, positions: int | None, new_tokens: int) -> Self:
+        """With prompts short enough for an answer and its end to fit into a model's `positions`; None is any length."""
+        if positions is None:
+            return self
+        room = max(1, positions - new_tokens - 1)
+        return self.model_copy(update={"max_prompt_tokens": min(self.max_prompt_tokens, room)})
+
 
 class SFTConfig(Config):
     """Supervised (maximum likelihood) training on answers people wrote.
@@ -135,14 +142,6 @@ class CycleConfig(Config):
         sampling = {**inner, **top}
         return {**data, "sampling": sampling, "ppo": {**ppo, "sampling": sampling}}
 
-    @model_validator(mode="after")
-    def _answers_fit(self) -> Self:
-        if "max_answer_tokens" in self.text.model_fields_set:
-            longest, limit = self.sampling.max_new_tokens, self.text.max_answer_tokens
-            if longest > limit:
-                raise ValueError(f"sampling.max_new_tokens is {longest}, but text.max_answer_tokens is only {limit}")
-        return self
-
     @classmethod
     def from_file(cls, path: Path) -> Self:
         """Read settings from a JSON file; settings it omits keep their defaults.
@@ -159,23 +158,45 @@ class CycleConfig(Config):
             raise ConfigError(f"training settings in {path} can't be used", expected=_first_fault(error)) from error
 
     @classmethod
-    def for_model(cls, model: str) -> Self:
-        """The settings in a model folder's `rankloop_training.json`, or the defaults, which suit GPT-2 124M."""
+    def in_folder(cls, model: str) -> Self:
+        """What a model folder's `rankloop_training.json` says, if it has one."""
         path = Path(model) / TRAINING_CONFIG_FILE
-        return (cls.from_file(path) if path.is_file() else cls()).suited_to(model)
+        return cls.from_file(path) if path.is_file() else cls()
+
+    @classmethod
+    def for_model(cls, model: str) -> Self:
+        """The settings in a model folder's `rankloop_training.json`, else defaults that suit the model."""
+        return cls.in_folder(model).suited_to(model)
 
     def suited_to(self, model: str) -> Self:
-        """With defaults that follow the model, for what isn't set: a chat model's answers are sampled longer and
-        cooler, and answers are read as long as they are sampled.
+        """With defaults that follow the model, for what isn't set.
+
+        A chat model's answers are sampled longer and cooler, and answers are read as long as they are sampled.
+
+        Raises:
+            ConfigError: answers are to be longer than they are read.
         """
         sampling = self.sampling
         if self.text.chat_template == "auto" and has_chat_template(model):
-            own = sampling.model_dump(exclude_unset=True)
-            sampling = SamplingConfig.model_validate({**CHAT_SAMPLING, **own})
+            sampling = SamplingConfig.model_validate({**CHAT_SAMPLING, **sampling.model_dump(exclude_unset=True)})
         text = self.text
         if text.max_answer_tokens <= sampling.max_new_tokens and "max_answer_tokens" not in text.model_fields_set:
             text = text.model_copy(update={"max_answer_tokens": sampling.max_new_tokens + 1})
+        if text.max_answer_tokens < sampling.max_new_tokens:
+            raise ConfigError(
+                "answers would be sampled longer than they are read",
+                got=f"sampling.max_new_tokens = {sampling.max_new_tokens}",
+                expected=f"at most text.max_answer_tokens = {text.max_answer_tokens}",
+            )
         return self.model_copy(update={"text": text}).sampled(sampling)
+
+    def told(self, system_prompt: str | None, max_new_tokens: int | None) -> Self:
+        """With a project's own system prompt and answer length, where they aren't None."""
+        text: dict[str, Any] = {} if system_prompt is None else {"system_prompt": system_prompt}
+        if max_new_tokens is not None:
+            text["max_answer_tokens"] = max(self.text.max_answer_tokens, max_new_tokens + 1)
+        changed = self.model_copy(update={"text": self.text.model_copy(update=text)})
+        return changed.sampled(self.sampling.changed(max_new_tokens=max_new_tokens))
 
     def sampled(self, sampling: SamplingConfig) -> Self:
         """With another sampling, throughout."""
