@@ -22,7 +22,6 @@ from training.ppo.step import PPOStep
 from training.runs import warmup_then_line
 from training.sampling import Reference
 
-
 _LEAST_SHARE = 0.25  # of `kl_coefficient`, below which the controller doesn't go
 
 
