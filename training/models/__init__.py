@@ -7,7 +7,7 @@ from training.models.load import load_causal_lm
 from training.models.policy import PolicyWithValue, trainable_layer_count
 from training.models.probe import Pool, Probe, Site, pool_answer
 from training.models.reward import CONFIG_FILE, WEIGHTS_FILE, RewardModel
-from training.models.sequences import sequences_of, spread
+from training.models.sequences import pad_answers, sequences_of, spread
 from training.models.text import TextCodec, pad_left, pad_right, position_ids
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "backbone_of",
     "frozen_copies",
     "load_causal_lm",
+    "pad_answers",
     "pad_left",
     "pad_right",
     "pool_answer",

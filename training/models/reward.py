@@ -28,8 +28,8 @@ from training.models.architectures import backbone_of
 from training.models.backbone import Backbone, BlockContext, TopLayers
 from training.models.policy import reward_layer_count
 from training.models.probe import Probe, Site
-from training.models.sequences import last_real_token, sequences_of
-from training.models.text import TextCodec, pad_right
+from training.models.sequences import last_real_token, pad_answers, sequences_of
+from training.models.text import TextCodec
 
 WEIGHTS_FILE = "reward_model.safetensors"
 CONFIG_FILE = "reward_config.json"
@@ -240,8 +240,7 @@ class RewardModel(nn.Module):
         scores, device = torch.zeros(len(pairs)), self._base.device
         for start in range(0, len(order), batch):
             chosen = order[start : start + batch]
-            ids, mask = pad_right([[*pairs[index][0], *pairs[index][1]] for index in chosen], pad_id)
-            starts = torch.tensor([len(pairs[index][0]) - 1 for index in chosen])
+            ids, mask, starts = pad_answers([pairs[index] for index in chosen], pad_id)
             scored = (self.judge_scores if judge else self.score)(ids.to(device), mask.to(device), starts.to(device))
             scores[chosen] = scored.float().cpu()
         return scores
