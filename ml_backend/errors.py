@@ -3,11 +3,13 @@
 RankloopError (training/errors.py)
 ├── DataError
 │   └── LabelConfigError     a labeling configuration has no answers to compare
+├── CancelledError       somebody cancelled a training cycle
 ├── CrashError           a training process was killed or crashed; a restart resumes from its checkpoint
 ├── OverloadError        there are too many requests to answer in time
 └── EdgeError            an outside system refused a request or didn't answer
     ├── LabelStudioError     Label Studio
     ├── RegistryError        MLflow
+    │   └── SupersededError  a version can't replace a champion that is no longer champion
     └── JobsError            the job queue
 """
 
@@ -25,6 +27,10 @@ class LabelConfigError(DataError):
 
 class CrashError(RankloopError):
     """A training process was killed or crashed; a restart resumes from its checkpoint."""
+
+
+class CancelledError(RankloopError):
+    """Somebody cancelled a training cycle."""
 
 
 class OverloadError(RankloopError):
@@ -56,6 +62,10 @@ class LabelStudioError(EdgeError):
 
 class RegistryError(EdgeError):
     """MLflow refused a request, didn't answer, or holds a damaged artifact."""
+
+
+class SupersededError(RegistryError):
+    """A version was to replace a champion that is no longer champion."""
 
 
 class JobsError(EdgeError):

@@ -80,6 +80,12 @@ class Settings(BaseSettings):
     debounce_s: float = Field(10.0, ge=0, description="quiet time after the last judgement before a cycle starts")
     debounce_max_s: float = Field(300.0, ge=0, description="a cycle starts after this even if judgements keep arriving")
     reconcile_cron: str = Field("*/5 * * * *", description="when to check for judgements whose webhook was lost")
+    retry_after_s: float = Field(300.0, ge=0, description="pause after a failed cycle; each further failure doubles it")
+    retry_max_s: float = Field(21_600.0, ge=0, description="longest pause after failed cycles")
+    ground_truth: Literal["vote", "only", "ignore"] = Field(
+        "vote", description="annotations marked as ground truth: a vote each, the only ones that count, or left out"
+    )
+    lines_in_memory: int = Field(4, ge=1, description="lines whose champions the server keeps loaded at once")
     training_config: Path | None = Field(None, description="JSON file of training settings")
 
     def home(self) -> Path:

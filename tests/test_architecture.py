@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = {
     "training": [
         {"errors", "config", "objectives", "atomic"},
-        {"data", "runs", "fast"},
+        {"data", "runs", "fast", "lora"},
         {"models"},
         {"sampling"},
         {"evaluation"},

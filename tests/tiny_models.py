@@ -80,11 +80,62 @@ def tiny_rotary(architecture: str = "llama", seed: int = 0, *, n_layer: int = 4,
         "attention_dropout": 0.5,
         "tie_word_embeddings": False,
     }
-    config = AutoConfig.for_model(architecture, **{**settings, **changes})
+    asked = {name: value for name, value in {**settings, **changes}.items() if (name, value) != ("head_dim", None)}
+    config = AutoConfig.for_model(architecture, **asked)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
     return model.eval()
+
+
+_ALTERNATING = ["sliding_attention", "full_attention"] * 2
+_OTHER_SETTINGS: dict[str, dict[str, Any]] = {
+    "bloom": {"n_layer": 4, "n_head": 4},
+    "codegen": {"rotary_dim": 4},
+    "cohere2": {"sliding_window": 4, "layer_types": _ALTERNATING},
+    "falcon": {"head_dim": None},
+    "gemma2": {"sliding_window": 4, "attn_logit_softcapping": 3.0, "final_logit_softcapping": 5.0},
+    "gemma3_text": {"sliding_window": 4, "layer_types": _ALTERNATING},
+    "gpt_neo": {"attention_types": [[["global", "local"], 2]], "window_size": 4},
+    "gpt_neox": {"num_key_value_heads": 4},
+    "gptj": {"rotary_dim": 4},
+    "granite": {"logits_scaling": 3.0, "residual_multiplier": 0.7, "embedding_multiplier": 4.0},
+    "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 4, "max_seq_len": 64, "expansion_ratio": 2},
+    "smollm3": {"no_rope_layers": [1, 0, 1, 0]},
+}
+MATRIX = {
+    **{
+        name: (name, {})
+        for name in (
+            *(
+                "gpt2",
+                "llama",
+                "mistral",
+                "qwen2",
+                "qwen3",
+                "gemma2",
+                "gemma3_text",
+                "phi3",
+                "olmo2",
+                "gpt_neox",
+                "opt",
+            ),
+            *("falcon", "stablelm", "smollm3", "granite", "bloom", "cohere2", "codegen", "gemma", "gpt_neo", "gptj"),
+            *("gpt_bigcode", "mpt", "phi", "starcoder2"),
+        )
+    },
+    "falcon, alibi": ("falcon", {"alibi": True}),
+    "falcon, new": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    "opt, projected": ("opt", {"word_embed_proj_dim": 16, "do_layer_norm_before": False}),
+    "gemma2, uncapped": ("gemma2", {"attn_logit_softcapping": None, "final_logit_softcapping": None}),
+}
+"""Architectures by name, with the settings that make them interesting: windows shorter than the texts, caps, scales."""
+
+
+def tiny_decoder(name: str, seed: int = 0, **changes: Any) -> Any:
+    """A tiny random model of any architecture in `MATRIX`."""
+    architecture, settings = MATRIX[name]
+    return tiny_rotary(architecture, seed, **{**_OTHER_SETTINGS.get(architecture, {}), **settings, **changes})
 
 
 def nudge(parameters: Any, seed: int = 1, scale: float = 0.05) -> None:

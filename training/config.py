@@ -13,6 +13,9 @@ from training.errors import ConfigError
 TRAINING_CONFIG_FILE = "rankloop_training.json"
 """A model folder may contain a file of this name; its settings replace the defaults below."""
 
+CHAT_SAMPLING = {"temperature": 0.7, "max_new_tokens": 256}
+"""A chat model's defaults: it was tuned to be sampled cooler than a plain language model, and ends by itself."""
+
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 LearningRate = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -23,20 +26,49 @@ class _Config(BaseModel):
 
 
 class TextConfig(_Config):
-    """How a prompt and an answer become one sequence: prompt, separator, answer, end of text."""
+    """How a prompt and an answer become one sequence.
 
+    `chat_template` auto prompts through the tokenizer's chat template, told `system_prompt` first, if it has one. Others
+    (and `off`) get prompt, separator, answer, end of text. Prompts may be as long as the model reads, less an answer.
+    """
+
+    chat_template: Literal["auto", "off"] = "auto"
+    system_prompt: str | None = None
     separator: str = "\n"
     max_prompt_tokens: Positive = 512
     max_answer_tokens: Positive = 512
 
 
 class SamplingConfig(_Config):
-    """How answers are sampled. `top_k` 0 and `top_p` 1 sample from the full distribution."""
+    """How answers are sampled: for people, in PPO and in evaluations alike.
+
+    PPO's log-probs are those of the full distribution at the temperature, so `top_k` 0 and `top_p` 1, which cut nothing
+    off, are the default, and the temperature is what keeps answers sensible. A chat model's defaults are a temperature
+    of 0.7 and 256 tokens; see `CycleConfig.suited_to`.
+    """
 
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
-    top_k: Annotated[int, Field(ge=0)] = 50
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
+    top_k: Annotated[int, Field(ge=0)] = 0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     max_new_tokens: Positive = 64
+
+    def changed(self, **settings: float | None) -> Self:
+        """With the settings that are given; those that are None stay."""
+        return self.model_validate(
+            {**self.model_dump(exclude_unset=True), **{k: v for k, v in settings.items() if v is not None}}
+        )
+
+
+class LoRAConfig(_Config):
+    """Low-rank adapters beside the linear layers, for `trainable: lora` (Hu et al. 2021, 2106.09685).
+
+    `targets` are names of linear layers as they end, for instance `q_proj`; None adapts all of them. The adapters'
+    product is scaled by `alpha / rank`. They need a learning rate about ten times that of whole layers.
+    """
+
+    rank: Positive = 16
+    alpha: Annotated[float, Field(gt=0.0)] = 32.0
+    targets: tuple[str, ...] | None = None
 
 
 class SFTConfig(_Config):
@@ -45,6 +77,10 @@ class SFTConfig(_Config):
     `trainable_layers` None trains the same layers as PPO, so that PPO can start from the result; `all` trains every
     layer and the embeddings. `learn_prompts` also trains on prompt tokens, which a model trained from scratch needs.
     `precision` auto computes in bfloat16 where the hardware supports it natively, with float32 weights.
+
+    With `trainable` lora, adapters beside these layers are trained in their place, and merged when the model is saved.
+    `micro_batch_size` examples pass through the model at a time (None: a whole batch); gradients stay those of the
+    whole batch. `recompute_activations` saves memory by computing the trained layers again in the backward pass.
     """
 
     seed: int = 0
@@ -55,6 +91,10 @@ class SFTConfig(_Config):
     warmup_share: Share = 0.05
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     trainable_layers: Positive | Literal["all"] | None = None
+    trainable: Literal["layers", "lora"] = "layers"
+    lora: LoRAConfig = LoRAConfig()
+    micro_batch_size: Positive | None = None
+    recompute_activations: bool = False
     learn_prompts: bool = False
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every_steps: Positive = 200
@@ -108,6 +148,10 @@ class PPOConfig(_Config):
     `kl_coefficient` and `target_kl_nats` are per sequence, in nats. `trainable_layers` None means the last 8 layers,
     or all but the lowest third of a smaller model. `precision` auto computes in bfloat16 where the hardware supports it
     and the model is wide enough to benefit; the output head stays in float32.
+
+    With `trainable` lora, adapters beside these layers are trained in their place, and merged when the policy is saved.
+    `micro_batch_size` answers pass through the models at a time (None: a whole minibatch); gradients stay those of the
+    whole minibatch. `recompute_activations` saves memory by computing the trained layers again in the backward pass.
     """
 
     algorithm: Literal["ppo", "rloo", "reinforce"] = "ppo"
@@ -120,6 +164,10 @@ class PPOConfig(_Config):
     learning_rate: LearningRate = 1.5e-5
     warmup_share: Share = 0.05
     trainable_layers: Positive | None = None
+    trainable: Literal["layers", "lora"] = "layers"
+    lora: LoRAConfig = LoRAConfig()
+    micro_batch_size: Positive | None = None
+    recompute_activations: bool = False
     kl_coefficient: Annotated[float, Field(ge=0.0)] = 0.05
     adaptive_kl: bool = True
     target_kl_nats: Annotated[float, Field(gt=0.0)] = 6.0
@@ -136,7 +184,7 @@ class PPOConfig(_Config):
     missing_eos_penalty: Annotated[float, Field(ge=0.0)] = 1.0
     uncertainty_penalty: Annotated[float, Field(ge=0.0)] = 0.0  # standard deviations of the reward model's heads
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
-    sampling: SamplingConfig = SamplingConfig(top_k=0, top_p=1.0)
+    sampling: SamplingConfig = SamplingConfig()  # the cycle's; a file says it at its top
     checkpoint_every_iterations: Positive = 10
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
@@ -151,21 +199,47 @@ class GateConfig(_Config):
 
 
 class CycleConfig(_Config):
-    """Settings of a whole training cycle."""
+    """Settings of a whole training cycle. `ppo.sampling` is always `sampling`, which older files have there."""
 
     text: TextConfig = TextConfig()
+    sampling: SamplingConfig = SamplingConfig()
     sft: SFTConfig = SFTConfig()
     reward: RewardConfig = RewardConfig()
     ppo: PPOConfig = PPOConfig()
     gates: GateConfig = GateConfig()
     min_demonstrations: Positive = 32  # with fewer rewritten answers, supervised training is skipped
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_sampling(cls, data: Any) -> Any:
+        """Give PPO the cycle's sampling, wherever the file says it."""
+        if not isinstance(data, dict):
+            return data
+        ppo = _as_given(data.get("ppo"))
+        top, inner = _as_given(data.get("sampling")), _as_given(ppo.get("sampling") if isinstance(ppo, dict) else None)
+        if not all(isinstance(part, dict) for part in (ppo, top, inner)) or not (top or inner):
+            return data  # what isn't an object is reported by its own field
+        for name in top.keys() & inner.keys():
+            if top[name] != inner[name]:
+                raise ValueError(f"sampling.{name} is {top[name]!r}, but ppo.sampling.{name} is {inner[name]!r}")
+        sampling = {**inner, **top}
+        return {**data, "sampling": sampling, "ppo": {**ppo, "sampling": sampling}}
+
+    @model_validator(mode="after")
+    def _answers_fit(self) -> Self:
+        if "max_answer_tokens" in self.text.model_fields_set:
+            longest, limit = self.sampling.max_new_tokens, self.text.max_answer_tokens
+            if longest > limit:
+                raise ValueError(f"sampling.max_new_tokens is {longest}, but text.max_answer_tokens is only {limit}")
+        return self
+
     @classmethod
     def from_file(cls, path: Path) -> Self:
         """Read settings from a JSON file; settings it omits keep their defaults.
 
         Raises:
-            ConfigError: the file is missing, isn't JSON, or has an unknown key or an out-of-bounds value.
+            ConfigError: the file is missing, isn't JSON, has an unknown key or an out-of-bounds value, or contradicts
+                itself.
         """
         try:
             return cls.model_validate_json(path.read_bytes())
@@ -178,11 +252,67 @@ class CycleConfig(_Config):
     def for_model(cls, model: str) -> Self:
         """The settings in a model folder's `rankloop_training.json`, or the defaults, which suit GPT-2 124M."""
         path = Path(model) / TRAINING_CONFIG_FILE
-        return cls.from_file(path) if path.is_file() else cls()
+        return (cls.from_file(path) if path.is_file() else cls()).suited_to(model)
+
+    def suited_to(self, model: str) -> Self:
+        """With defaults that follow the model, for what isn't set: a chat model's answers are sampled longer and cooler,
+        and answers are read as long as they are sampled.
+        """
+        sampling = self.sampling
+        if self.text.chat_template == "auto" and has_chat_template(model):
+            own = sampling.model_dump(exclude_unset=True)
+            sampling = SamplingConfig.model_validate({**CHAT_SAMPLING, **own})
+        text = self.text
+        if text.max_answer_tokens <= sampling.max_new_tokens and "max_answer_tokens" not in text.model_fields_set:
+            text = text.model_copy(update={"max_answer_tokens": sampling.max_new_tokens + 1})
+        return self.model_copy(update={"text": text}).sampled(sampling)
+
+    def sampled(self, sampling: SamplingConfig) -> Self:
+        """With another sampling, throughout."""
+        ppo = self.ppo.model_copy(update={"sampling": sampling})
+        return self.model_copy(update={"sampling": sampling, "ppo": ppo})
 
     def save(self, path: Path) -> None:
         """Write every setting as JSON."""
         path.write_text(json.dumps(self.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
+
+
+def has_chat_template(model: str) -> bool:
+    """Whether a model's tokenizer has a chat template: of a folder, a .gguf file (taken to have one), or on the hub."""
+    if is_gguf(model):
+        return True
+    folder = Path(model)
+    if not folder.is_dir():
+        found = _hub_folder(model)
+        if found is None:
+            return False
+        folder = found
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    try:
+        return bool(json.loads((folder / "tokenizer_config.json").read_bytes()).get("chat_template"))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def is_gguf(model: str) -> bool:
+    """Whether a model is named as a .gguf file."""
+    return model.lower().endswith(".gguf")
+
+
+def _hub_folder(model: str) -> Path | None:
+    """Where the hub's client keeps a model's tokenizer settings, which it fetches if need be; None if it can't."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=["tokenizer_config.json", "chat_template.jinja"]))
+    except (OSError, ValueError):  # a bad name, no network, no such model: loading the model says which
+        return None
+
+
+def _as_given(part: Any) -> Any:
+    """A part of a config as a dictionary of what was set."""
+    return {} if part is None else part.model_dump(exclude_unset=True) if isinstance(part, BaseModel) else part
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -18,7 +18,9 @@ Do = Callable[..., Any]
 
 
 class Outcome(TypedDict):
-    """How a cycle ended: `promoted`, `rejected` (stopped by a gate) or `failed`, and why."""
+    """How a cycle ended, and why: `promoted`, `registered` (its version answers nobody, as the champion had changed
+    meanwhile), `rejected` (stopped by a gate), or another status of the implementation's, such as `failed`.
+    """
 
     status: str
     reason: str
@@ -51,8 +53,8 @@ class CycleSteps(Protocol[Work]):
     def register(self, work: Work) -> str:
         """Register the policy as a version; returns its name."""
 
-    def promote(self, work: Work, version: str) -> Any:
-        """Make a version the one that answers."""
+    def promote(self, work: Work, version: str) -> str | None:
+        """Make a version the one that answers; returns why it doesn't, or None."""
 
     def finish(self, work: Work, status: str, reason: str) -> Outcome:
         """Record how the cycle ended."""
@@ -80,7 +82,9 @@ def run_cycle(steps: CycleSteps[Work], work: Work, do: Do) -> Outcome:
     if not gate["passed"]:
         return _finish(steps, work, do, "rejected", gate["reason"])
     version = do("register", steps.register, work)
-    do("promote", steps.promote, work, version)
+    held_back = do("promote", steps.promote, work, version)
+    if held_back:
+        return _finish(steps, work, do, "registered", f"{version} is registered, but not champion: {held_back}")
     return _finish(steps, work, do, "promoted", f"{version} is champion. {gate['reason']}")
 
 

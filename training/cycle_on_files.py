@@ -86,9 +86,8 @@ class FileSteps:
         """The policy's folder is the version."""
         return str(self._out / "ppo" / "policy")
 
-    def promote(self, _: CycleInputs, version: str) -> str:
+    def promote(self, _: CycleInputs, version: str) -> None:
         """Do nothing: files serve nobody."""
-        return version
 
     def finish(self, inputs: CycleInputs, status: str, reason: str) -> Outcome:
         """Write `report.json` with the reports of the stages that ran."""

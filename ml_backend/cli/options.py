@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from ml_backend.registry import Registry
     from ml_backend.settings import Settings
 
 ProjectOption = Annotated[
     int | None, typer.Option("--project", help="The project's id; not needed if only one uses this backend.")
+]
+
+LineOption = Annotated[
+    str | None, typer.Option("--line", help="The line, as `rankloop status` lists it; not needed if there is only one.")
 ]
 
 
@@ -28,4 +33,16 @@ def project_id_from(settings: Settings, given: int | None) -> int:
     if given is not None:
         return given
     with open_label_studio(settings) as label_studio:
-        return choose_project(label_studio, settings.public_url()).id
+        return choose_project(label_studio, settings.public_url(), settings.model_name).id
+
+
+def line_from(registry: Registry, given: str | None) -> str:
+    """The line named on the command line, else the only one there is.
+
+    Raises:
+        RegistryError: there is no such line, or there are several and none was named.
+    """
+    if given is None:
+        return registry.only_line()
+    registry.must_exist(given)
+    return given

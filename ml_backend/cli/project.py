@@ -19,16 +19,32 @@ def init_project(
         Path | None, typer.Option(help="XML file. By default a project keeps its own, and a new one gets live pairs.")
     ] = None,
     prompts: Annotated[
-        str | None, typer.Option(help="Prompts to import: a .txt, .jsonl or .csv file, or the name of a dataset.")
+        str | None,
+        typer.Option(help="Prompts to import: a .txt, .csv, .tsv, .json or .jsonl file, or the name of a dataset."),
     ] = None,
-    prompt_field: Annotated[str, typer.Option(help="Column that holds the prompt.")] = "prompt",
+    prompt_field: Annotated[
+        list[str] | None,
+        typer.Option(help="Column that holds the prompt, or text of the label config that is it; several are joined."),
+    ] = None,
+    reference_field: Annotated[
+        str | None, typer.Option(help="Column with reference answers, if it isn't reference, summary or completion.")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="The prompts' encoding, such as cp1252.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse prompts of which one row can't be used.")] = False,
     split: Annotated[str, typer.Option(help="Split of the dataset.")] = "train",
     limit: Annotated[int | None, typer.Option(min=1, help="Import at most this many prompts, drawn at random.")] = None,
     connect: Annotated[bool, typer.Option(help="Connect the running backend and secure its webhook.")] = True,
+    line: Annotated[
+        str | None, typer.Option(help="Line of versions to share with other projects; by default it has its own.")
+    ] = None,
+    system_prompt: Annotated[str | None, typer.Option(help="What a chat model is told before each prompt.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Longest answer, instead of the backend's.")] = None,
+    train_after: Annotated[int | None, typer.Option(help="New judgements that start training, likewise.")] = None,
 ) -> None:
     """Create a project in Label Studio, connect the backend, and import prompts. Safe to repeat.
 
-    The backend must be running (`rankloop up`). Prompts the project already has are not imported twice.
+    The backend must be running (`rankloop up`). Prompts the project already has are not imported twice. The last four
+    options are stored in Label Studio, with the connection; repeat the command to change one.
 
     Examples:
 
@@ -36,13 +52,24 @@ def init_project(
 
     `rankloop init-project --project 7 --prompts questions.csv --prompt-field question`
 
+    `rankloop init-project --label-config mine.xml --prompt-field system --prompt-field question`
+
     `rankloop init-project --title Summaries --prompts trl-lib/tldr --split validation --limit 500`
+
+    `rankloop init-project --title "Summaries, team B" --line summaries --train-after 100`
     """
     from ml_backend.label_studio import BackendAddress, open_label_studio
     from ml_backend.label_studio import init_project as make_ready
+    from ml_backend.lines import ProjectSettings, read_extra_params
     from ml_backend.observe import progress_bar
-    from training.data import PromptSource, read_text
+    from training.data import PromptSource, Reading, read_text
+    from training.errors import ConfigError
 
+    reading = Reading(encoding, strict, reference_field)
+    own = ProjectSettings(line, system_prompt, max_new_tokens, train_after).as_extra_params()
+    read_extra_params(own)  # checks them
+    if own and not connect:
+        raise ConfigError("a project's own settings are stored with its connection", remedy="Leave out --no-connect.")
     settings = settings_from()
     xml = read_text(label_config) if label_config else None
     with open_label_studio(settings) as label_studio, progress_bar("importing prompts") as on_progress:
@@ -52,7 +79,9 @@ def init_project(
             title=title,
             project_id=project,
             label_config=xml,
-            prompts=PromptSource(prompts, prompt_field, split, limit) if prompts else None,
+            prompts=PromptSource(prompts, None, split, limit, reading) if prompts else None,
+            prompt_fields=prompt_field or (),
+            extra_params=own,
             on_progress=on_progress,
         )
     typer.echo(f"Project {done.project.id} {done.project.title!r} asks for {done.kind} judgements.")
@@ -60,6 +89,8 @@ def init_project(
         typer.echo(f"It is connected to {done.backend.url}, and its webhook sends the configured credentials.")
     if prompts:
         typer.echo(f"Imported {done.imported} prompts; {done.already_there} were already there.")
+    if done.left_out:
+        typer.echo(f"{prompts}: {done.left_out}.", err=True)
     typer.echo(f"Label at {label_studio.url}/projects/{done.project.id}/data")
 
 
@@ -79,34 +110,50 @@ def propose(project: ProjectOption = None) -> None:
 def export(
     out: Annotated[Path, typer.Option(help="Where to write preferences, as JSON lines.")] = Path("preferences.jsonl"),
     from_file: Annotated[
-        Path | None, typer.Option(help="A JSON export from Label Studio, instead of asking the server.")
+        Path | None,
+        typer.Option(help="An export (JSON, JSON_MIN, CSV, zip) or a folder of target storage, instead of the server."),
     ] = None,
     label_config: Annotated[
-        Path | None, typer.Option(help="The labeling configuration of --from-file; by default inferred from results.")
+        Path | None,
+        typer.Option(help="The labeling configuration of --from-file; without it only columns named by side are read."),
+    ] = None,
+    prompt_field: Annotated[
+        list[str] | None,
+        typer.Option(help="Text of the label config that is the prompt, where it shows several; several are joined."),
+    ] = None,
+    ground_truth: Annotated[
+        str | None, typer.Option(help="Ground-truth annotations: vote, only or ignore. Default: RANKLOOP_GROUND_TRUTH.")
     ] = None,
     project: ProjectOption = None,
 ) -> None:
     """Write judgements as preferences in TRL's format, and print what became of each annotation as JSON.
 
+    Exits with status 1 if there is no preference to write, and says why.
+
     Examples:
 
     `rankloop export --project 7 --out preferences.jsonl`
 
-    `rankloop export --from-file export.json --out preferences.jsonl`
+    `rankloop export --from-file export.json --label-config label_config.xml`
     """
     from ml_backend.label_studio import open_label_studio
     from ml_backend.labels import parse_label_config
     from ml_backend.loop import export_preferences, read_export_file
     from training.data import read_text
 
-    config = parse_label_config(read_text(label_config)) if label_config else None
+    settings = settings_from(ground_truth=ground_truth)
+    fields = prompt_field or []
+    config = parse_label_config(read_text(label_config), fields) if label_config else None
     if from_file is not None:
         tasks = read_export_file(from_file)
     else:
-        settings = settings_from()
         project = project_id_from(settings, project)
         with open_label_studio(settings) as label_studio:
-            config = config or parse_label_config(label_studio.project(project).label_config)
+            config = config or parse_label_config(label_studio.project(project).label_config, fields)
             tasks = label_studio.export_tasks(project)
-    summary = export_preferences(tasks, out, config, project)
+    summary = export_preferences(tasks, out, config, project, settings.ground_truth)
     typer.echo(json.dumps(asdict(summary), indent=2))
+    nothing = summary.nothing_found()
+    if nothing:
+        typer.echo(f"{nothing} Nothing was written.", err=True)
+        raise typer.Exit(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,19 +10,35 @@ from ml_backend.observe import messages, output, show_table, stage_bar
 
 if TYPE_CHECKING:
     from ml_backend.loop import CycleJob, Jobs
-    from ml_backend.registry import Version
+    from ml_backend.registry import LineState, Version
     from ml_backend.settings import Settings
 
 CYCLES_SHOWN = 10
-_VERSION_COLUMNS = ("version", "champion", "annotations", "accuracy", "KL (nats)", "win rate", "parent", "created")
+_VERSION_COLUMNS = (
+    "line",
+    "version",
+    "champion",
+    "annotations",
+    "accuracy",
+    "KL (nats)",
+    "win rate",
+    "parent",
+    "created",
+)
 
 
-def show_versions(settings: Settings) -> None:
-    """Print a table of all versions, oldest first."""
+def show_versions(settings: Settings, line: str | None = None) -> None:
+    """Print a table of all versions of a line or of all lines, each line's oldest first."""
     from ml_backend.registry import Registry
 
     registry = Registry(settings)
-    rows = list(version_rows(registry.versions(), registry.champion()))
+    if line is not None:
+        registry.must_exist(line)
+    rows = [
+        row
+        for name in ([line] if line else registry.lines())
+        for row in version_rows(registry.versions(name), registry.champion(name))
+    ]
     if rows:
         show_table(_VERSION_COLUMNS, rows)
     else:
@@ -34,6 +50,7 @@ def version_rows(versions: Iterable[Version], champion: Version | None) -> Itera
     for version in versions:
         figures = version.metrics
         yield (
+            version.line,
             version.name,
             "*" if champion is not None and version.number == champion.number else "",
             _number(figures.get("annotations"), ".0f"),
@@ -46,24 +63,34 @@ def version_rows(versions: Iterable[Version], champion: Version | None) -> Itera
 
 
 def show_status(settings: Settings) -> None:
-    """Print the champion, the queued and running jobs, and how the latest cycles ended."""
+    """Print the lines and what each waits for, the queued and running jobs, and how the latest cycles ended."""
     from ml_backend.loop import Jobs
     from ml_backend.registry import Registry
 
-    champion = Registry(settings).champion()
     jobs = Jobs(settings)
     state = jobs.status()
+    lines = line_rows(Registry(settings).line_states(), state["waiting"])
+    show_table(("line", "champion", "projects", "waits for"), list(lines))
     proposing = [proposal_line(job) for job in state["proposing"]]
-    new = [f"{number} in project {project}" for project, number in state["new_judgements"].items()]
-    facts = [
-        ("champion", champion.name if champion else "none yet: the first `rankloop up` registers the base model"),
-        ("proposing answers", "\n".join(proposing) or "none at the moment"),
-        (f"judgements not trained on yet (training starts at {settings.train_after})", ", ".join(new) or "none"),
-    ]
+    facts = [("proposing answers", "\n".join(proposing) or "none at the moment")]
+    facts += [("ignored", look["why"]) for look in state["waiting"] if look["line"] is None]
     show_table(("", ""), facts)
     cycles = [cycle_row(cycle) for cycle in jobs.cycles(CYCLES_SHOWN)]
     if cycles:
-        show_table(("training cycle", "project", "began", "state", "why"), cycles)
+        show_table(("training cycle", "line", "project", "began", "state", "why"), cycles)
+
+
+def line_rows(lines: Iterable[LineState], waiting: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """One table row per line: its champion, its projects with their new judgements, and what it waits for."""
+    looks = {look["line"]: look for look in waiting if look["line"] is not None}
+    for line in lines:
+        look = looks.get(line.name)
+        projects = [f"{number} ({count} new judgements)" for number, count in look["projects"]] if look else []
+        why = look["why"] if look else "nobody has judged anything yet"
+        if line.paused_since:
+            why = f"`rankloop resume {line.name}`; it is paused since {line.paused_since}"
+        champion = line.champion.name if line.champion else "none yet: the first `rankloop up` registers the base model"
+        yield (line.name, champion, "\n".join(projects) or "-", why)
 
 
 def proposal_line(job: Mapping[str, Any]) -> str:
@@ -76,7 +103,7 @@ def proposal_line(job: Mapping[str, Any]) -> str:
 
 def cycle_row(cycle: CycleJob) -> tuple[str, ...]:
     """A training cycle as a table row, with its progress while it runs."""
-    return (cycle.job, str(cycle.project_id), _moment(cycle.created_at), _state(cycle), cycle.reason)
+    return (cycle.job, cycle.line or "-", str(cycle.project_id), _moment(cycle.created_at), _state(cycle), cycle.reason)
 
 
 def wait_for_cycle(jobs: Jobs, job: str) -> int:

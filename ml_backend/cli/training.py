@@ -1,4 +1,4 @@
-"""Commands for training and its versions: train, status, versions, promote, rollback."""
+"""Commands for training and its versions: train, cancel, pause, resume, status, versions, promote, rollback."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ from typing import Annotated
 
 import typer
 
-from ml_backend.cli.options import ProjectOption, project_id_from, settings_from
+from ml_backend.cli.options import LineOption, ProjectOption, line_from, project_id_from, settings_from
+
+LineArgument = Annotated[str, typer.Argument(help="A line's name, as `rankloop status` lists it.")]
 
 
 def train(
     project: ProjectOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the cycle is done, with a progress bar.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train even if the project's line is paused.")] = False,
 ) -> None:
-    """Start a training cycle now, on all judgements so far.
+    """Start a training cycle now, on all judgements so far of the project's line.
+
+    It starts whatever earlier cycles came to: failures and too few new judgements only hold back automatic cycles.
 
     Examples: `rankloop train`, `rankloop train --project 7 --wait`
     """
@@ -22,7 +27,7 @@ def train(
 
     settings = settings_from()
     jobs = Jobs(settings)
-    job = jobs.start_training(project_id_from(settings, project))
+    job = jobs.start_training(project_id_from(settings, project), force=force)
     typer.echo(job["message"])
     if job["job"] is None:
         raise typer.Exit(1)
@@ -30,8 +35,52 @@ def train(
         raise typer.Exit(wait_for_cycle(jobs, job["job"]))
 
 
+def cancel(job: Annotated[str, typer.Argument(help="A cycle's id, as `rankloop status` lists it.")]) -> None:
+    """End a training cycle that is queued or running. Its training process ends within seconds.
+
+    The judgements it was started for count as used: the next automatic cycle waits for new ones. `rankloop train`
+    starts one at once.
+
+    Example: `rankloop cancel cycle-7-0f3a9c21`
+    """
+    from ml_backend.loop import Jobs, cancel_cycle
+    from ml_backend.registry import Registry
+
+    settings = settings_from()
+    cycle = cancel_cycle(Jobs(settings), Registry(settings), job)
+    typer.echo(f"{cycle.job}, which was {cycle.state}, is cancelled.")
+
+
+def pause(line: LineArgument) -> None:
+    """Stop a line from starting training cycles by itself, for instance while its guidelines change.
+
+    People keep labeling, the champion keeps answering, and judgements keep counting. A running cycle goes on
+    (`rankloop cancel` ends it). Cycles asked for by hand are refused too, except with `rankloop train --force`.
+
+    Example: `rankloop pause project-7`
+    """
+    from ml_backend.registry import Registry
+
+    since = Registry(settings_from()).pause(line)
+    typer.echo(f"Line {line} is paused since {since}; go on with: rankloop resume {line}")
+
+
+def resume(line: LineArgument) -> None:
+    """Let a paused line train by itself again: at once, if enough judgements are waiting.
+
+    Example: `rankloop resume project-7`
+    """
+    from ml_backend.loop import Jobs
+    from ml_backend.registry import Registry
+
+    settings = settings_from()
+    was_paused = Registry(settings).resume(line)
+    typer.echo(f"Line {line} trains by itself again." if was_paused else f"Line {line} wasn't paused.")
+    Jobs(settings).champion_changed()
+
+
 def status() -> None:
-    """Show the champion, running and queued jobs, and how earlier cycles ended.
+    """Show the lines with their champions, what each waits for, running and queued jobs, and how earlier cycles ended.
 
     Example: `rankloop status`
     """
@@ -40,37 +89,41 @@ def status() -> None:
     show_status(settings_from())
 
 
-def versions() -> None:
-    """List the model versions, with what each was trained on and how good it is.
+def versions(line: LineOption = None) -> None:
+    """List the model versions of a line, or of all, with what each was trained on and how good it is.
 
-    Example: `rankloop versions`
+    Examples: `rankloop versions`, `rankloop versions --line summaries`
     """
     from ml_backend.cli.reports import show_versions
 
-    show_versions(settings_from())
+    show_versions(settings_from(), line)
 
 
 def promote(name: Annotated[str, typer.Argument(help="A version's name, as `rankloop versions` lists it.")]) -> None:
-    """Make a version the champion. A running backend loads it within seconds and proposes its answers for open tasks.
+    """Make a version the champion of its line. A running backend loads it within seconds, and proposes its answers for
+    the open tasks of the line's projects.
 
-    Example: `rankloop promote rankloop-v3`
+    Example: `rankloop promote rankloop.project-7-v3`
     """
     from ml_backend.loop import Jobs
     from ml_backend.registry import Registry
 
     settings = settings_from()
-    typer.echo(f"{Registry(settings).promote(name).name} is now the champion.")
+    version = Registry(settings).promote(name)
+    typer.echo(f"{version.name} is now the champion of line {version.line}.")
     Jobs(settings).champion_changed()
 
 
-def rollback() -> None:
-    """Go back to the previous champion.
+def rollback(line: LineOption = None) -> None:
+    """Go back to a line's previous champion. A cycle that is running meanwhile doesn't undo that.
 
-    Example: `rankloop rollback`
+    Examples: `rankloop rollback`, `rankloop rollback --line summaries`
     """
     from ml_backend.loop import Jobs
     from ml_backend.registry import Registry
 
     settings = settings_from()
-    typer.echo(f"{Registry(settings).rollback().name} is the champion again.")
+    registry = Registry(settings)
+    version = registry.rollback(line_from(registry, line))
+    typer.echo(f"{version.name} is the champion of line {version.line} again.")
     Jobs(settings).champion_changed()

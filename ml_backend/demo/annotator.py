@@ -11,7 +11,7 @@ from typing import Any
 from ml_backend.demo.taste import Taste
 from ml_backend.label_studio import LabelStudio, Project
 from ml_backend.labels import LabelConfig, parse_label_config
-from training.data import Verdict
+from training.data import Verdict, prompt_in_words
 from training.errors import DataError
 
 NOISE = 0.10
@@ -129,7 +129,7 @@ def opened_tasks(tasks: Iterable[Mapping[str, Any]], config: LabelConfig, versio
             texts = {region["from_name"]: "\n".join(region["value"]["text"]) for region in regions}
             if prompt and prediction["model_version"] == version and len(texts) == len(names):
                 first, second = (texts[name] for name in names)
-                yield OpenedTask(task["id"], prompt, prediction["id"], tuple(regions), first, second)
+                yield OpenedTask(task["id"], prompt_in_words(prompt), prediction["id"], tuple(regions), first, second)
                 break
 
 
@@ -140,7 +140,7 @@ def annotation_result(task: OpenedTask, verdict: Verdict, config: LabelConfig) -
         "id": f"verdict{task.id}",
         "type": "choices",
         "from_name": config.control,
-        "to_name": config.prompt.name,
+        "to_name": config.target,
         "origin": "manual",
         "value": {"choices": [stored]},
     }

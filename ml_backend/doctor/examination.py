@@ -73,11 +73,14 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 def _registry(settings: Settings) -> Iterator[Finding]:
     from ml_backend.registry import Registry
 
-    champion = Registry(settings).champion()
-    if champion is None:
-        yield look("versions", "there is no version yet", "The first `rankloop up` registers the base model.")
-    else:
-        yield ok("versions", f"the champion is {champion.name}")
+    for line in Registry(settings).line_states():
+        if line.champion is None:
+            yield look("versions", "there is no version yet", "The first `rankloop up` registers the base model.")
+        else:
+            yield ok("versions", f"the champion of line {line.name} is {line.champion.name}")
+        if line.paused_since:
+            since = f"line {line.name} is paused since {line.paused_since}"
+            yield look("versions", since, f"To let it train again: rankloop resume {line.name}")
 
 
 def _jobs(settings: Settings) -> Iterator[Finding]:

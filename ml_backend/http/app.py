@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from flask import Flask, Response, jsonify
 
 from ml_backend.http.admission import Admission
@@ -14,13 +17,21 @@ from ml_backend.http.edge import (
     watch_requests,
 )
 from ml_backend.http.events import pass_on
-from ml_backend.http.messages import PredictRequest, SetupRequest, WebhookRequest, parse_request
+from ml_backend.http.messages import (
+    PredictRequest,
+    SetupRequest,
+    WebhookRequest,
+    parse_request,
+    project_created_at,
+)
 from ml_backend.http.openapi import describe
-from ml_backend.label_studio import Guard
+from ml_backend.http.projects import KnownProjects
+from ml_backend.label_studio import Guard, open_label_studio
 from ml_backend.labels import parse_label_config
+from ml_backend.lines import Connections
 from ml_backend.loop import Jobs
 from ml_backend.observe import CONTENT_TYPE, LoopFacts, Metrics
-from ml_backend.registry import Registry
+from ml_backend.registry import LineState, Registry
 from ml_backend.serving import AnswerPairModel, Proposer
 from ml_backend.settings import Settings
 from training.errors import ModelError
@@ -29,6 +40,8 @@ WEBHOOKS_AT_ONCE = 40
 WEBHOOK_PATIENCE_S = 0.4
 """A burst of webhooks passes in less. If the job queue hangs, waiting webhooks must not take all threads."""
 READERS_AT_ONCE = 4
+SETUP_PATIENCE_S = 1.0
+"""How long /setup waits to learn a new line's champion; Label Studio gives it 3 seconds."""
 
 
 def create_app(settings: Settings, proposer: Proposer, jobs: Jobs, registry: Registry) -> Flask:
@@ -41,16 +54,24 @@ def create_app(settings: Settings, proposer: Proposer, jobs: Jobs, registry: Reg
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # their answer wouldn't be JSON, and nobody needs it
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
+    projects = _known_projects(settings, registry)
     metrics = Metrics(LoopFacts(proposer, registry, jobs))
     watch_requests(app, metrics)
     guard = Guard.from_settings(settings)
     ask_for_credentials(app, guard)
     answer_errors(app, metrics)
     _add_health(app)
-    _add_label_studio_routes(app, settings, proposer, jobs, metrics)
-    _add_reading_routes(app, proposer, jobs, registry, metrics)
+    _add_label_studio_routes(app, settings, proposer, jobs, metrics, projects)
+    _add_reading_routes(app, proposer, jobs, registry, metrics, projects)
     _add_descriptions(app, metrics, guard)
     return app
+
+
+def _known_projects(settings: Settings, registry: Registry) -> KnownProjects:
+    if settings.label_studio_api_key is None:
+        return KnownProjects(registry.taken_over_at)
+    connections = Connections(settings, registry, partial(open_label_studio, settings))
+    return KnownProjects(registry.taken_over_at, connections.all)
 
 
 def _add_health(app: Flask) -> None:
@@ -60,7 +81,9 @@ def _add_health(app: Flask) -> None:
         return jsonify(status="UP", model_class=AnswerPairModel.__name__)
 
 
-def _add_label_studio_routes(app: Flask, settings: Settings, proposer: Proposer, jobs: Jobs, metrics: Metrics) -> None:
+def _add_label_studio_routes(
+    app: Flask, settings: Settings, proposer: Proposer, jobs: Jobs, metrics: Metrics, projects: KnownProjects
+) -> None:
     model = AnswerPairModel(proposer, jobs.propose, deadline_s=settings.predict_deadline_s)
     predicting = Admission(
         at_once=settings.predict_at_once, most_waiting=settings.predict_waiting, waiting=lambda: proposer.waiting
@@ -69,21 +92,29 @@ def _add_label_studio_routes(app: Flask, settings: Settings, proposer: Proposer,
 
     @app.post("/setup")
     def setup() -> Response:
-        body = parse_request(SetupRequest, read_json())
+        sent = read_json()
+        body = parse_request(SetupRequest, sent)
         note(project=body.project)
         if body.label_config:
             parse_label_config(body.label_config)  # reject an unusable project when it is connected
-        if proposer.version is None and proposer.fault:
+        line = projects.setup(body.project, project_created_at(sent.get("project")), body.extra_params).line
+        version = proposer.expected(line, SETUP_PATIENCE_S)
+        fault = proposer.fault_of(line)
+        if fault:
             # Label Studio then shows the reason, instead of storing an empty prediction for each task.
-            raise ModelError("no version can be loaded", expected="a champion that loads", remedy=proposer.fault)
-        return jsonify(model_version=proposer.expected)
+            raise ModelError("no version can be loaded", expected="a champion that loads", remedy=fault)
+        return jsonify(model_version=version)
 
     @app.post("/predict")
     def predict() -> Response:
         with predicting.admitted():  # before reading the body: turning a request away should be cheap
-            body = parse_request(PredictRequest, read_json())
+            sent = read_json()
+            body = parse_request(PredictRequest, sent)
             note(project=body.project, tasks=len(body.tasks))
-            results = model.predict(body.tasks, body.label_config, body.project)
+            known = projects.of(body.project, project_created_at(sent.get("project")))
+            results = model.predict(
+                body.tasks, body.label_config, body.project, line=known.line, settings=known.settings
+            )
         metrics.predicted(results)
         return jsonify(results=results)
 
@@ -91,35 +122,51 @@ def _add_label_studio_routes(app: Flask, settings: Settings, proposer: Proposer,
     def webhook() -> tuple[Response, int]:
         event = parse_request(WebhookRequest, read_json())
         with passing_on.admitted():
-            outcome = pass_on(event, jobs)
+            outcome = pass_on(event, jobs, projects)
         note(project=event.project_id, outcome=outcome["status"], workflow_id=outcome.get("job"))
         metrics.passed_on(outcome["status"])
         return jsonify(outcome), 202
 
 
-def _add_reading_routes(app: Flask, proposer: Proposer, jobs: Jobs, registry: Registry, metrics: Metrics) -> None:
+def _add_reading_routes(
+    app: Flask, proposer: Proposer, jobs: Jobs, registry: Registry, metrics: Metrics, projects: KnownProjects
+) -> None:
     reading = Admission(at_once=READERS_AT_ONCE, patience_s=1.0)
 
     @app.get("/versions")
     def versions() -> Response:
         with reading.admitted():
-            return jsonify(versions=[version.name for version in registry.versions()])
+            names = [version.name for line in registry.lines() for version in registry.versions(line)]
+        return jsonify(versions=names)
 
     @app.get("/status")
     def status() -> Response:
         with reading.admitted():
-            champion = registry.champion()
-            names = [version.name for version in registry.versions()]
+            lines = [_line_status(state, registry, proposer, projects) for state in registry.line_states()]
             state = jobs.status()
+        loaded = proposer.version
+        champions = [line["champion"] for line in lines if line["loaded"] == loaded]
         return jsonify(
-            loaded=proposer.version,
-            champion=champion.name if champion else None,
+            loaded=loaded,
+            champion=champions[0] if loaded and champions else lines[0]["champion"],
             fault=proposer.fault,
+            lines=lines,
             waiting=proposer.waiting,
-            versions=names,
+            versions=[name for line in lines for name in line["versions"]],
             jobs=state,
             faults=metrics.faults(),
         )
+
+
+def _line_status(state: LineState, registry: Registry, proposer: Proposer, projects: KnownProjects) -> dict[str, Any]:
+    return {
+        "line": state.name,
+        "champion": state.champion.name if state.champion else None,
+        "loaded": proposer.loaded().get(state.name),
+        "paused_since": state.paused_since,
+        "versions": [version.name for version in registry.versions(state.name)],
+        "projects": projects.on(state.name),
+    }
 
 
 def _add_descriptions(app: Flask, metrics: Metrics, guard: Guard) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ml_backend.http.messages import WebhookRequest
+from ml_backend.http.projects import KnownProjects
+from ml_backend.lines import not_connected
 from ml_backend.loop import Jobs
 from training.errors import DataError
 
@@ -16,8 +18,14 @@ COUNTED = (
 )
 
 
-def pass_on(event: WebhookRequest, jobs: Jobs) -> dict[str, Any]:
+def pass_on(event: WebhookRequest, jobs: Jobs, projects: KnownProjects | None = None) -> dict[str, Any]:
     """Enqueue the job that an event calls for; the worker runs it later.
+
+    Args:
+        event: the event.
+        jobs: enqueues jobs.
+        projects: what is known of the projects. An event of one that isn't connected is ignored; the worker, which asks
+            Label Studio, has the last word.
 
     Returns:
         The answer; see `WebhookAnswer`.
@@ -31,17 +39,25 @@ def pass_on(event: WebhookRequest, jobs: Jobs) -> dict[str, Any]:
     if action == "START_TRAINING":
         if project_id is None:
             raise DataError("START_TRAINING came without a project", expected="project.id in the payload")
+        if _is_foreign(project_id, projects):
+            return {"job": None, "status": "refused", "message": not_connected(project_id)}
         if event.sent_at_every_save:
             jobs.judgement_arrived(project_id)
             return {"job": None, "status": "queued", "message": COUNTED.format(project_id)}
-        return jobs.start_training(project_id)
+        return jobs.start_training(project_id, projects.line_of(project_id) if projects else None)
     if action not in JUDGEMENT_ACTIONS and action != "TASKS_CREATED":
         return {"status": "ignored", "message": f"{action} needs no action here"}
     if project_id is None:
         message = "the webhook sends no payload, so its project is unknown; the scheduled reconciliation will find it"
         return {"status": "ignored", "message": message}
+    if _is_foreign(project_id, projects):
+        return {"status": "ignored", "message": not_connected(project_id)}
     if action == "TASKS_CREATED":
         jobs.propose(project_id)
     # Importing annotated tasks sends only TASKS_CREATED.
     jobs.judgement_arrived(project_id)
     return {"status": "queued"}
+
+
+def _is_foreign(project_id: int, projects: KnownProjects | None) -> bool:
+    return projects is not None and projects.is_connected(project_id) is False

@@ -17,6 +17,7 @@ from typing import Any
 
 from ml_backend.http.events import pass_on
 from ml_backend.http.messages import WebhookRequest, parse_request
+from ml_backend.http.projects import KnownProject, KnownProjects
 from ml_backend.loop import Jobs
 from ml_backend.registry import Registry
 from ml_backend.serving import AnswerPairModel, Prediction, Proposer
@@ -31,7 +32,7 @@ def hosted_model(settings: Settings, proposer: Proposer | None = None, jobs: Job
 
     Args:
         settings: the configuration.
-        proposer: the champion; None creates and starts a proposer.
+        proposer: the champions; None creates and starts a proposer.
         jobs: enqueues training and proposals; None creates it.
 
     Raises:
@@ -39,27 +40,36 @@ def hosted_model(settings: Settings, proposer: Proposer | None = None, jobs: Job
         RegistryError: the model registry can't be reached.
     """
     base: Any = _base_class()
-    champion = proposer or _started_proposer(settings)
+    champions = proposer or _started_proposer(settings)
     queue = jobs or Jobs(settings)
-    model = AnswerPairModel(champion, queue.propose, deadline_s=settings.predict_deadline_s)
+    projects = KnownProjects(Registry(settings).taken_over_at)
+    model = AnswerPairModel(champions, queue.propose, deadline_s=settings.predict_deadline_s)
 
     class RankloopModel(base):  # type: ignore[misc]  # the base comes from a package without annotations
-        """One request's view of the champion, with label-studio-ml's interface."""
+        """One request's view of its line's champion, with label-studio-ml's interface."""
 
         def setup(self) -> None:
             """Report the version that is serving; label-studio-ml stores it on disk, per project."""
-            version = champion.expected
+            version = champions.expected(self._known().line)
             if self.get("model_version") != version:
                 self.set("model_version", version)
 
         def predict(self, tasks: Sequence[Mapping[str, Any]], *_: Any, **__: Any) -> list[Prediction]:
             """One prediction per task, whatever the context; see `AnswerPairModel.predict`."""
-            project_id = int(self.project_id) if str(self.project_id).isdigit() else None
-            return model.predict(tasks, self.label_config, project_id)
+            known = self._known()
+            return model.predict(tasks, self.label_config, self._number(), line=known.line, settings=known.settings)
 
         def fit(self, event: str, data: Mapping[str, Any], **_: Any) -> Mapping[str, Any]:
             """Pass on an event; see `events.pass_on`."""
             return pass_on(parse_request(WebhookRequest, {**data, "action": event}), queue)
+
+        def _number(self) -> int | None:
+            return int(self.project_id) if str(self.project_id).isdigit() else None
+
+        def _known(self) -> KnownProject:
+            """The project's line and settings; label-studio-ml passes on `extra_params` where it knows them."""
+            given = getattr(self, "extra_params", None) or None
+            return projects.setup(self._number(), None, given)
 
     return RankloopModel
 

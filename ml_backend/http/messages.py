@@ -23,6 +23,12 @@ def _project_id(value: object) -> object:
     return value
 
 
+def project_created_at(project: object) -> float | None:
+    """When a project was created, in seconds since 1970, from what Label Studio writes for it; see `_project_id`."""
+    created = project.strip().partition(".")[2] if isinstance(project, str) else ""
+    return float(created) if created.isdecimal() else None
+
+
 _WrittenProject = Annotated[str, Field(pattern=r"^\s*\d{0,18}\s*(\.\d*)?$", examples=["12.1795380917"])]
 ProjectId = Annotated[
     Annotated[int, Field(ge=0, lt=2**63)] | None,
@@ -123,7 +129,7 @@ class WebhookAnswer(_Answer):
 
 
 class VersionsAnswer(_Answer):
-    """GET /versions: all versions, oldest first."""
+    """GET /versions: all versions, by line and then oldest first."""
 
     versions: list[str]
 
@@ -138,12 +144,24 @@ class Fault(_Answer):
     message: str
 
 
+class LineStatus(_Answer):
+    """A line of versions."""
+
+    line: str
+    champion: str | None = Field(description="the version that should be serving")
+    loaded: str | None = Field(description="the version that is in memory; null if the line wasn't asked lately")
+    paused_since: str | None = Field(description="since when it starts no training cycles by itself, as ISO 8601")
+    versions: list[str]
+    projects: list[int] = Field(description="its projects, as far as they have called this server")
+
+
 class StatusAnswer(_Answer):
     """GET /status: the state of the server and the loop."""
 
-    loaded: str | None = Field(description="the version that is serving")
-    champion: str | None = Field(description="the version that should be serving")
-    fault: str | None = Field(description="why the champion can't be loaded")
+    loaded: str | None = Field(description="the version that is serving, on the line that was asked last")
+    champion: str | None = Field(description="the version that should be serving there")
+    fault: str | None = Field(description="why a champion can't be loaded")
+    lines: list[LineStatus]
     waiting: int = Field(ge=0, description="questions waiting for the model")
     versions: list[str]
     jobs: dict[str, Any] = Field(description="training cycles and background proposals, running, queued and ended")

@@ -9,13 +9,15 @@ from ml_backend.label_studio.connection import (
     BackendAddress,
     choose_project,
     connected_projects,
+    connection_of,
+    connections,
     has_single_label_host,
     projects_showing,
     same_url,
     webhook_is_right,
 )
 from ml_backend.label_studio.credentials import SECRET_HEADER, Guard, refuse_open_bind
-from ml_backend.label_studio.records import Project, Webhook
+from ml_backend.label_studio.records import Connection, Project, Webhook
 from ml_backend.label_studio.refusals import BACKEND_AUTH_REMEDY, BACKEND_REMEDY
 from ml_backend.label_studio.setup import init_project
 
@@ -25,12 +27,15 @@ __all__ = [
     "HOST_NAME_REMEDY",
     "SECRET_HEADER",
     "BackendAddress",
+    "Connection",
     "Guard",
     "LabelStudio",
     "Project",
     "Webhook",
     "choose_project",
     "connected_projects",
+    "connection_of",
+    "connections",
     "has_single_label_host",
     "init_project",
     "open_label_studio",

@@ -24,8 +24,15 @@ class Backends(Session):
         )
         return sorted((_backend(item) for item in found), key=lambda backend: backend.id)
 
-    def add_backend(self, project_id: int, url: str, title: str, basic_auth: tuple[str, str] | None) -> MLBackend:
-        """Connect an ML backend, which must be running."""
+    def add_backend(
+        self,
+        project_id: int,
+        url: str,
+        title: str,
+        basic_auth: tuple[str, str] | None,
+        extra_params: Mapping[str, Any] | None = None,
+    ) -> MLBackend:
+        """Connect an ML backend, which must be running. `extra_params` go to its /setup."""
         made = self._call(
             f"connect the backend {url}",
             lambda: self._sdk.ml.create(
@@ -33,13 +40,22 @@ class Backends(Session):
                 url=url,
                 title=title,
                 request_options=once(CONNECT_TIMEOUT_S),
+                **_given(extra_params),
                 **_auth(basic_auth),
             ),
         )
         return _backend(made)
 
-    def update_backend(self, backend: MLBackend, title: str, basic_auth: tuple[str, str] | None) -> MLBackend:
-        """Change a connected backend's title and credentials. (Label Studio fails without `url` and `project`.)"""
+    def update_backend(
+        self,
+        backend: MLBackend,
+        title: str,
+        basic_auth: tuple[str, str] | None,
+        extra_params: Mapping[str, Any] | None = None,
+    ) -> MLBackend:
+        """Change a connected backend's title, credentials and, unless None, `extra_params`. (Label Studio fails without
+        `url` and `project`.)
+        """
         changed = self._call(
             f"change the backend {backend.url}",
             lambda: self._sdk.ml.update(
@@ -48,6 +64,7 @@ class Backends(Session):
                 project=backend.project,
                 title=title,
                 request_options=once(CONNECT_TIMEOUT_S),
+                **_given(extra_params),
                 **_auth(basic_auth),
             ),
         )
@@ -66,6 +83,11 @@ class Backends(Session):
             f"list webhooks of project {project_id}",
             lambda: self._sdk.webhooks.list(project=str(project_id), request_options=again()),
         )
+        return sorted((_webhook(item) for item in found), key=lambda webhook: webhook.id)
+
+    def all_webhooks(self) -> list[Webhook]:
+        """The webhooks of every project, in one request, oldest first."""
+        found = self._call("list webhooks", lambda: self._sdk.webhooks.list(request_options=again()))
         return sorted((_webhook(item) for item in found), key=lambda webhook: webhook.id)
 
     def add_webhook(self, project_id: int, url: str, headers: Mapping[str, str]) -> Webhook:
@@ -107,6 +129,10 @@ class Backends(Session):
         )
 
 
+def _given(extra_params: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {} if extra_params is None else {"extra_params": dict(extra_params)}
+
+
 def _auth(basic_auth: tuple[str, str] | None) -> dict[str, Any]:
     if basic_auth is None:
         return {"auth_method": "NONE"}
@@ -123,6 +149,7 @@ def _backend(item: Any) -> MLBackend:
         error=item.error_message or "",
         model_version=str(item.model_version or ""),
         basic_auth_user=item.basic_auth_user or "",
+        extra_params=item.extra_params,
     )
 
 
@@ -134,4 +161,5 @@ def _webhook(item: Any) -> Webhook:
         active=item.is_active is not False,
         all_actions=bool(item.send_for_all_actions),
         payload=bool(item.send_payload),
+        project=int(item.project) if getattr(item, "project", None) else None,
     )

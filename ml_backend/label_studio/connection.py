@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio.client import LabelStudio
 from ml_backend.label_studio.credentials import SECRET_HEADER, Guard
-from ml_backend.label_studio.records import MLBackend, Project, Webhook
+from ml_backend.label_studio.records import Connection, MLBackend, Project, Webhook
 from ml_backend.settings import Settings
 
 HOST_NAME_REMEDY = (
@@ -54,13 +55,56 @@ def same_url(one: str, other: str) -> bool:
     return one.rstrip("/") == other.rstrip("/")
 
 
-def connected_projects(label_studio: LabelStudio, url: str) -> list[Project]:
-    """The projects that have an ML backend at this URL: their events count, and their tasks get proposals."""
-    return [
-        project
-        for project in label_studio.projects()
-        if any(same_url(backend.url, url) for backend in label_studio.backends(project.id))
-    ]
+def connections(label_studio: LabelStudio, url: str, title: str) -> list[Connection]:
+    """The projects that have an ML backend at this URL, by id: their events count, and their tasks get proposals.
+
+    Label Studio lists ML backends only project by project, and checks the health of each. So only those projects are
+    asked that have a webhook to this backend or show its predictions; one with neither neither tells it anything nor
+    shows anything of it.
+
+    Args:
+        label_studio: the server.
+        url: the backend's address.
+        title: the backend's title, which projects that show its predictions name.
+    """
+    projects = label_studio.projects()
+    try:
+        told_by = {
+            hook.project for hook in label_studio.all_webhooks() if same_url(hook.url, f"{url.rstrip('/')}/webhook")
+        }
+    except LabelStudioError as error:
+        if error.status != 403:
+            raise
+        told_by = {project.id for project in projects}  # this key's owner may not list webhooks
+    found = []
+    for project in sorted(projects, key=lambda project: project.id):
+        if project.id in told_by or project.model_version == title:
+            backend = _backend_at(label_studio, project.id, url)
+            if backend is not None:
+                found.append(Connection(project, backend))
+    return found
+
+
+def connection_of(label_studio: LabelStudio, project_id: int, url: str) -> Connection | None:
+    """A project's connection to the backend at this URL; None if it has none, or doesn't exist."""
+    backend = _backend_at(label_studio, project_id, url)
+    return Connection(label_studio.project(project_id), backend) if backend else None
+
+
+def connected_projects(label_studio: LabelStudio, url: str, title: str) -> list[Project]:
+    """The projects of `connections`."""
+    return [connection.project for connection in connections(label_studio, url, title)]
+
+
+def _backend_at(label_studio: LabelStudio, project_id: int, url: str) -> MLBackend | None:
+    """The project's ML backend at this URL; None if there is none, or if the project was deleted meanwhile."""
+    try:
+        backends = label_studio.backends(project_id)
+    except LabelStudioError as error:
+        if error.status == 404:
+            return None
+        raise
+    return next((backend for backend in backends if same_url(backend.url, url)), None)
 
 
 def projects_showing(label_studio: LabelStudio, title: str) -> list[Project]:
@@ -68,13 +112,13 @@ def projects_showing(label_studio: LabelStudio, title: str) -> list[Project]:
     return [project for project in label_studio.projects() if project.model_version == title]
 
 
-def choose_project(label_studio: LabelStudio, url: str) -> Project:
+def choose_project(label_studio: LabelStudio, url: str, title: str) -> Project:
     """The only project that is connected to the backend at this URL.
 
     Raises:
         LabelStudioError: there are none or several.
     """
-    ours = connected_projects(label_studio, url)
+    ours = connected_projects(label_studio, url, title)
     if len(ours) == 1:
         return ours[0]
     if not ours:
@@ -101,8 +145,12 @@ def has_single_label_host(url: str) -> bool:
     return False
 
 
-def connect_backend(label_studio: LabelStudio, project_id: int, address: BackendAddress) -> MLBackend:
+def connect_backend(
+    label_studio: LabelStudio, project_id: int, address: BackendAddress, extra_params: Mapping[str, Any] | None = None
+) -> MLBackend:
     """Connect the backend to a project, or repair a connection to the same URL. Idempotent.
+
+    `extra_params` are added to those that the connection has already.
 
     Duplicate entries for the URL are removed, as is the one that a refused connection leaves behind; entries for other
     URLs stay and are reported by `rankloop doctor`. The project is set to show this backend's predictions.
@@ -114,17 +162,21 @@ def connect_backend(label_studio: LabelStudio, project_id: int, address: Backend
     for duplicate in same[1:]:
         label_studio.remove_backend(duplicate.id)
     if same:
-        backend = label_studio.update_backend(same[0], address.title, address.guard.basic)
+        had = same[0].extra_params if isinstance(same[0].extra_params, Mapping) else {}
+        merged = {**had, **extra_params} if extra_params else None
+        backend = label_studio.update_backend(same[0], address.title, address.guard.basic, merged)
     else:
-        backend = _add(label_studio, project_id, address)
+        backend = _add(label_studio, project_id, address, extra_params)
     if label_studio.project(project_id).model_version != address.title:
         label_studio.update_project(project_id, model_version=address.title)
     return backend
 
 
-def _add(label_studio: LabelStudio, project_id: int, address: BackendAddress) -> MLBackend:
+def _add(
+    label_studio: LabelStudio, project_id: int, address: BackendAddress, extra_params: Mapping[str, Any] | None
+) -> MLBackend:
     try:
-        return label_studio.add_backend(project_id, address.url, address.title, address.guard.basic)
+        return label_studio.add_backend(project_id, address.url, address.title, address.guard.basic, extra_params)
     except LabelStudioError:
         for backend in label_studio.backends(project_id):
             if same_url(backend.url, address.url):

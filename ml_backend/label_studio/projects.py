@@ -86,4 +86,5 @@ def _project(item: Any) -> Project:
         shows_predictions=bool(item.show_collab_predictions),
         tasks=int(getattr(item, "task_number", 0) or 0),
         judgements=int(getattr(item, "total_annotations_number", 0) or 0),
+        created_at=item.created_at.timestamp() if getattr(item, "created_at", None) else None,
     )

@@ -19,6 +19,7 @@ class Project:
     """A project. `model_version` says whose predictions its labeling page shows: a backend's title, or a version.
 
     `judgements` counts annotations except skips, but including imported ones, which Label Studio calls ground truth.
+    `created_at` is in seconds since 1970.
     """
 
     id: int
@@ -28,6 +29,7 @@ class Project:
     shows_predictions: bool
     tasks: int
     judgements: int
+    created_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class MLBackend:
     error: str
     model_version: str
     basic_auth_user: str
+    extra_params: Any = None
 
     @property
     def connected(self) -> bool:
@@ -51,7 +54,7 @@ class MLBackend:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A webhook of a project."""
+    """A webhook; `project` is None for one of the whole organization."""
 
     id: int
     url: str
@@ -59,6 +62,15 @@ class Webhook:
     active: bool
     all_actions: bool
     payload: bool
+    project: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A project and its ML backend entry for this backend."""
+
+    project: Project
+    backend: MLBackend
 
 
 def versions_of(task: Task) -> set[str]:

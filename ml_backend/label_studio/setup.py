@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from ml_backend.errors import LabelConfigError
 from ml_backend.label_studio.client import LabelStudio
 from ml_backend.label_studio.connection import BackendAddress, connect_backend, secure_webhook
 from ml_backend.label_studio.records import MLBackend, Progress, Project, Webhook
-from ml_backend.labels import LabelConfig, parse_label_config
-from training.data import PromptSource, Row, read_rows
+from ml_backend.labels import LabelConfig, parse_label_config, with_prompt_fields
+from training.data import LeftOut, PromptSource, Row, messages_key, read_rows
 from training.errors import ConfigError
 
 DEFAULT_TITLE = "rankloop"
@@ -22,7 +22,7 @@ LABEL_CONFIG_FILE = "label_config.xml"
 
 @dataclass(frozen=True, slots=True)
 class ReadyProject:
-    """The outcome of `init_project`."""
+    """The outcome of `init_project`. `left_out` says which rows of the prompts couldn't be used, if any."""
 
     project: Project
     kind: str
@@ -30,6 +30,7 @@ class ReadyProject:
     webhook: Webhook | None
     imported: int
     already_there: int
+    left_out: str | None = None
 
 
 def init_project(
@@ -40,6 +41,8 @@ def init_project(
     project_id: int | None = None,
     label_config: str | None = None,
     prompts: PromptSource | None = None,
+    prompt_fields: Sequence[str] = (),
+    extra_params: Mapping[str, Any] | None = None,
     on_progress: Progress | None = None,
 ) -> ReadyProject:
     """Create or adopt a project, connect the backend with its credentials, and import prompts it doesn't have yet.
@@ -51,27 +54,35 @@ def init_project(
         project_id: a project to adopt.
         label_config: its XML; None keeps the project's own, or uses `label_config.xml` for a new one.
         prompts: what to import.
+        prompt_fields: the texts of the label config that are the prompt, in order, where it shows several: a comment in
+            the label config then says so. One that the config doesn't show is the prompts' column.
+        extra_params: the project's own settings of the backend, added to those it has.
         on_progress: called with the number of prompts imported and the total.
 
     Raises:
         LabelStudioError: Label Studio refused a request; completed steps stay, and a repeat continues from there.
-        LabelConfigError: the label config has no answers to compare.
+        LabelConfigError: the label config has no answers to compare, or leaves open what the prompt is.
         DataError: the prompts can't be read.
     """
     if label_config is not None:
-        parse_label_config(label_config)
+        label_config = _noted(label_config, prompt_fields)
     project = _ensure(label_studio, title, project_id, label_config)
-    config = parse_label_config(project.label_config)
-    rows = read_rows(prompts, *data_keys(config)) if prompts else []
+    noted = _noted(project.label_config, prompt_fields)
+    if noted != project.label_config:
+        project = label_studio.update_project(project.id, label_config=noted)
+    config = parse_label_config(noted)
+    left_out = LeftOut()
+    rows = _rows(prompts, config, prompt_fields, left_out) if prompts else []
     backend = webhook = None
     if address is not None:
-        backend = connect_backend(label_studio, project.id, address)
+        backend = connect_backend(label_studio, project.id, address, extra_params)
         webhook = secure_webhook(label_studio, project.id, address)
     new = _unknown_rows(label_studio, project.id, rows, config) if rows else []
     if new:
         label_studio.import_tasks(project.id, new, on_progress)
     project = label_studio.project(project.id)
-    return ReadyProject(project, config.kind, backend, webhook, len(new), len(rows) - len(new))
+    lost = left_out.in_words() if left_out.rows else None
+    return ReadyProject(project, config.kind, backend, webhook, len(new), len(rows) - len(new), lost)
 
 
 def default_label_config() -> str:
@@ -87,15 +98,47 @@ def default_label_config() -> str:
     raise ConfigError(f"there is no {LABEL_CONFIG_FILE} here", remedy="Name one with --label-config FILE.")
 
 
-def data_keys(config: LabelConfig) -> tuple[str, list[str]]:
-    """The key of a task's data that holds the prompt, and the other keys that must not be empty.
+def data_keys(config: LabelConfig) -> tuple[str | None, list[str]]:
+    """The key of a task's data that holds the prompt, if it is a single one, and all other keys that must be there."""
+    return config.prompt_key, [key for key in config.keys if key != config.prompt_key]
+
+
+def _noted(label_config: str, prompt_fields: Sequence[str]) -> str:
+    """The label config with a note of which texts are the prompt, where that isn't clear without one.
 
     Raises:
-        LabelConfigError: the config's prompt doesn't come from a key of the task's data.
+        LabelConfigError: it can't be used, or isn't clear.
     """
-    if config.prompt.key is None:
-        raise LabelConfigError("the label config shows no prompt", got=config.prompt.name)
-    return config.prompt.key, [field.key for field in config.answers if field.key is not None]
+    if not prompt_fields:
+        parse_label_config(label_config)
+        return label_config
+    try:
+        chosen = parse_label_config(label_config, prompt_fields)
+    except LabelConfigError:
+        if len(prompt_fields) > 1:
+            raise
+        parse_label_config(label_config)  # so the one field is a column of the prompts
+        return label_config
+    try:
+        known: LabelConfig | None = parse_label_config(label_config)
+    except LabelConfigError:
+        known = None
+    return label_config if known == chosen else with_prompt_fields(label_config, prompt_fields)
+
+
+def _rows(source: PromptSource, config: LabelConfig, prompt_fields: Sequence[str], left_out: LeftOut) -> list[Row]:
+    """The tasks' data. A tag that shows a conversation gets its messages, any other its words."""
+    shown = {name for field in config.prompts for name in (field.name, field.key)}
+    if len(prompt_fields) == 1 and prompt_fields[0] not in shown:
+        source = replace(source, field=prompt_fields[0])
+    rows = read_rows(source, *data_keys(config), left_out)
+    for field in config.prompts:
+        if field.form == "messages" and len(config.prompts) == 1:
+            for row in rows:
+                kept = row.pop(messages_key(str(field.key)), None)
+                turns = kept or [{"role": "user", "content": row[str(field.key)]}]
+                row[str(field.key)] = [{field.who: turn["role"], field.what: turn["content"]} for turn in turns]
+    return rows
 
 
 def _ensure(label_studio: LabelStudio, title: str, project_id: int | None, label_config: str | None) -> Project:
@@ -113,8 +156,7 @@ def _is_blank(label_config: str) -> bool:
 
 def _unknown_rows(label_studio: LabelStudio, project_id: int, rows: Iterable[Row], config: LabelConfig) -> list[Row]:
     """Rows that the project has no task for yet, without duplicates."""
-    prompt_key, others = data_keys(config)
-    keys = [prompt_key, *others]
+    keys = config.keys
     seen = {_identity(task["data"], keys) for task in label_studio.tasks(project_id)}
     new = []
     for row in rows:

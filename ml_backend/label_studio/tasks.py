@@ -105,11 +105,18 @@ class Tasks(Session):
             raise LabelStudioError(error.what, got=error.got, expected=error.expected) from error
 
     def count_judgements_since(self, project_id: int, since: str | None) -> int:
+        """How many judgements `judgements_since` finds."""
+        return self.judgements_since(project_id, since)[0]
+
+    def judgements_since(self, project_id: int, since: str | None) -> tuple[int, str | None]:
         """How many annotations, skips and empty ones aside, were created or changed after `since`.
 
         Args:
             project_id: the project.
             since: an ISO time such as an annotation's `updated_at`; None counts all.
+
+        Returns:
+            Their number, and when the newest was made or changed, by Label Studio's clock, as ISO 8601; None for none.
         """
         filters: list[Mapping[str, Any]] = [_LABELED]
         after = read_moment(since)
@@ -119,10 +126,10 @@ class Tasks(Session):
         # `include` also filters nested objects, so the annotations' own fields are named here as well
         tasks = self.tasks(project_id, "id,annotations,updated_at,was_cancelled,result", *filters)
         found = [a for a in annotations_in(tasks) if a.get("result") and not a.get("was_cancelled")]
-        if after is None:
-            return len(found)
-        moments = (read_moment(annotation.get("updated_at")) for annotation in found)
-        return sum(1 for moment in moments if moment and moment > after)
+        moments = [read_moment(annotation.get("updated_at")) for annotation in found]
+        new = [moment for moment in moments if after is None or (moment and moment > after)]
+        newest = max(filter(None, new), default=None)
+        return len(new), newest.isoformat() if newest else None
 
     def annotate(
         self,

@@ -1,14 +1,17 @@
 """Label Studio's JSON and XML as data: label configs, exports, annotations, predictions. Pure: no network, no files."""
 
-from ml_backend.labels.config import LabelConfig, parse_label_config
+from ml_backend.labels.config import parse_label_config, with_prompt_fields
 from ml_backend.labels.export import annotations_in, parse_export
+from ml_backend.labels.fields import Field, LabelConfig
 from ml_backend.labels.infer import infer_label_config
-from ml_backend.labels.judgements import ConversionSummary, judgements_from_export
+from ml_backend.labels.judgements import ConversionSummary, GroundTruth, judgements_from_export
 from ml_backend.labels.moments import filter_value, read_moment
 from ml_backend.labels.predictions import live_prediction, pairwise_prediction, ranker_prediction
 
 __all__ = [
     "ConversionSummary",
+    "Field",
+    "GroundTruth",
     "LabelConfig",
     "annotations_in",
     "filter_value",
@@ -20,4 +23,5 @@ __all__ = [
     "parse_label_config",
     "ranker_prediction",
     "read_moment",
+    "with_prompt_fields",
 ]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
-from ml_backend.labels.config import Field, LabelConfig
-from ml_backend.labels.predictions import version_in_region_id
-from training.data import JudgedAnswer, Judgement, Verdict
+from ml_backend.labels.authors import authored, texts_in, whole
+from ml_backend.labels.fields import LabelConfig
+from training.data import JudgedAnswer, Judgement, Message, Prompt, Verdict, two_endings
 
 UNKNOWN_ANNOTATOR = "unknown"
 _SIDES = {"left": Verdict.ANSWER1, "right": Verdict.ANSWER2}
+_LONGEST_VALUE = 60
 
 Json = Mapping[str, Any]
 
@@ -24,16 +25,27 @@ class Dropped(StrEnum):
     EMPTY = "empty"
     BOTH_BAD = "both_bad"
     UNKNOWN_VERDICT = "unknown_verdict"
+    UNORDERED_BUCKETS = "unordered_buckets"
+    ONE_BUCKET = "one_bucket"
     MISSING_ANSWER = "missing_answer"
     IDENTICAL_ANSWERS = "identical_answers"
     MISSING_PROMPT = "missing_prompt"
     SUPERSEDED = "superseded"
+    REJECTED_IN_REVIEW = "rejected_in_review"
+    GROUND_TRUTH = "ground_truth"
+    NOT_GROUND_TRUTH = "not_ground_truth"
     UNREADABLE = "unreadable"
 
 
-def judgements_in(
-    annotation: Json, task: Json, config: LabelConfig, project_id: int | None
-) -> list[Judgement] | Dropped:
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Why an annotation yields no judgement, with the verdict that isn't known, if that is why."""
+
+    reason: Dropped
+    value: str | None = None
+
+
+def judgements_in(annotation: Json, task: Json, config: LabelConfig, project_id: int | None) -> list[Judgement] | Loss:
     """The judgements in one annotation (one for a pair, several for a ranking), or why there are none.
 
     Args:
@@ -44,27 +56,20 @@ def judgements_in(
     """
     result = annotation.get("result")
     if not isinstance(result, list) or not all(isinstance(piece, Mapping) for piece in result):
-        return Dropped.UNREADABLE
+        return Loss(Dropped.UNREADABLE)
     if not result:
-        return Dropped.EMPTY
-    pieces = [piece for piece in result if piece.get("from_name") == config.control]
-    if len(pieces) != 1 or not isinstance(pieces[0].get("value"), Mapping):
-        return Dropped.UNKNOWN_VERDICT
-    value = pieces[0]["value"]
-    if config.kind == "live":
-        ranked = _live(value, result, annotation, task, config)
-    elif config.kind == "pairwise":
-        ranked = _pairwise(value, task, config)
-    else:
-        ranked = _ranking(value, task, config)
-    if isinstance(ranked, Dropped):
+        return Loss(Dropped.EMPTY)
+    ranked = _pairs(result, annotation, task, config)
+    if isinstance(ranked, Loss):
         return ranked
-    prompt = config.prompt_of(task.get("data"))
+    prompt = ranked[0].beginning or config.prompt_of(task.get("data")) if ranked else None
     if prompt is None:
-        return Dropped.MISSING_PROMPT
+        return Loss(Dropped.MISSING_PROMPT)
     different = [pair for pair in ranked if pair.answer1.text.split() != pair.answer2.text.split()]
-    judgements = [_judgement(prompt, pair, annotation, task, project_id) for pair in different]
-    return judgements or Dropped.IDENTICAL_ANSWERS
+    if not different:
+        return Loss(Dropped.IDENTICAL_ANSWERS)
+    judgements = [_judgement(prompt, pair, annotation, task, project_id) for pair in different if pair.says_something]
+    return judgements or Loss(Dropped.MISSING_ANSWER)
 
 
 def annotator_of(annotation: Json) -> str | None:
@@ -76,71 +81,176 @@ def annotator_of(annotation: Json) -> str | None:
     return whole(str(who)) if known else None
 
 
-def whole(text: str) -> str:
-    """Replace lone surrogates, which can't be written to a file, by U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 @dataclass(frozen=True, slots=True)
 class _Pair:
+    """Two answers and a verdict; `beginning` is the prompt, where the answers are conversations that share it."""
+
     answer1: JudgedAnswer
     answer2: JudgedAnswer
     verdict: Verdict
+    beginning: Prompt | None = None
+
+    @property
+    def says_something(self) -> bool:
+        """A blank answer can only lose."""
+        lost = {Verdict.ANSWER1: self.answer2, Verdict.ANSWER2: self.answer1}.get(self.verdict)
+        return all(answer.text or answer is lost for answer in (self.answer1, self.answer2))
+
+
+def _pairs(result: Sequence[Json], annotation: Json, task: Json, config: LabelConfig) -> list[_Pair] | Loss:
+    if config.kind == "ranker":
+        value = _value_of(result, config.control)
+        return value if isinstance(value, Loss) else _ranking(value, task, config)
+    verdict = _verdict_in(result, config)
+    if isinstance(verdict, Loss):
+        return verdict
+    if verdict is Verdict.BOTH_BAD:
+        return Loss(Dropped.BOTH_BAD)
+    return _live(verdict, result, annotation, task, config) if config.kind == "live" else _shown(verdict, task, config)
+
+
+def _verdict_in(result: Sequence[Json], config: LabelConfig) -> Verdict | Loss:
+    if config.kind == "ratings":
+        return _more_stars(result, config)
+    if config.kind != "pairwise":
+        value = _value_of(result, config.control)
+        return value if isinstance(value, Loss) else _choice(value, config.verdicts)
+    found: list[Verdict | Loss] = []
+    pieces = [piece for piece in result if piece.get("from_name") == config.control]
+    if pieces:
+        value = _value_of(result, config.control)
+        found.append(value if isinstance(value, Loss) else _side(value, config))
+    for name, meanings in config.beside.items():
+        if any(piece.get("from_name") == name for piece in result):
+            value = _value_of(result, name)
+            found.append(value if isinstance(value, Loss) else _choice(value, meanings))
+    known = {verdict for verdict in found if isinstance(verdict, Verdict)}
+    if len(known) == 1:
+        return known.pop()
+    if known:
+        return _unknown(" and ".join(sorted(known)))
+    return found[0] if found else _unknown("nothing chosen")
+
+
+def _value_of(result: Sequence[Json], control: str) -> Json | Loss:
+    pieces = [piece for piece in result if piece.get("from_name") == control]
+    if len(pieces) != 1 or not isinstance(pieces[0].get("value"), Mapping):
+        return _unknown("nothing chosen" if not pieces else "more than one" if len(pieces) > 1 else pieces[0])
+    value: Json = pieces[0]["value"]
+    return value
+
+
+def _choice(value: Json, meanings: Mapping[str, Verdict]) -> Verdict | Loss:
+    choices = value.get("choices")
+    chosen = choices[0] if isinstance(choices, list) and len(choices) == 1 else None
+    verdict = meanings.get(chosen) if isinstance(chosen, str) else None
+    return verdict or _unknown(chosen if isinstance(chosen, str) else choices)
+
+
+def _side(value: Json, config: LabelConfig) -> Verdict | Loss:
+    """Left or right; older versions of Label Studio name the object."""
+    selected = value.get("selected")
+    names = dict(zip((answer.name for answer in config.answers), _SIDES.values(), strict=True))
+    verdict = {**names, **_SIDES}.get(selected) if isinstance(selected, str) and selected else None
+    return verdict or _unknown(selected)
+
+
+def _more_stars(result: Sequence[Json], config: LabelConfig) -> Verdict | Loss:
+    stars = []
+    for control in (config.control, config.other_rating):
+        value = _value_of(result, control)
+        if isinstance(value, Loss):
+            return value
+        rating = value.get("rating")
+        if isinstance(rating, bool) or not isinstance(rating, int | float):
+            return _unknown(rating)
+        stars.append(rating)
+    if stars[0] == stars[1]:
+        return Verdict.TIE
+    return Verdict.ANSWER1 if stars[0] > stars[1] else Verdict.ANSWER2
+
+
+def _unknown(value: object) -> Loss:
+    text = value if isinstance(value, str) else repr(value)
+    return Loss(Dropped.UNKNOWN_VERDICT, whole(text)[:_LONGEST_VALUE])
 
 
 def _live(
-    value: Json, result: Sequence[Json], annotation: Json, task: Json, config: LabelConfig
-) -> list[_Pair] | Dropped:
-    choices = value.get("choices")
-    chosen = choices[0] if isinstance(choices, list) and len(choices) == 1 else None
-    verdict = config.verdicts.get(chosen) if isinstance(chosen, str) else None
-    if verdict is None:
-        return Dropped.UNKNOWN_VERDICT
-    if verdict is Verdict.BOTH_BAD:
-        return Dropped.BOTH_BAD
+    verdict: Verdict, result: Sequence[Json], annotation: Json, task: Json, config: LabelConfig
+) -> list[_Pair] | Loss:
     answers = []
     for field in config.answers:
-        texts = [(piece, text) for piece in result for text in _texts(piece, field)]
+        texts = [(piece, text) for piece in result for text in texts_in(piece, field)]
         if not texts:
-            return Dropped.MISSING_ANSWER
-        if len(texts) > 1:  # a person added a second text, so there is no telling which was judged
-            return Dropped.UNREADABLE
-        piece, text = texts[0]
-        answers.append(_authored(text, piece, field, annotation, task))
+            return Loss(Dropped.MISSING_ANSWER)
+        written = [(piece, text) for piece, text in texts if text] or texts[:1]
+        if len(written) > 1:  # a person added a second text, so there is no telling which was judged
+            return Loss(Dropped.UNREADABLE)
+        piece, text = written[0]
+        answers.append(authored(text, piece, field, annotation, task))
     return [_Pair(answers[0], answers[1], verdict)]
 
 
-def _pairwise(value: Json, task: Json, config: LabelConfig) -> list[_Pair] | Dropped:
-    selected = value.get("selected")
-    verdict = _SIDES.get(selected) if isinstance(selected, str) else None
-    if verdict is None:
-        return Dropped.UNKNOWN_VERDICT
-    texts = config.answers_of(task.get("data"))
+def _shown(verdict: Verdict, task: Json, config: LabelConfig) -> list[_Pair] | Loss:
+    data = task.get("data")
+    texts = config.answers_of(data)
     if texts is None:
-        return Dropped.MISSING_ANSWER
+        return Loss(Dropped.MISSING_ANSWER)
+    if not config.prompts:
+        turns = [field.prompt_in(data) for field in config.answers]
+        one, other = ([turn for turn in found if isinstance(turn, Message)] for found in map(_as_turns, turns))
+        split = two_endings(one, other) if one and other else None
+        if split and split[0]:
+            beginning, *endings = split
+            left, right = (JudgedAnswer(whole(text).strip()) for text in endings)
+            return [_Pair(left, right, verdict, beginning)]
     left, right = (JudgedAnswer(whole(text).strip()) for text in texts)
     return [_Pair(left, right, verdict)]
 
 
-def _ranking(value: Json, task: Json, config: LabelConfig) -> list[_Pair] | Dropped:
-    columns = value.get("ranker")
-    order = columns.get(config.control) if isinstance(columns, Mapping) else None
-    if not isinstance(order, list):
-        return Dropped.UNKNOWN_VERDICT
+def _as_turns(shown: Prompt | None) -> Sequence[Message]:
+    return shown if isinstance(shown, tuple) else ()
+
+
+def _ranking(value: Json, task: Json, config: LabelConfig) -> list[_Pair] | Loss:
+    tiers = _tiers(value.get("ranker"), config)
+    if isinstance(tiers, Loss):
+        return tiers
     items = {item.id: item for item in config.items_of(task.get("data"))}
-    names = [str(name) for name in order]
+    names = [name for tier in tiers for name in tier]
     if len(set(names)) != len(names) or not set(names) <= set(items):
-        return Dropped.UNREADABLE
+        return Loss(Dropped.UNREADABLE)
     if len(names) < 2:
-        return Dropped.MISSING_ANSWER
-    answers = [JudgedAnswer(whole(items[n].text).strip(), items[n].model_version) for n in names]
-    return [_Pair(better, worse, Verdict.ANSWER1) for better, worse in combinations(answers, 2)]
+        return Loss(Dropped.MISSING_ANSWER)
+    answers = {n: JudgedAnswer(whole(items[n].text).strip(), items[n].model_version) for n in names}
+    found = [(better, worse) for one, other in combinations(tiers, 2) for better, worse in product(one, other)]
+    return [_Pair(answers[better], answers[worse], Verdict.ANSWER1) for better, worse in found] or Loss(
+        Dropped.ONE_BUCKET
+    )
 
 
-def _judgement(prompt: str, pair: _Pair, annotation: Json, task: Json, project_id: int | None) -> Judgement:
+def _tiers(ranked: object, config: LabelConfig) -> list[list[str]] | Loss:
+    """The ranked ids, best first; those of one tier aren't compared with each other."""
+    if isinstance(ranked, list):  # as older versions of Label Studio store it
+        order: object = ranked
+    elif not isinstance(ranked, Mapping):
+        return _unknown(ranked)
+    elif len(config.buckets) > 1:
+        tiers = [ranked.get(name, []) for name in config.buckets]
+        if not all(isinstance(tier, list) for tier in tiers):
+            return _unknown(ranked)
+        return [list(map(str, tier)) for tier in tiers]
+    else:
+        order = ranked.get(config.buckets[0] if config.buckets else config.control)
+        if order is None and len([name for name in ranked if name != "_"]) > 1:
+            return Loss(Dropped.UNORDERED_BUCKETS)
+    return [[str(name)] for name in order] if isinstance(order, list) else _unknown(ranked)
+
+
+def _judgement(prompt: Prompt, pair: _Pair, annotation: Json, task: Json, project_id: int | None) -> Judgement:
     when = annotation.get("updated_at") or annotation.get("created_at")
     return Judgement(
-        prompt=whole(prompt),
+        prompt=_whole_prompt(prompt),
         answer1=pair.answer1,
         answer2=pair.answer2,
         verdict=pair.verdict,
@@ -152,71 +262,10 @@ def _judgement(prompt: str, pair: _Pair, annotation: Json, task: Json, project_i
     )
 
 
-def _texts(piece: Json, field: Field) -> Iterator[str]:
-    """The non-blank texts in a TextArea's result."""
-    value = piece.get("value")
-    if piece.get("from_name") == field.name and isinstance(value, Mapping):
-        texts = value.get("text")
-        for text in [texts] if isinstance(texts, str) else texts if isinstance(texts, list) else []:
-            if isinstance(text, str) and text.strip():
-                yield whole(text).strip()
-
-
-def _authored(text: str, piece: Json, field: Field, annotation: Json, task: Json) -> JudgedAnswer:
-    """Attribute a live answer to its author by its region's metadata, else by the predictions that were shown.
-
-    Without proof that a version wrote it, or that a person edited it, neither is claimed.
-    """
-    meta = piece.get("meta")
-    meta = meta if isinstance(meta, Mapping) else {}
-    version = _text(meta.get("version")) or version_in_region_id(piece.get("id"))
-    proposals = list(_proposals(annotation, task, field))
-    if version:
-        known = [_text(meta.get("proposed")), *(p.text for p in proposals if p.version == version)]
-        proposed = next((candidate for candidate in known if candidate), None)
-        return _judged(text, version, proposed, piece)
-    for proposal in proposals:
-        if proposal.text == text:
-            return JudgedAnswer(text, proposal.version)
-    parent = next((proposal for proposal in proposals if proposal.is_parent), None)
-    return _judged(text, parent.version, parent.text, piece) if parent else JudgedAnswer(text)
-
-
-def _judged(text: str, version: str | None, proposed: str | None, piece: Json) -> JudgedAnswer:
-    if proposed is not None:
-        return JudgedAnswer(text, version, None if proposed == text else proposed)
-    written_by_hand = piece.get("origin") in ("manual", "prediction-changed")
-    return JudgedAnswer(text, None if written_by_hand else version)
-
-
-@dataclass(frozen=True, slots=True)
-class _Proposal:
-    version: str | None
-    text: str | None
-    is_parent: bool
-
-
-def _proposals(annotation: Json, task: Json, field: Field) -> Iterator[_Proposal]:
-    """The answer's text in each prediction, with the annotation's parent prediction first.
-
-    Label Studio fills `prediction` even if the annotation wasn't made from it; only `parent_prediction` proves that.
-    """
-    stored, noted, parent = task.get("predictions"), annotation.get("prediction"), annotation.get("parent_prediction")
-    predictions = [noted, *(stored if isinstance(stored, list) else [])]
-    known = [p for p in predictions if isinstance(p, Mapping) and p]
-    parents = [p for p in known if parent is not None and p.get("id") == parent]
-    others = [p for p in known if p not in parents]
-    for prediction in [*parents, *others]:
-        result = prediction.get("result")
-        pieces = [piece for piece in result if isinstance(piece, Mapping)] if isinstance(result, list) else []
-        texts = [text for piece in pieces for text in _texts(piece, field)]
-        yield _Proposal(
-            _text(prediction.get("model_version")), texts[0] if len(texts) == 1 else None, prediction in parents
-        )
-
-
-def _text(value: object) -> str | None:
-    return whole(value).strip() or None if isinstance(value, str) else None
+def _whole_prompt(prompt: Prompt) -> Prompt:
+    if isinstance(prompt, str):
+        return whole(prompt)
+    return tuple(Message(turn.role, whole(turn.content)) for turn in prompt)
 
 
 def _number(value: object) -> int | None:

@@ -1,279 +1,304 @@
-"""Label Studio's labeling configuration: which tags hold the prompt, the answers and the verdict.
+"""Recognises Label Studio's labeling configurations: which tags hold the prompt, the answers and the verdict.
 
-Three kinds are recognised by their tags, whatever the tags' names:
+Five kinds are recognised by their tags, whatever the tags' names:
 
 live      two TextAreas and a Choices over one Text: the backend proposes both answers, the choice is the verdict
 pairwise  a Pairwise over two Texts: the task supplies both answers
+choices   a Choices about two Texts: the task supplies both answers, the choice is the verdict
+ratings   a Rating for each of two Texts: the one with more stars is better, as many are a tie
 ranker    a Ranker over a List: the task supplies any number of answers
+
+Where the tags leave open which text is the prompt, or which side an answer is on, the configuration is refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
-from xml.etree.ElementTree import Element, ParseError
+from collections.abc import Sequence
 
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
-
-from ml_backend.errors import LabelConfigError
-from ml_backend.labels.verdict_words import plain_word, verdict_called
+from ml_backend.labels.fields import Field, LabelConfig
+from ml_backend.labels.tags import Tag, inside, named, parse_tags, refusal, why_not
+from ml_backend.labels.verdict_words import (
+    bucket_order,
+    is_further,
+    names_a_position,
+    plain_word,
+    side_named,
+    verdict_called,
+    without_praise,
+)
 from training.data import Verdict
 
-Kind = Literal["live", "pairwise", "ranker"]
-
-_NEEDED = (
-    "two TextAreas and a Choices over one Text, or a Pairwise over two Texts, or a Ranker over a List without Buckets"
-)
-_REMEDY = "Start from label_config.xml, label_configs/pairwise.xml or label_configs/ranker.xml of this project."
-_TEXT_TAGS = {"text", "hypertext"}
-_KEY = re.compile(r"\$[\w.\[\]]{1,200}")
-MAX_CHARACTERS = 1_000_000
-MAX_DEPTH = 200
-"""Far beyond any real configuration; it bounds the time that a malicious one can take."""
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One tag: its name, and the key of the task's data that it displays (None for an input tag)."""
-
-    name: str
-    key: str | None = None
-
-    def value_in(self, data: object) -> object:
-        """Its value in the task's data, None if missing. Keys may be nested (`a.b`, `a[0]`)."""
-        if self.key is None:
-            return None
-        for step in re.findall(r"[^.\[\]]+", self.key):
-            if isinstance(data, Mapping):
-                data = data.get(step)
-            elif isinstance(data, list) and step.isdecimal() and int(step) < len(data):
-                data = data[int(step)]
-            else:
-                return None
-        return data
-
-    def text_in(self, data: object) -> str | None:
-        """Its text in the task's data; None if missing, blank or not a string."""
-        value = self.value_in(data)
-        return value if isinstance(value, str) and value.strip() else None
+_NOTE = re.compile(r"\s*<!--\s*rankloop:\s*prompt\s*=\s*([^<>]*?)\s*-->")
+_PROMPT = "prompt"
+_ALSO_ASKED = {
+    *("system", "systemprompt", "systemmessage", "instruction", "instructions", "context", "input", "question"),
+    *("query", "history", "conversation", "dialogue", "dialog", "chat", "messages", "document", "passage", "article"),
+}
+"""Names of texts that a prompt is incomplete without: beside one of them, even a Text named prompt isn't all of it."""
+_DECIDING = ("verdict", "overall", "preference", "winner")
+_TIES = {Verdict.TIE, Verdict.BOTH_BAD}
+_SIDES = (Verdict.ANSWER1, Verdict.ANSWER2)
 
 
-@dataclass(frozen=True, slots=True)
-class ListedAnswer:
-    """One answer of a List: its id in the ranking, its text, and the version that wrote it, if known."""
-
-    id: str
-    text: str
-    model_version: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LabelConfig:
-    """A parsed labeling configuration.
-
-    `control` is the tag that holds the verdict: the Choices, the Pairwise or the Ranker. `answers` are the two
-    TextAreas of a live config in document order, the two Texts of a pairwise one (left, right), or the one List
-    of a ranker. `verdicts` maps each choice that Label Studio may store to its meaning; empty unless live.
-    """
-
-    kind: Kind
-    prompt: Field
-    control: str
-    answers: tuple[Field, ...]
-    verdicts: Mapping[str, Verdict]
-
-    def prompt_of(self, data: object) -> str | None:
-        """The prompt in a task's data, None if there is none."""
-        return self.prompt.text_in(data)
-
-    def answers_of(self, data: object) -> tuple[str, str] | None:
-        """Both answers in a task's data, left and right; None if one is missing or the config isn't pairwise."""
-        if self.kind != "pairwise":
-            return None
-        left, right = (field.text_in(data) for field in self.answers)
-        return (left, right) if left and right else None
-
-    def items_of(self, data: object) -> list[ListedAnswer]:
-        """The answers in a ranker's task that have an id and a text; empty unless the config is a ranker."""
-        items = self.answers[0].value_in(data) if self.kind == "ranker" else None
-        return [answer for item in items if (answer := _listed(item))] if isinstance(items, list) else []
-
-
-def parse_label_config(xml: str) -> LabelConfig:
+def parse_label_config(xml: str, prompt_fields: Sequence[str] = ()) -> LabelConfig:
     """Recognise a labeling configuration by its tags.
 
+    Args:
+        xml: the configuration.
+        prompt_fields: names or keys of the texts that are the prompt, in order; empty for what the configuration itself
+            notes (`with_prompt_fields`), or the only one there is.
+
     Raises:
-        LabelConfigError: it isn't valid XML, declares entities, is too large, or lacks two answers and a verdict;
-            says what was found and what is needed.
+        LabelConfigError: it isn't valid XML, declares entities, is too large, lacks two answers and a verdict, or
+            leaves open what is what; says what was found and what to change.
     """
-    tags = [_Tag.of(element) for element in _elements(_parse(xml)) if isinstance(element.tag, str)]
-    rankers, pairwise = (_named(tags, kind) for kind in ("ranker", "pairwise"))
+    tags = parse_tags(xml)
+    note = _NOTE.search(xml)
+    wanted = list(prompt_fields) or [name for name in re.split(r"\s*,\s*", note[1] if note else "") if name]
+    rankers, pairwise = named(tags, "ranker"), named(tags, "pairwise")
     if rankers:
-        return _ranker(tags, rankers[0])
+        return _ranker(tags, rankers[0], wanted)
     if pairwise:
-        return _pairwise(tags, pairwise[0])
-    if _named(tags, "textarea") and _named(tags, "choices"):
-        return _live(tags)
-    raise _fault(tags, "the labeling configuration has no answers to compare")
+        return _pairwise(tags, pairwise[0], wanted)
+    return _live(tags, wanted) or _choices(tags, wanted) or _ratings(tags, wanted) or _refused(tags)
 
 
-@dataclass(frozen=True, slots=True)
-class _Tag:
-    kind: str
-    attributes: Mapping[str, str]
-    element: Element
+def with_prompt_fields(xml: str, prompt_fields: Sequence[str]) -> str:
+    """The configuration with a comment that names the prompt's texts, so that everyone who reads it agrees.
 
-    @classmethod
-    def of(cls, element: Element) -> _Tag:
-        """Label Studio ignores the case of tags and attributes."""
-        attributes = {name.lower(): value.strip() for name, value in element.attrib.items()}
-        return cls(element.tag.lower(), attributes, element)
-
-    @property
-    def name(self) -> str:
-        return self.attributes.get("name", "")
-
-    @property
-    def targets(self) -> list[str]:
-        return [name.strip() for name in self.attributes.get("toname", "").split(",")]
-
-    @property
-    def key(self) -> str | None:
-        value = self.attributes.get("value", "")
-        return value[1:] if _KEY.fullmatch(value) else None
+    Raises:
+        LabelConfigError: it can't be read with these fields.
+    """
+    parse_label_config(xml, prompt_fields)
+    return f"{_NOTE.sub('', xml).rstrip()}\n<!-- rankloop: prompt = {', '.join(prompt_fields)} -->\n"
 
 
-def _parse(xml: str) -> Element:
-    if len(xml) > MAX_CHARACTERS:
-        raise LabelConfigError(
-            f"the labeling configuration has {len(xml)} characters", expected=f"at most {MAX_CHARACTERS}"
+def _refused(tags: Sequence[Tag]) -> LabelConfig:
+    raise refusal(tags, *why_not(tags))
+
+
+def _ranker(tags: Sequence[Tag], control: Tag, wanted: Sequence[str]) -> LabelConfig:
+    lists = {tag.name: tag for tag in named(tags, "list")}
+    if len(control.targets) != 1 or control.targets[0] not in lists:
+        raise refusal(tags, "the Ranker doesn't rank a List")
+    shown = lists[control.targets[0]]
+    buckets = [tag.name for tag in inside(control, "bucket")]
+    order = bucket_order(buckets, [tag.attributes.get("title", "") for tag in inside(control, "bucket")])
+    if order is None:
+        raise refusal(
+            tags,
+            f"the Ranker sorts into {len(buckets)} Buckets ({', '.join(buckets)}) whose order isn't known, "
+            "so that no annotation could be used",
+            "Remove the Buckets, or give them names that say which is better: best and worst, good and bad, 1 and 2.",
         )
-    try:
-        root: Element = fromstring(xml, forbid_dtd=True)
-    except DefusedXmlException as error:
-        raise LabelConfigError(
-            "the labeling configuration declares entities or a document type",
-            got=xml,
-            expected="plain tags",
-            remedy="Remove the <!DOCTYPE> and <!ENTITY> lines.",
-        ) from error
-    except (ParseError, ValueError, TypeError) as error:
-        raise LabelConfigError(f"the labeling configuration isn't XML ({error})", got=xml, remedy=_REMEDY) from error
-    return root
+    if len(shown.keys) != 1:
+        raise refusal(tags, "the List shows no items of the task", 'Give it a value like "$items".')
+    answers = (Field(shown.name, shown.keys[0]),)
+    prompts = _prompts(tags, answers, wanted)
+    return LabelConfig("ranker", prompts, control.name, answers, {}, shown.name, buckets=order, keys=_keys(tags))
 
 
-def _elements(root: Element) -> Iterator[Element]:
-    """All elements in document order. Nesting deeper than `MAX_DEPTH` is an error."""
-    open_ones = [iter([root])]
-    while open_ones:
-        element = next(open_ones[-1], None)
-        if element is None:
-            open_ones.pop()
-            continue
-        yield element
-        if len(open_ones) >= MAX_DEPTH:
-            raise LabelConfigError("the labeling config is nested too deeply", expected=f"at most {MAX_DEPTH} levels")
-        open_ones.append(iter(element))
+def _pairwise(tags: Sequence[Tag], control: Tag, wanted: Sequence[str]) -> LabelConfig:
+    texts = {tag.name: tag for tag in tags if tag.shown and tag.name}
+    names = control.targets
+    if len(names) != 2 or names[0] == names[1] or not all(name in texts for name in names):
+        raise refusal(tags, f"the Pairwise compares {', '.join(names) or 'nothing'}, not two Texts of the task")
+    answers = tuple(_only(tags, texts[name]) for name in names)
+    beside = {tag.name: known for tag, known in _verdict_choices(tags, answers, least=frozenset())}
+    prompts = _prompts(tags, answers, wanted)
+    return LabelConfig("pairwise", prompts, control.name, answers, {}, names[0], beside, keys=_keys(tags))
 
 
-def _live(tags: Sequence[_Tag]) -> LabelConfig:
-    texts = {tag.name: tag for tag in tags if tag.kind in _TEXT_TAGS}
-    areas: dict[str, list[_Tag]] = {}
-    for tag in _named(tags, "textarea"):
-        if tag.attributes.get("perregion", "").lower() != "true" and len(tag.targets) == 1:
+def _live(tags: Sequence[Tag], wanted: Sequence[str]) -> LabelConfig | None:
+    """Two TextAreas on one shown text; None if there are none."""
+    areas: dict[str, list[Tag]] = {}
+    for tag in named(tags, "textarea"):
+        if not tag.per_region and len(tag.targets) == 1:
             areas.setdefault(tag.targets[0], []).append(tag)
-    for text in texts.values():
-        answers = _two_answers(areas.get(text.name, []))
-        if answers:
-            break
-    else:
-        raise _fault(tags, "no Text has two TextAreas for the answers")
-    verdict, meanings = _verdict_choices(tags, answers)
-    return LabelConfig("live", _shown(tags, text), verdict.name, tuple(Field(a.name) for a in answers), meanings)
+    shown = [tag for tag in tags if tag.kind != "header" and tag.name in areas]
+    pairs = [(tag, pair) for tag in shown if (pair := _two_answers(areas[tag.name]))]
+    if not pairs:
+        return None
+    target, found = pairs[0]
+    texts, meant = _texts(tags), [Field(area.name) for area in found]
+    telling = all(side_named(area.name) for area in found) or any(
+        _names_two(tag, meant) for tag in named(tags, "choices")
+    )
+    if not telling and (_sided(texts) or len(texts) > 2):
+        return None  # the answers may stand in the task, and the TextAreas ask for something else
+    if not target.shown:
+        what = f"the {target.describe()!r} doesn't show a text of the task"
+        raise refusal(tags, what, 'Give it a value like "$prompt", and no valueType.')
+    answers = tuple(Field(area.name) for area in found)
+    verdict, meanings = _the_verdict(tags, answers)
+    prompts = _prompts(tags, (), wanted)
+    return LabelConfig("live", prompts, verdict.name, answers, meanings, target.name, keys=_keys(tags))
 
 
-def _two_answers(areas: Sequence[_Tag]) -> Sequence[_Tag]:
+def _choices(tags: Sequence[Tag], wanted: Sequence[str]) -> LabelConfig | None:
+    """A Choices about two shown texts; None if no Choices asks which is better."""
+    texts = _texts(tags)
+    asked = [tag for tag, _ in _verdict_choices(tags, ())]
+    asked = asked or [tag for tag in named(tags, "choices") if not tag.per_region and _names_two(tag, texts)]
+    if not asked:
+        return None
+    answers = _two_shown(tags, texts, asked, wanted)
+    verdict, meanings = _the_verdict(tags, answers)
+    prompts = _prompts(tags, answers, wanted)
+    target = verdict.targets[0]
+    return LabelConfig("choices", prompts, verdict.name, answers, meanings, target, keys=_keys(tags))
+
+
+def _ratings(tags: Sequence[Tag], wanted: Sequence[str]) -> LabelConfig | None:
+    """One Rating for each of two shown texts; None if there are none."""
+    texts = {text.name: text for text in _texts(tags) if text.name}
+    ratings = [tag for tag in named(tags, "rating") if not tag.per_region and tag.targets[0] in texts]
+    rated = list(dict.fromkeys(tag.targets[0] for tag in ratings))
+    if len(rated) != 2:
+        return None
+    if len(ratings) != 2:
+        remedy = "Keep one Rating for each answer, or ask which answer is better with a Pairwise."
+        raise refusal(tags, "several Ratings for one answer don't say which answer is better", remedy)
+    answers = tuple(texts[name] for name in rated)
+    first, second = (next(tag.name for tag in ratings if tag.targets[0] == name) for name in rated)
+    prompts = _prompts(tags, answers, wanted)
+    return LabelConfig("ratings", prompts, first, answers, {}, rated[0], other_rating=second, keys=_keys(tags))
+
+
+def _two_answers(areas: Sequence[Tag]) -> Sequence[Tag]:
     """The two TextAreas for answers. If there are more (for comments, say), those with names like an answer's."""
-    if len(areas) > 2:
-        areas = [area for area in areas if verdict_called(area.name) in (Verdict.ANSWER1, Verdict.ANSWER2)]
+    sided = {side: [area for area in areas if side_named(area.name) is side] for side in _SIDES}
+    if all(len(found) == 1 for found in sided.values()):
+        return [found[0] for found in sided.values()]
     return areas if len(areas) == 2 else []
 
 
-def _verdict_choices(tags: Sequence[_Tag], answers: Sequence[_Tag]) -> tuple[_Tag, dict[str, Verdict]]:
-    """The Choices that asks which answer is better, and what each of its choices means."""
-    own_names = {plain_word(answers[0].name): Verdict.ANSWER1, plain_word(answers[1].name): Verdict.ANSWER2}
-    found = []
-    for tag in _named(tags, "choices"):
-        stored = [_stored(element) for element in tag.element.iter() if str(element.tag).lower() == "choice"]
-        meanings = {value: own_names.get(plain_word(value)) or verdict_called(value) for value in stored}
-        known = {value: verdict for value, verdict in meanings.items() if verdict}
-        if {Verdict.ANSWER1, Verdict.ANSWER2} <= set(known.values()):
-            found.append((tag, known))
-    if len(found) > 1:
-        found = [(tag, known) for tag, known in found if tag.name.lower() == "verdict"]
+def _texts(tags: Sequence[Tag]) -> list[Field]:
+    """What the tags show, Headers aside."""
+    return [text for tag in tags if tag.kind != "header" for text in tag.shown]
+
+
+def _sided(texts: Sequence[Field]) -> tuple[Field, Field] | None:
+    """The two texts whose names (or keys) say which side they are on; None unless there is one of each."""
+    found = [[t for t in texts if side in (side_named(t.name), side_named(t.key or ""))] for side in _SIDES]
+    return (found[0][0], found[1][0]) if [len(texts) for texts in found] == [1, 1] else None
+
+
+def _two_shown(
+    tags: Sequence[Tag], texts: Sequence[Field], asked: Sequence[Tag], wanted: Sequence[str]
+) -> tuple[Field, ...]:
+    """The two texts that a Choices compares: by their names, by its choices, or the only two beside the prompt."""
+    if any(is_further(text.name) or is_further(text.key or "") for text in texts):
+        remedy = "Show them in a List and rank them with a Ranker: see label_configs/ranker.xml."
+        raise refusal(tags, "the Choices compares more than two answers", remedy)
+    sided = _sided(texts)
+    if sided:
+        return sided
+    stored = {without_praise(value) for tag in asked for value in _stored_in(tag)}
+    own = [text for text in texts if stored & {plain_word(text.name), plain_word(text.key or "")}]
+    if len(own) == 2:
+        return tuple(own)
+    others = [text for text in texts if not ({text.name, text.key} & {*wanted, _PROMPT})]
+    if len(others) != 2:
+        found = ", ".join(text.name or str(text.key) for text in texts)
+        remedy = "Name the two Texts answer1 and answer2, or say which text is the prompt with --prompt-field."
+        raise refusal(tags, f"a Choices asks which answer is better, but not of which two texts ({found})", remedy)
+    return tuple(others)
+
+
+def _the_verdict(tags: Sequence[Tag], answers: Sequence[Field]) -> tuple[Tag, dict[str, Verdict]]:
+    """The one Choices that asks which answer is better, and what each of its choices means."""
+    found = _verdict_choices(tags, answers)
+    for name in _DECIDING:
+        deciding = [(tag, known) for tag, known in found if tag.name.lower() == name]
+        if len(found) > 1 and deciding:
+            found = deciding
     if len(found) != 1:
         what = "no Choices, or more than one, asks which answer is better"
         remedy = 'Give its choices alias="answer1", "answer2", "tie" and "both_bad"; of several, name one "verdict".'
-        raise _fault(tags, what, remedy)
+        raise refusal(tags, what, remedy)
+    if _out_of_order(tags, answers) and any(map(names_a_position, found[0][1])):
+        what = f"the page shows {answers[1].name!r} before {answers[0].name!r}, so that left and right are unclear"
+        raise refusal(tags, what, "Show them in the order of their names, or call the choices by the answers' names.")
     return found[0]
 
 
-def _stored(choice: Element) -> str:
-    attributes = _Tag.of(choice).attributes
-    return attributes.get("alias") or attributes.get("value") or ""
+def _verdict_choices(
+    tags: Sequence[Tag], answers: Sequence[Field], least: frozenset[Verdict] = frozenset(_SIDES)
+) -> list[tuple[Tag, dict[str, Verdict]]]:
+    """Each Choices whose values are verdicts: among them those in `least`, or a tie if that is empty."""
+    own = {
+        plain_word(name): side
+        for side, answer in zip(_SIDES, answers, strict=False)
+        for name in (answer.name, answer.key)
+        if name
+    }
+    found = []
+    for tag in named(tags, "choices"):
+        stored = _stored_in(tag)
+        if tag.per_region or any(is_further(value) for value in stored):
+            continue
+        meanings = {value: own.get(without_praise(value)) or verdict_called(value) for value in stored}
+        known = {value: verdict for value, verdict in meanings.items() if verdict}
+        if known and least <= set(known.values()) and (least or _TIES & set(known.values())):
+            found.append((tag, known))
+    return found
 
 
-def _pairwise(tags: Sequence[_Tag], control: _Tag) -> LabelConfig:
-    texts = {tag.name: tag for tag in tags if tag.kind in _TEXT_TAGS}
-    names = control.targets
-    if len(names) != 2 or names[0] == names[1] or not all(name in texts for name in names):
-        raise _fault(tags, f"the Pairwise compares {', '.join(names) or 'nothing'}, not two Texts")
-    answers = tuple(_shown(tags, texts[name]) for name in names)
-    return LabelConfig("pairwise", _prompt(tags, names), control.name, answers, {})
+def _names_two(tag: Tag, texts: Sequence[Field]) -> bool:
+    """Whether a Choices calls two of the texts by their names."""
+    stored = {without_praise(value) for value in _stored_in(tag)} - {""}
+    return sum(bool(stored & {plain_word(text.name), plain_word(text.key or "")}) for text in texts) == 2
 
 
-def _ranker(tags: Sequence[_Tag], control: _Tag) -> LabelConfig:
-    lists = {tag.name: tag for tag in tags if tag.kind == "list"}
-    if len(control.targets) != 1 or control.targets[0] not in lists:
-        raise _fault(tags, "the Ranker doesn't rank a List")
-    if any(tag.kind == "bucket" for tag in tags):
-        raise _fault(tags, "the Ranker sorts into Buckets, which have no order", "Remove the Buckets.")
-    answers = _shown(tags, lists[control.targets[0]])
-    return LabelConfig("ranker", _prompt(tags, []), control.name, (answers,), {})
+def _out_of_order(tags: Sequence[Tag], answers: Sequence[Field]) -> bool:
+    names = [tag.name for tag in tags]
+    return names.index(answers[0].name) > names.index(answers[1].name)
 
 
-def _prompt(tags: Sequence[_Tag], answers: Iterable[str]) -> Field:
-    """The Text (or Header) that isn't an answer; of several, the one named prompt, else the first."""
-    shown = [tag for tag in tags if tag.kind in _TEXT_TAGS | {"header"} and tag.key and tag.name not in answers]
-    named = [tag for tag in shown if "prompt" in (tag.name.lower(), str(tag.key).lower())]
-    if not shown:
-        raise _fault(tags, "no Text shows the prompt", 'Add <Text name="prompt" value="$prompt"/>.')
-    return _shown(tags, (named or shown)[0])
+def _stored_in(choices: Tag) -> list[str]:
+    """What Label Studio may store for a Choices: each choice's alias, else its value."""
+    found = (tag.attributes for tag in inside(choices, "choice"))
+    return [attributes.get("alias") or attributes.get("value") or "" for attributes in found]
 
 
-def _shown(tags: Sequence[_Tag], tag: _Tag) -> Field:
-    if tag.key is None or tag.attributes.get("valuetype", "text").lower() == "url":
-        what = f"the {tag.element.tag} {tag.name!r} doesn't show a text of the task"
-        raise _fault(tags, what, 'Give it a value like "$prompt", and no valueType.')
-    return Field(tag.name, tag.key)
+def _prompts(tags: Sequence[Tag], answers: Sequence[Field], wanted: Sequence[str]) -> tuple[Field, ...]:
+    """The texts that are the prompt: those that were named, else the only one, else the one named prompt."""
+    keys = {answer.key for answer in answers}
+    shown = {text.key: text for tag in tags for text in tag.shown if text.key not in keys}
+    texts = list(shown.values())
+    if wanted:
+        return tuple(_wanted(tags, texts, name) for name in wanted)
+    if len(texts) <= 1:
+        return tuple(texts)
+    calls = [{plain_word(text.name), plain_word(text.key or "")} for text in texts]
+    prompts = [text for text, names in zip(texts, calls, strict=True) if _PROMPT in names]
+    others = [text for text, names in zip(texts, calls, strict=True) if _PROMPT not in names and names & _ALSO_ASKED]
+    if len(prompts) == 1 and not others:
+        return (prompts[0],)
+    names_of = ", ".join(text.name or str(text.key) for text in texts)
+    raise refusal(
+        tags,
+        f"several texts could be the prompt: {names_of}",
+        "Say which with --prompt-field NAME; given several times, the texts are joined in that order.",
+    )
 
 
-def _named(tags: Iterable[_Tag], kind: str) -> list[_Tag]:
-    return [tag for tag in tags if tag.kind == kind and tag.name]
+def _wanted(tags: Sequence[Tag], texts: Sequence[Field], name: str) -> Field:
+    found = [text for text in texts if name in (text.name, text.key)]
+    found = found or [text for text in texts if plain_word(name) in (plain_word(text.name), plain_word(text.key or ""))]
+    if len(found) != 1:
+        names = ", ".join(text.name or str(text.key) for text in texts) or "none"
+        raise refusal(tags, f"no text of the task is called {name!r}", f"The texts beside the answers are: {names}.")
+    return found[0]
 
 
-def _fault(tags: Sequence[_Tag], what: str, remedy: str = _REMEDY) -> LabelConfigError:
-    found = [f"{tag.element.tag} {tag.name}".strip() for tag in tags if tag.name]
-    return LabelConfigError(what, got=", ".join(found) or "no named tags", expected=_NEEDED, remedy=remedy)
+def _only(tags: Sequence[Tag], tag: Tag) -> Field:
+    if len(tag.shown) != 1:
+        raise refusal(tags, f"the {tag.describe()!r} doesn't show one text of the task", 'Give it a value like "$a".')
+    return tag.shown[0]
 
 
-def _listed(item: object) -> ListedAnswer | None:
-    if not isinstance(item, Mapping):
-        return None
-    name, text, version = item.get("id"), item.get("body"), item.get("model_version")
-    if isinstance(name, bool) or not isinstance(name, str | int) or not isinstance(text, str) or not text.strip():
-        return None
-    return ListedAnswer(str(name), text, version if isinstance(version, str) else None)
+def _keys(tags: Sequence[Tag]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(key for tag in tags for key in tag.keys))

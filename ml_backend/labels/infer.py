@@ -1,82 +1,182 @@
-"""Infers an export's labeling configuration from its results and its tasks' data."""
+"""Reads an export without its labeling configuration, but only as far as names say what they are.
+
+Sides follow from names such as answer1 and answer2, response_a and response_b, left and right; a prompt is called
+prompt, question, instruction or query. Anything else is refused: a guess would teach the opposite without a word.
+"""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ml_backend.labels.config import Field, LabelConfig
-from ml_backend.labels.export import annotations_in
-from ml_backend.labels.verdict_words import plain_word, verdict_called
-from training.data import REFERENCE_KEYS, Verdict
+from ml_backend.labels.export import annotations_in, as_tasks, cell_value, columns_of, is_flat
+from ml_backend.labels.fields import Field, LabelConfig
+from ml_backend.labels.verdict_words import is_further, plain_word, side_named, verdict_called
+from training.data import Verdict, shown_text
+from training.errors import DataError
 
-_PROMPT_KEYS = ("prompt", "question", "instruction", "query", "text")
-_ANSWER_WORDS = ("answer", "response", "completion", "output")
-_OTHER_KEYS = {*REFERENCE_KEYS, "id", "meta"}
+_PROMPTS = ("prompt", "question", "instruction", "query")
+_COMPLETED_BY = {"input", "context", "system", "systemprompt", "history", "text", "document", "passage", *_PROMPTS}
+"""Columns that a prompt of another name is incomplete without."""
 _SIDES = (Verdict.ANSWER1, Verdict.ANSWER2)
+_TIES = {Verdict.TIE, Verdict.BOTH_BAD}
+_DEFAULT = LabelConfig(
+    "live",
+    (Field("prompt", "prompt"),),
+    "verdict",
+    (Field("answer1"), Field("answer2")),
+    {str(verdict): verdict for verdict in Verdict},
+    "prompt",
+    keys=("prompt",),
+)
 
 Region = Mapping[str, Any]
 
 
-def infer_label_config(tasks: Sequence[object]) -> LabelConfig:
-    """Infer the labeling configuration that an export's results fit.
+def infer_label_config(rows: Sequence[object]) -> LabelConfig:
+    """The labeling configuration that an export's results and names tell.
 
-    The kind follows from the results' types (pairwise, ranker, or textarea with choices), names from `from_name` and
-    `to_name`, keys from the tasks' data. The rest defaults to this project's own configurations.
+    Raises:
+        DataError: names don't say which text is the prompt, which answer is on which side, or what the verdict is;
+            lists the columns, and names the option that tells.
     """
-    regions: defaultdict[str, list[Region]] = defaultdict(list)
+    flat = [columns_of(row) for row in rows if isinstance(row, Mapping) and is_flat(row)]
+    tasks = as_tasks(rows, None)
+    columns = _columns(tasks)
+    if flat:
+        return _flat(flat)
+    regions: defaultdict[str, dict[str, list[Region]]] = defaultdict(dict)
     for region in _regions(tasks):
-        regions[region["type"]].append(region)
-    texts = [key for key in _keys(tasks, str) if key not in _OTHER_KEYS]
-    prompt = next((key for name in _PROMPT_KEYS for key in texts if key.lower() == name), "prompt")
-    if len(regions["pairwise"]) > len(regions["textarea"]):
-        answers = _answer_keys([key for key in texts if key != prompt])
-        control = _usual(regions["pairwise"], "from_name", "comparison")
-        return LabelConfig("pairwise", Field(prompt, prompt), control, tuple(Field(key, key) for key in answers), {})
-    if len(regions["ranker"]) > len(regions["textarea"]):
-        ranked = Field(_usual(regions["ranker"], "to_name", "answers"), next(iter(_keys(tasks, list)), "items"))
-        control = _usual(regions["ranker"], "from_name", "rank")
-        return LabelConfig("ranker", Field(prompt, prompt), control, (ranked,), {})
-    names = _area_names(regions["textarea"])
-    return LabelConfig(
-        "live",
-        Field(_usual(regions["textarea"], "to_name", "prompt"), prompt),
-        _usual(regions["choices"], "from_name", "verdict"),
-        tuple(Field(name) for name in names),
-        _meanings(names, regions["choices"]),
+        regions[region["type"]].setdefault(region["from_name"], []).append(region)
+    if not regions:
+        return _DEFAULT
+    if regions["pairwise"]:
+        control = _only(regions["pairwise"], columns, "Pairwise")
+        return _pairwise(control, columns, regions["choices"])
+    if regions["ranker"]:
+        control = _only(regions["ranker"], columns, "Ranker")
+        return _ranker(control, regions["ranker"][control], columns, tasks)
+    return _with_choices(regions["textarea"], regions["choices"], columns, sorted(regions))
+
+
+def _pairwise(control: str, columns: Iterable[str], choices: Mapping[str, list[Region]]) -> LabelConfig:
+    answers = _sided(columns)
+    meanings = {name: _meanings(found) for name, found in choices.items()}
+    beside = {name: known for name, known in meanings.items() if _TIES & set(known.values())}
+    return LabelConfig("pairwise", _prompts(columns, answers), control, answers, {}, answers[0].name, beside)
+
+
+def _ranker(control: str, regions: Sequence[Region], columns: Iterable[str], tasks: Sequence[object]) -> LabelConfig:
+    lists = list(dict.fromkeys(key for data in _data(tasks) for key, value in data.items() if _is_items(value)))
+    if len(lists) != 1:
+        raise _unclear(columns, "which column holds the ranked answers")
+    shown = Field(str(regions[0].get("to_name") or "answers"), lists[0])
+    return LabelConfig("ranker", _prompts(columns, (shown,)), control, (shown,), {}, shown.name)
+
+
+def _with_choices(
+    areas: Mapping[str, list[Region]], choices: Mapping[str, list[Region]], columns: Sequence[str], types: Sequence[str]
+) -> LabelConfig:
+    """Answers that people saw in TextAreas, or else in the task; a Choices says which is better."""
+    if not choices:
+        raise _unclear(columns, f"which results ({', '.join(types)}) say which answer is better")
+    names = [[name for name in areas if side_named(name) is side] for side in _SIDES]
+    in_areas = [len(found) for found in names] == [1, 1]
+    answers = tuple(Field(found[0]) for found in names) if in_areas else _sided(columns)
+    meanings = {name: _meanings(found) for name, found in choices.items()}
+    telling = [name for name, known in meanings.items() if known] or list(choices)
+    telling = telling if len(telling) == 1 else [name for name in telling if plain_word(name) == "verdict"]
+    if len(telling) != 1:
+        raise _unclear(columns, f"which Choices ({', '.join(choices)}) says which answer is better")
+    control = telling[0]
+    usual = {str(verdict): verdict for verdict in Verdict}
+    target = str(choices[control][0].get("to_name") or "prompt")
+    kind: Any = "live" if in_areas else "choices"
+    prompts = _prompts(columns, () if in_areas else answers)
+    return LabelConfig(kind, prompts, control, answers, {**usual, **meanings[control]}, target, keys=())
+
+
+def _flat(rows: Sequence[Region]) -> LabelConfig:
+    """JSON_MIN or CSV of a pairwise project, whose verdict is known by its form; others need their configuration."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    controls = [name for name in columns if any(_is_selection(row.get(name)) for row in rows)]
+    if len(controls) != 1:
+        raise _unclear(columns, "which column holds the verdict")
+    return _pairwise(controls[0], [name for name in columns if name != controls[0]], {})
+
+
+def _sided(columns: Iterable[str]) -> tuple[Field, Field]:
+    """The two columns whose names say which side they are on."""
+    found = [[name for name in columns if side_named(name) is side] for side in _SIDES]
+    if [len(names) for names in found] != [1, 1]:
+        raise _unclear(columns, "which columns hold the answers, and which one stood on the left")
+    return Field(found[0][0], found[0][0]), Field(found[1][0], found[1][0])
+
+
+def _prompts(columns: Iterable[str], answers: Sequence[Field]) -> tuple[Field, ...]:
+    """The column that is called like a prompt; none if there are only the answers."""
+    others = [name for name in columns if name not in {answer.key for answer in answers}]
+    words = {name: plain_word(name) for name in others}
+    called = [name for name in others if words[name] in _PROMPTS]
+    asked = [name for name in others if words[name] in _COMPLETED_BY]
+    if len(called) == 1 and len(asked) == 1:
+        return (Field(called[0], called[0]),)
+    if not others:
+        return ()
+    raise _unclear([*(str(answer.key) for answer in answers if answer.key), *others], "which column is the prompt")
+
+
+def _unclear(columns: Iterable[str], what: str) -> DataError:
+    return DataError(
+        f"names don't say {what}",
+        got=", ".join(columns) or "no columns",
+        expected="names such as prompt, answer1 and answer2",
+        remedy="Give the project's labeling configuration with --label-config FILE: sides are never guessed.",
     )
 
 
-def _answer_keys(keys: Sequence[str]) -> Sequence[str]:
-    """The two texts, prompt aside, with names like an answer's, else the first two in alphabetical order."""
-    named = [key for key in keys if key.lower().startswith(_ANSWER_WORDS)]
-    return sorted(named if len(named) == 2 else keys)[:2] if len(keys) > 1 else ("answer1", "answer2")
+def _only(found: Mapping[str, object], columns: Iterable[str], tag: str) -> str:
+    if len(found) != 1:
+        raise _unclear(columns, f"which {tag} ({', '.join(found)}) holds the verdict")
+    return next(iter(found))
 
 
-def _area_names(areas: Sequence[Region]) -> Sequence[str]:
-    """The two TextAreas that hold the answers; of more than two, those with names like an answer's."""
-    names = sorted({area["from_name"] for area in areas})
-    if len(names) > 2:
-        names = [name for name in names if verdict_called(name) in _SIDES]
-    return names if len(names) == 2 else ("answer1", "answer2")
-
-
-def _meanings(names: Sequence[str], choices: Sequence[Region]) -> dict[str, Verdict]:
-    """The meanings of the choices seen, and of every verdict's own name: an export may lack votes for one answer."""
+def _meanings(choices: Sequence[Region]) -> dict[str, Verdict]:
+    """The meanings of the values seen; empty if they count beyond two."""
     values = (choice.get("value") for choice in choices)
     found = (value.get("choices") for value in values if isinstance(value, Mapping))
     words = {word for chosen in found if isinstance(chosen, list) for word in chosen if isinstance(word, str)}
-    own_names = {plain_word(name): side for name, side in zip(names, _SIDES, strict=True)}
-    known = {word: own_names.get(plain_word(word)) or verdict_called(word) for word in [*map(str, Verdict), *words]}
+    if any(is_further(word) for word in words):
+        return {}
+    known = {word: verdict_called(word) for word in sorted(words)}
     return {word: verdict for word, verdict in known.items() if verdict}
 
 
-def _keys(tasks: Sequence[object], kind: type) -> dict[str, None]:
-    """Keys of the tasks' data that hold a `kind`, in order of first appearance."""
-    found = (task.get("data") for task in tasks if isinstance(task, Mapping))
-    rows = (data for data in found if isinstance(data, Mapping))
-    return {key: None for data in rows for key, value in data.items() if isinstance(value, kind)}
+def _columns(tasks: Iterable[object]) -> list[str]:
+    """The columns of the tasks' data that hold texts or conversations, in order of first appearance."""
+    shown = ((key, value) for data in _data(tasks) for key, value in data.items() if isinstance(key, str))
+    return list(dict.fromkeys(key for key, value in shown if shown_text(value) is not None or _is_messages(value)))
+
+
+def _data(tasks: Iterable[object]) -> Iterator[Mapping[str, Any]]:
+    for task in tasks:
+        data = task.get("data") if isinstance(task, Mapping) else None
+        if isinstance(data, Mapping):
+            yield data
+
+
+def _is_items(value: object) -> bool:
+    return isinstance(value, list) and any(isinstance(item, Mapping) and "id" in item for item in value)
+
+
+def _is_messages(value: object) -> bool:
+    return isinstance(value, list) and any(isinstance(item, Mapping) and "content" in item for item in value)
+
+
+def _is_selection(value: object) -> bool:
+    found = cell_value(value)
+    return isinstance(found, Mapping) and "selected" in found
 
 
 def _regions(tasks: Sequence[object]) -> Iterator[Region]:
@@ -84,12 +184,6 @@ def _regions(tasks: Sequence[object]) -> Iterator[Region]:
         result = annotation.get("result")
         for region in result if isinstance(result, list) else []:
             if isinstance(region, Mapping) and all(
-                isinstance(region.get(name), str) and region[name] for name in ("type", "from_name", "to_name")
+                isinstance(region.get(name), str) and region[name] for name in ("type", "from_name")
             ):
                 yield region
-
-
-def _usual(regions: Sequence[Region], name: str, default: str) -> str:
-    """The most common value of `name` in the regions."""
-    counted = Counter(region[name] for region in regions).most_common(1)
-    return counted[0][0] if counted else default

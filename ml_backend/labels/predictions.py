@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from ml_backend.labels.config import LabelConfig
+from ml_backend.labels.fields import LabelConfig
+from training.data import Verdict
 
 Side = Literal["left", "right"]
 _REGION_ID = re.compile(r"(?P<version>.+)~[ab]~[0-9a-f]+")
@@ -28,7 +29,7 @@ def pairwise_prediction(config: LabelConfig, selected: Side, score: float, versi
     """Preselect the answer that the reward model prefers.
 
     Args:
-        config: a pairwise config.
+        config: a config whose tasks hold two answers, and whose verdict is a Pairwise or a Choices.
         selected: the preferred side.
         score: the reward model's probability that it is the better one, in [0, 1].
         version: the version whose reward model judged.
@@ -39,7 +40,11 @@ def pairwise_prediction(config: LabelConfig, selected: Side, score: float, versi
     """
     if selected not in ("left", "right"):
         raise ValueError(f"selected must be left or right, got {selected!r}")
-    return _opinion(config, "preferred", {"selected": selected}, score, version)
+    if config.kind != "choices":
+        return _opinion(config, "preferred", {"selected": selected}, score, version)
+    side = Verdict.ANSWER1 if selected == "left" else Verdict.ANSWER2
+    chosen = next(value for value, verdict in config.verdicts.items() if verdict is side)
+    return _opinion(config, "preferred", {"choices": [chosen]}, score, version)
 
 
 def ranker_prediction(config: LabelConfig, order: Sequence[str], score: float, version: str) -> dict[str, Any]:
@@ -56,7 +61,9 @@ def ranker_prediction(config: LabelConfig, order: Sequence[str], score: float, v
     """
     if len(set(order)) != len(order):
         raise ValueError(f"an id appears twice in the order: {list(order)!r}")
-    return _opinion(config, "order", {"ranker": {config.control: list(order)}}, score, version)
+    return _opinion(
+        config, "order", {"ranker": {(config.buckets or (config.control,))[0]: list(order)}}, score, version
+    )
 
 
 def version_in_region_id(region_id: object) -> str | None:
@@ -71,7 +78,7 @@ def _answer_region(config: LabelConfig, name: str, text: str, version: str, side
         "id": f"{version}~{side}~{fingerprint}",
         "type": "textarea",
         "from_name": name,
-        "to_name": config.prompt.name,
+        "to_name": config.target,
         "value": {"text": [text]},
         "meta": {"version": version, "proposed": text},
     }
@@ -85,7 +92,7 @@ def _opinion(config: LabelConfig, what: str, value: dict[str, Any], score: float
         "type": config.kind,
         "from_name": config.control,
         # The first object only: with both names of a pairwise config Label Studio silently shows nothing.
-        "to_name": config.answers[0].name,
+        "to_name": config.target,
         "value": value,
     }
     return {"model_version": version, "score": float(score), "result": [region]}

@@ -12,18 +12,20 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ml_backend.errors import CrashError
+from ml_backend.errors import CancelledError, CrashError
 from ml_backend.processes import tethered, training_threads
 from training.errors import ConfigError, RankloopError
 
 NICENESS = 10
 POLL_S = 1.0
+SECONDS_BETWEEN_METRICS = 5.0
 LOCK_WAIT_S = 60.0
 """How long to wait for an earlier process to release the folder: if its worker was killed, it is just ending."""
 TAIL_LINES = 15
@@ -42,12 +44,33 @@ class Progress:
     metrics: Mapping[str, float]
 
 
+class MetricsLog:
+    """Passes a stage's progress on as points of curves (name, value, step), every few seconds.
+
+    Args:
+        log: takes the points.
+    """
+
+    def __init__(self, log: Callable[[list[tuple[str, float, int]]], None]) -> None:
+        self._log = log
+        self._logged_at = float("-inf")
+
+    def __call__(self, progress: Progress) -> None:
+        """Log it, unless something was logged just now and it isn't the end."""
+        now = time.monotonic()
+        if now - self._logged_at < SECONDS_BETWEEN_METRICS and progress.step < progress.total:
+            return
+        self._logged_at = now
+        self._log([(f"{progress.stage}/{name}", value, progress.step) for name, value in progress.metrics.items()])
+
+
 def train(
     stage: str,
     options: Mapping[str, str | Path],
     out: Path,
     on_progress: Callable[[Progress], None] | None = None,
     *,
+    is_cancelled: Callable[[], bool] = lambda: False,
     poll_s: float = POLL_S,
 ) -> None:
     """Run one training stage to completion, in a low-priority child process.
@@ -57,11 +80,13 @@ def train(
         options: the command's options by name, without dashes.
         out: the stage's folder; its output goes to a `.log` file beside it.
         on_progress: called after each step.
+        is_cancelled: whether to end the process now; asked at each look.
         poll_s: how often to check the process and its progress.
 
     Raises:
         RankloopError: training rejected its input; has its message.
         CrashError: training crashed or was killed; includes the end of its log.
+        CancelledError: it was cancelled, and its process is gone.
         ConfigError: another process keeps writing to `out`.
     """
     _await_free(out)
@@ -79,7 +104,7 @@ def train(
             start_new_session=True,
         )
     logger.info("%s runs in process %d; its output goes to %s", stage, process.pid, log)
-    code = _follow(process, out, on_progress, poll_s)
+    code = _follow(process, out, on_progress, is_cancelled, poll_s)
     if code != 0:
         raise _failure(stage, code, log, start)
 
@@ -106,7 +131,11 @@ def _await_free(out: Path) -> None:
 
 
 def _follow(
-    process: subprocess.Popen[bytes], out: Path, on_progress: Callable[[Progress], None] | None, poll_s: float
+    process: subprocess.Popen[bytes],
+    out: Path,
+    on_progress: Callable[[Progress], None] | None,
+    is_cancelled: Callable[[], bool],
+    poll_s: float,
 ) -> int:
     told = None
     try:
@@ -121,6 +150,8 @@ def _follow(
                 on_progress(progress)
             if code is not None:
                 return code
+            if is_cancelled():
+                raise CancelledError("the cycle was cancelled")
     finally:
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):

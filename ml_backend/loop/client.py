@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from dbos import DBOS, DBOSClient, DebouncerClient
+from dbos import DBOSClient, DebouncerClient
 from dbos import error as dbos_error
-from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from ml_backend.errors import JobsError, LabelStudioError
 from ml_backend.label_studio import LabelStudio
 from ml_backend.loop import names
-from ml_backend.loop.child import read_progress
+from ml_backend.loop.durable import make_tables
 from ml_backend.loop.gathering import Gathered
-from ml_backend.loop.standing import new_judgements, project_of, proposing, stored_by_version
+from ml_backend.loop.names import ASKED, FORCED
+from ml_backend.loop.standing import (
+    CycleJob,
+    cycle_job,
+    given_to,
+    new_judgements,
+    project_of,
+    proposing,
+    stored_by_version,
+    waiting,
+)
+from ml_backend.registry import Registry
 from ml_backend.settings import Settings
 
 SHORTEST_DEBOUNCE_S = 0.1
@@ -31,32 +42,7 @@ STORED_EVERY_S = 1.0
 LOOK_TIMEOUT_S = 1.0
 """How long to wait for Label Studio before a cycle is queued without checking it: someone is waiting for the answer."""
 POLL_S = 0.5
-_STATES = {"PENDING": "running", "DELAYED": "queued", "ENQUEUED": "queued", "CANCELLED": "cancelled"}
-_TRAINING_STEPS = {"sft", "reward", "ppo"}
-
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class CycleJob:
-    """A training cycle: `state` is queued, running, promoted, rejected, failed or cancelled, and `reason` says why.
-
-    `step` is the current step; `done` and `total` are set while it trains. `created_at` is in seconds since 1970.
-    """
-
-    job: str
-    project_id: int
-    state: str
-    step: str | None = None
-    done: int | None = None
-    total: int | None = None
-    reason: str = ""
-    created_at: float = 0.0
-
-    @property
-    def ended(self) -> bool:
-        """Whether the cycle is over."""
-        return self.state not in {"queued", "running"}
 
 
 class Jobs:
@@ -87,30 +73,57 @@ class Jobs:
             given: Any = names.options(names.RECONCILE, names.DECISIONS_QUEUE)
             client.enqueue(given, datetime.now().astimezone(), None)
 
-    def start_training(self, project_id: int) -> dict[str, Any]:
-        """Queue a training cycle now, unless the project already has one or clearly has too few judgements.
+    def start_training(self, project_id: int, line: str | None = None, *, force: bool = False) -> dict[str, Any]:
+        """Queue a training cycle now, unless its line already has one or the project clearly has too few judgements.
+
+        Whether the project is connected, and its line not paused, is found out when the cycle begins.
+
+        Args:
+            project_id: the project.
+            line: its line, if known.
+            force: train even if the line is paused.
 
         Returns:
             `job` (its id, or None), `status` (`queued`, `running` or `refused`) and `message`.
         """
-        current = self._current(project_id)
+        current = self._current(project_id, line)
         if current is None:
             refusal = self._too_few(project_id)
             if refusal:
                 return {"job": None, "status": "refused", "message": refusal}
             workflow_id = f"cycle-{project_id}-{secrets.token_hex(4)}"
+            options: Any = names.cycle_options(project_id, line, workflow_id)
             with self._asking() as client:
                 try:
-                    client.enqueue(names.cycle_options(project_id, workflow_id), project_id, "asked")  # type: ignore[arg-type]
+                    client.enqueue(options, project_id, FORCED if force else ASKED, {"line": line})
                 except dbos_error.DBOSQueueDeduplicatedError:  # another caller was faster
-                    current = self._current(project_id)
+                    current = self._current(project_id, line)
                 else:
                     message = f"Training cycle {workflow_id} is queued."
                     return {"job": workflow_id, "status": "queued", "message": message}
         if current is None:
             return {"job": None, "status": "refused", "message": "A training cycle has just finished; try again."}
-        message = f"Training cycle {current.job} of project {project_id} is already {current.state}."
+        message = f"Training cycle {current.job} of {_whose(current)} is already {current.state}."
         return {"job": current.job, "status": current.state, "message": message}
+
+    def cancel(self, job: str) -> tuple[CycleJob, dict[str, Any]]:
+        """End a training cycle: a queued one never starts, and a running one's training process ends within seconds.
+
+        Returns:
+            The cycle as it was, and what it was given when it was queued: its `line` and the judgements `seen`.
+
+        Raises:
+            JobsError: there is no such cycle, or it has ended.
+        """
+        with self._asking() as client:
+            found = client.list_workflows(workflow_ids=[job], name=names.TRAINING_CYCLE)
+            if not found:
+                raise JobsError("there is no such training cycle", got=job, remedy="`rankloop status` lists them.")
+            cycle = self._cycle(client, found[0])
+            if cycle.ended:
+                raise JobsError(f"training cycle {job} has ended", got=cycle.state, expected="queued or running")
+            client.cancel_workflow(job)
+        return cycle, given_to(found[0])
 
     def cycles(self, limit: int = 20) -> list[CycleJob]:
         """Training cycles of all projects, latest first."""
@@ -123,17 +136,19 @@ class Jobs:
 
         Returns:
             Training cycles `running`, `queued` and `ended`; background proposals `proposing` (see `standing`);
-            `stored_by_version`; `new_judgements` by project.
+            `stored_by_version`; what each line is `waiting` for; `new_judgements` by project.
         """
         cycles = self.cycles()
         with self._asking() as client:
+            looks = waiting(client)
             return {
                 "running": [asdict(cycle) for cycle in cycles if cycle.state == "running"],
                 "queued": [asdict(cycle) for cycle in cycles if cycle.state == "queued"],
                 "ended": [asdict(cycle) for cycle in cycles if cycle.ended],
                 "proposing": proposing(client),
                 "stored_by_version": stored_by_version(client),
-                "new_judgements": new_judgements(client),
+                "waiting": looks,
+                "new_judgements": new_judgements(looks),
             }
 
     def wait(
@@ -195,10 +210,10 @@ class Jobs:
             given: Any = names.options(names.PROPOSE_MISSING, names.PROPOSALS_QUEUE)
             client.enqueue(given, project_id)
 
-    def _current(self, project_id: int) -> CycleJob | None:
+    def _current(self, project_id: int, line: str | None) -> CycleJob | None:
         with self._asking() as client:
             unfinished = client.list_workflows(name=names.TRAINING_CYCLE, status=list(names.UNFINISHED))
-            found = [item for item in unfinished if project_of(item) == project_id]
+            found = [item for item in unfinished if project_of(item) == project_id or _is_for(item, line)]
             return self._cycle(client, found[0]) if found else None
 
     def _too_few(self, project_id: int) -> str | None:
@@ -224,22 +239,7 @@ class Jobs:
         )
 
     def _cycle(self, client: DBOSClient, item: Any) -> CycleJob:
-        project_id = project_of(item)
-        created_at = (item.created_at or 0) / 1000
-        state = _STATES.get(item.status, "failed")
-        if item.status == "SUCCESS":
-            output = item.output or {}
-            return CycleJob(
-                item.workflow_id, project_id, output["status"], reason=output["reason"], created_at=created_at
-            )
-        if state != "running":
-            reason = "" if item.error is None else str(item.error)
-            return CycleJob(item.workflow_id, project_id, state, reason=reason, created_at=created_at)
-        step = client.get_event(item.workflow_id, names.STEP_EVENT, timeout_seconds=0)
-        folder = self._settings.home() / "cycles" / item.workflow_id / str(step)
-        progress = read_progress(folder) if step in _TRAINING_STEPS else None
-        done, total = (progress.step, progress.total) if progress else (None, None)
-        return CycleJob(item.workflow_id, project_id, state, step, done, total, created_at=created_at)
+        return cycle_job(client, item, self._settings.home())
 
     @contextmanager
     def _asking(self) -> Iterator[DBOSClient]:
@@ -262,8 +262,23 @@ class Jobs:
             return self._connection
 
 
-def make_tables(settings: Settings) -> None:
-    """Create or migrate DBOS's tables; server and worker both call this, and the first one does it."""
-    logging.getLogger("dbos").setLevel(logging.WARNING)
-    with FileLock(settings.home() / "jobs.lock"):
-        DBOS.migrate(settings.jobs_database_url())
+def cancel_cycle(jobs: Jobs, registry: Registry, job: str) -> CycleJob:
+    """End a training cycle and record that somebody cancelled it: its judgements count as seen. See `Jobs.cancel`.
+
+    Returns:
+        The cycle as it was.
+    """
+    cycle, given = jobs.cancel(job)
+    tags = {"line": given["line"]} if given.get("line") else {}
+    if given.get("seen"):
+        tags["seen"] = json.dumps(given["seen"])
+    registry.finish_run(registry.start_cycle_run(cycle.project_id, job, tags), "cancelled", "Somebody cancelled it.")
+    return cycle
+
+
+def _whose(cycle: CycleJob) -> str:
+    return f"line {cycle.line}" if cycle.line else f"project {cycle.project_id}"
+
+
+def _is_for(item: Any, line: str | None) -> bool:
+    return line is not None and given_to(item).get("line") == line

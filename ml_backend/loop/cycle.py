@@ -11,17 +11,19 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ml_backend.label_studio import LabelStudio
-from ml_backend.loop.child import Progress, train
-from ml_backend.loop.dataset import convert_snapshot, take_snapshot
-from ml_backend.registry import Registry
+from ml_backend.errors import SupersededError
+from ml_backend.lines import Connected, Connections, ProjectSettings, agreed, not_connected
+from ml_backend.loop.child import MetricsLog, train
+from ml_backend.loop.considering import Considering, OpenLabelStudio, config_digest
+from ml_backend.loop.dataset import convert_snapshots, take_snapshots
+from ml_backend.loop.names import FORCED
+from ml_backend.registry import DEFAULT_LINE, Registry
 from ml_backend.settings import Settings
 from training.atomic import atomic_folder, write_atomically
 from training.config import CycleConfig
@@ -30,22 +32,27 @@ from training.evaluation import Gate
 from training.reward import RewardReport
 from training.runs import read_report
 
-SECONDS_BETWEEN_METRICS = 5.0
-
 logger = logging.getLogger(__name__)
-
-OpenLabelStudio = Callable[[], AbstractContextManager["LabelStudio"]]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a cycle works on, fixed at its start."""
+    """What a cycle works on, fixed at its start.
+
+    project_id: the project that it was asked for.
+    base, parent: the line's version of the base model, and its champion at the start.
+    projects: all projects of the line, whose judgements it trains on.
+    settings: what these projects agree on, see `ProjectSettings`.
+    """
 
     project_id: int
     workflow_id: str
     run_id: str
     base: str
     parent: str
+    line: str = DEFAULT_LINE
+    projects: list[int] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 class CycleSteps:
@@ -55,44 +62,84 @@ class CycleSteps:
         settings: the configuration.
         registry: stores versions and cycle runs.
         open_label_studio: opens a connection to Label Studio.
+        connections: knows which projects are connected; made from the others if not given.
+        is_cancelled: whether somebody cancelled the cycle with this id. Its training then ends at once.
     """
 
-    def __init__(self, settings: Settings, registry: Registry, open_label_studio: OpenLabelStudio) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        open_label_studio: OpenLabelStudio,
+        connections: Connections | None = None,
+        is_cancelled: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._settings = settings
         self._registry = registry
         self._open = open_label_studio
+        self._connections = connections or Connections(settings, registry, open_label_studio)
+        self._considering = Considering(settings, registry, self._connections, open_label_studio)
+        self._is_cancelled = is_cancelled
 
     def folder(self, plan: Plan) -> Path:
         """The folder of a cycle's files."""
         return self._settings.home() / "cycles" / plan.workflow_id
 
-    def count_new(self, project_id: int) -> int:
-        """Count the judgements made since the project's last snapshot."""
-        attempt = self._registry.last_attempt(project_id)
-        with self._open() as label_studio:
-            return label_studio.count_judgements_since(project_id, attempt.snapshot_at if attempt else None)
+    def attempt(self, project_id: int, workflow_id: str, trigger: str, given: Mapping[str, Any]) -> str:
+        """Record that a cycle is tried, before anything else can fail. Returns its run.
 
-    def begin(self, project_id: int, workflow_id: str, trigger: str) -> dict[str, Any]:
-        """Start the cycle's run and choose its parent version. Returns the plan."""
-        run_id = self._registry.start_cycle_run(project_id, workflow_id, {"trigger": trigger})
-        base = self._registry.ensure_base()
-        parent = self._registry.current()
+        Args:
+            project_id: the project that it was asked for.
+            workflow_id: the cycle.
+            trigger: see `names.ASKED`.
+            given: what is known of its `line` and of the judgements `seen` when it was queued.
+        """
+        tags = {"trigger": trigger}
+        if given.get("line"):
+            tags["line"] = given["line"]
+        if given.get("seen"):
+            tags["seen"] = json.dumps(given["seen"])
+        return self._registry.start_cycle_run(project_id, workflow_id, tags)
+
+    def begin(self, project_id: int, workflow_id: str, run_id: str, trigger: str) -> dict[str, Any]:
+        """Find out what the cycle works on. Returns the plan, or `refused` with the reason.
+
+        Raises:
+            ConfigError: the line's projects don't agree on their settings.
+        """
+        project = self._connections.of(project_id)
+        if project is None:
+            return {"refused": not_connected(project_id)}
+        line = project.line
+        self._registry.note(run_id, {"line": line})
+        if trigger != FORCED and self._registry.paused_since(line):
+            remedy = f"`rankloop resume {line}` ends that, `rankloop train --force` trains once."
+            return {"refused": f"Line {line} is paused. {remedy}"}
+        projects = self._connections.on_line_of(project)
+        self._note_seen(run_id, line, projects)
+        settings = agreed({each.project_id: each.settings for each in projects})
+        base, parent = self._registry.base(line), self._registry.current(line)
         self._registry.note(run_id, {"parent": parent.name})
-        return asdict(Plan(project_id, workflow_id, run_id, base.name, parent.name))
+        numbers = [each.project_id for each in projects]
+        extra = settings.as_extra_params()
+        return asdict(Plan(project_id, workflow_id, run_id, base.name, parent.name, line, numbers, extra))
 
     def snapshot(self, plan: Plan) -> dict[str, Any]:
-        """Save the project's annotations, prompts and labeling configuration, and the training settings.
+        """Save the annotations, prompts and labeling configurations of the line's projects, and the training settings.
 
         Returns:
             `tasks` (the number of annotated tasks) and `snapshot_at` (when the newest annotation was made).
         """
         folder = self.folder(plan)
-        write_atomically(folder / "config.json", self._settings.cycle_config().model_dump_json(indent=2))
+        write_atomically(folder / "config.json", self._cycle_config(plan).model_dump_json(indent=2))
         with self._open() as label_studio:
-            taken = take_snapshot(label_studio, plan.project_id, folder)
-        notes = {"snapshot_at": taken["snapshot_at"] or "", "annotated_tasks": str(taken["tasks"])}
-        self._registry.note(plan.run_id, notes)
-        return taken
+            taken = take_snapshots(label_studio, plan.projects, folder)
+        seen = {str(number): each["snapshot_at"] for number, each in taken.items() if each["snapshot_at"]}
+        newest = max(seen.values(), default=None)
+        tasks = sum(each["tasks"] for each in taken.values())
+        notes = {"snapshot_at": newest or "", "annotated_tasks": str(tasks)}
+        self._registry.note(plan.run_id, {**notes, "seen": json.dumps(seen)} if seen else notes)
+        return {"tasks": tasks, "snapshot_at": newest}
 
     def prepare(self, plan: Plan) -> dict[str, Any]:
         """Convert the snapshot to preferences and demonstrations.
@@ -101,7 +148,7 @@ class CycleSteps:
             The conversion's counts, the number of demonstrations, and `fault`: why there is too little data, or None.
         """
         folder = self.folder(plan)
-        counts = convert_snapshot(plan.project_id, folder)
+        counts = convert_snapshots(plan.projects, folder, self._settings.ground_truth)
         self._registry.note(plan.run_id, {name: str(counts[name]) for name in ("dataset_digest", "kept")})
         self._registry.log_file(plan.run_id, folder / "summary.json")
         needed, found = self._config(plan).gates.min_preferences, counts["preferences"]
@@ -146,7 +193,8 @@ class CycleSteps:
         with atomic_folder(folder / "version") as version:
             shutil.copytree(folder / "ppo" / "policy", version / "policy")
             shutil.copytree(folder / "reward", version / "reward", ignore=shutil.ignore_patterns(".*", "checkpoints"))
-            for name in ("preferences.jsonl", "summary.json", "config.json", "label_config.xml"):
+            configs = [path.name for path in folder.glob("label_config*.xml")]
+            for name in ("preferences.jsonl", "summary.json", "config.json", *configs):
                 shutil.copy(folder / name, version / name)
             shutil.copy(folder / "ppo" / "curves.png", version / "curves.png")
             reports = {stage: read_report(folder / stage) for stage in ("reward", "ppo")}
@@ -155,31 +203,64 @@ class CycleSteps:
         metrics = _version_metrics(reports, summary)
         tags = {"kind": "cycle", "project_id": str(plan.project_id), "workflow_id": plan.workflow_id}
         registered = self._registry.register(
-            folder / "version", run_id=plan.run_id, parent=plan.parent, metrics=metrics, tags=tags
+            folder / "version", run_id=plan.run_id, parent=plan.parent, metrics=metrics, tags=tags, line=plan.line
         )
         self._registry.log_metrics(plan.run_id, [(f"version/{name}", value, 0) for name, value in metrics.items()])
         self._registry.note(plan.run_id, {"version": registered.name})
         return registered.name
 
-    def promote(self, plan: Plan, name: str) -> str:
-        """Make a version the champion, restoring files that the registry lost or damaged. Returns its name."""
+    def promote(self, plan: Plan, name: str) -> str | None:
+        """Make a version the champion, restoring files that the registry lost or damaged.
+
+        Returns:
+            Why it isn't champion: somebody chose another one while the cycle ran, and that decision holds. Else None.
+        """
         folder = self.folder(plan) / "version"
         if folder.is_dir():
             self._registry.mend(name, folder)
-        promoted = self._registry.promote(name).name
+        try:
+            self._registry.promote(name, instead_of=plan.parent)
+            held_back = None
+        except SupersededError as error:
+            logger.warning("%s doesn't become champion: %s", name, error)
+            held_back = f"{error} `rankloop promote {name}` makes it champion."
         shutil.rmtree(folder, ignore_errors=True)
-        return promoted
+        return held_back
 
     def finish(self, plan: Plan, status: str, reason: str) -> Outcome:
         """Close the cycle's run. Returns its outcome."""
-        self._registry.finish_run(plan.run_id, status, reason)
-        logger.info("cycle %s of project %d: %s. %s", plan.workflow_id, plan.project_id, status, reason)
+        return self.end(plan.run_id, status, reason)
+
+    def end(self, run_id: str, status: str, reason: str, cause: str = "") -> Outcome:
+        """Close a cycle's run; `cause` is why it failed, see `lines.Past`. Returns its outcome."""
+        if cause:
+            self._registry.note(run_id, {"cause": cause})
+        self._registry.finish_run(run_id, status, reason)
+        logger.info("cycle of run %s: %s. %s", run_id, status, reason)
         return {"status": status, "reason": reason}
+
+    def _note_seen(self, run_id: str, line: str, projects: list[Connected]) -> None:
+        """Record which judgements and which configuration the attempt is about, so that failing uses them up."""
+        _, seen = self._considering.judgements(line, projects)
+        texts = {str(number): moment for number, moment in seen.items()}
+        digest = config_digest(self._settings, projects)
+        self._registry.note(run_id, {"seen": json.dumps(texts), "config_digest": digest})
+
+    def _cycle_config(self, plan: Plan) -> CycleConfig:
+        """The training settings, with the projects' own answer length."""
+        config = self._settings.cycle_config()
+        longest = ProjectSettings(**plan.settings).max_new_tokens
+        if longest is None:
+            return config
+        sampling = config.ppo.sampling.model_copy(update={"max_new_tokens": longest})
+        return config.model_copy(update={"ppo": config.ppo.model_copy(update={"sampling": sampling})})
 
     def _train(self, plan: Plan, stage: str, options: Mapping[str, str | Path]) -> None:
         folder = self.folder(plan)
         common: dict[str, str | Path] = {"config": folder / "config.json", "device": self._settings.device}
-        train(stage, {**options, **common}, folder / stage, _MetricsLog(self._registry, plan.run_id))
+        log = MetricsLog(partial(self._registry.log_metrics, plan.run_id))
+        stopped = lambda: self._is_cancelled(plan.workflow_id)  # noqa: E731
+        train(stage, {**options, **common}, folder / stage, log, is_cancelled=stopped)
         for name in ("report.json", "curves.png"):
             if (folder / stage / name).is_file():
                 self._registry.log_file(plan.run_id, folder / stage / name, stage)
@@ -193,23 +274,6 @@ class CycleSteps:
 
     def _config(self, plan: Plan) -> CycleConfig:
         return CycleConfig.from_file(self.folder(plan) / "config.json")
-
-
-class _MetricsLog:
-    """Logs a stage's progress to the registry, every few seconds."""
-
-    def __init__(self, registry: Registry, run_id: str) -> None:
-        self._registry = registry
-        self._run_id = run_id
-        self._logged_at = float("-inf")
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if now - self._logged_at < SECONDS_BETWEEN_METRICS and progress.step < progress.total:
-            return
-        self._logged_at = now
-        points = [(f"{progress.stage}/{name}", value, progress.step) for name, value in progress.metrics.items()]
-        self._registry.log_metrics(self._run_id, points)
 
 
 def _version_metrics(reports: Mapping[str, Mapping[str, Any]], summary: Mapping[str, Any]) -> dict[str, float]:

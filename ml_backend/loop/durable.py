@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from dbos import DBOS
 from dbos import error as dbos_error
+from filelock import FileLock
 
 from ml_backend.errors import CrashError, EdgeError, LabelStudioError
+from ml_backend.lines import OUTSIDE
 from ml_backend.loop import names
 from ml_backend.processes import log_context
+from ml_backend.settings import Settings
 from training.errors import RankloopError
 
 ATTEMPTS = 6
@@ -28,6 +31,13 @@ FORGET_LIMIT = 1000
 Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
+
+
+def make_tables(settings: Settings) -> None:
+    """Create or migrate DBOS's tables; server and worker both call this, and the first one does it."""
+    logging.getLogger("dbos").setLevel(logging.WARNING)
+    with FileLock(settings.home() / "jobs.lock"):
+        DBOS.migrate(settings.jobs_database_url())
 
 
 def step(name: str, function: Callable[..., Result], *arguments: Any) -> Result:
@@ -81,6 +91,11 @@ def in_words(workflow: Callable[..., dict[str, Any]], *arguments: Any) -> dict[s
         return {"fault": str(error)}
 
 
+def cause_of(error: BaseException) -> str:
+    """The cause of a failed cycle: an outside system that didn't answer, or the kind of error."""
+    return OUTSIDE if isinstance(error, EdgeError) and _may_pass(error) else type(error).__name__
+
+
 def _may_pass(error: BaseException) -> bool:
     """Whether a fault is transient: an outside system that didn't answer, or training that was killed or found the disk
     full; not a system or training that rejected its input.
@@ -100,11 +115,38 @@ def enqueue(workflow: str, queue: str, *arguments: Any, delay_s: float | None = 
     DBOS.enqueue_workflow_with_options(given, *arguments)
 
 
-def enqueue_cycle(project_id: int) -> str:
-    """Queue a cycle, unless the project already has one. Returns the id of the queued or existing cycle."""
-    own = hashlib.blake2b(str(DBOS.workflow_id).encode(), digest_size=4).hexdigest()  # the same when repeated
-    given: Any = {
-        **names.cycle_options(project_id, f"cycle-{project_id}-{own}"),
+def enqueue_cycle(project_id: int, line: str, trigger: str, seen: Mapping[str, str]) -> str:
+    """Queue a cycle, unless the line already has one. Returns the id of the queued or existing cycle.
+
+    Args:
+        project_id: a project of the line.
+        line: the line.
+        trigger: why.
+        seen: the newest judgement of each project of the line.
+    """
+    own = hashlib.blake2b(f"{DBOS.workflow_id} {line}".encode(), digest_size=4).hexdigest()  # the same when repeated
+    options: Any = {
+        **names.cycle_options(project_id, line, f"cycle-{project_id}-{own}"),
         "duplication_policy": "return-existing",
     }
-    return DBOS.enqueue_workflow_with_options(given, project_id, "judgements").workflow_id
+    given = {"line": line, "seen": dict(seen)}
+    return DBOS.enqueue_workflow_with_options(options, project_id, trigger, given).workflow_id
+
+
+def is_cancelled(workflow_id: str) -> bool:
+    """Whether somebody cancelled a workflow. An answer that can't be had counts as no."""
+    try:
+        found = DBOS.list_workflows(workflow_ids=[workflow_id], load_input=False, load_output=False)
+    except Exception:  # whatever the database driver raises; it is asked again in a second
+        logger.warning("it can't be told whether %s was cancelled", workflow_id)
+        return False
+    return any(item.status == "CANCELLED" for item in found)
+
+
+def end_older_versions() -> list[str]:
+    """Cancel unfinished work of releases whose workflows had other steps. Returns the ids of training cycles."""
+    unfinished = DBOS.list_workflows(status=list(names.UNFINISHED), load_input=False, load_output=False)
+    older = [item for item in unfinished if item.app_version not in (None, names.APPLICATION_VERSION)]
+    for item in older:
+        DBOS.cancel_workflow(item.workflow_id)
+    return [item.workflow_id for item in older if item.name == names.TRAINING_CYCLE]

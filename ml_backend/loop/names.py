@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ml_backend.lines import own_line
+
 APPLICATION = "rankloop"
-APPLICATION_VERSION = "1"
+APPLICATION_VERSION = "2"
 """Fixed, so that a restarted worker recognises its unfinished work. Raise it when the order of a workflow's steps
-changes: unfinished work then waits for a worker of its own version."""
+changes: a worker ends unfinished work of older versions at its start, and reconciliation starts anew what is due."""
 EXECUTOR = "rankloop-worker"
 
 TRAINING_CYCLE = "training_cycle"
@@ -24,6 +26,9 @@ QUEUES = (TRAINING_QUEUE, PROPOSALS_QUEUE, DECISIONS_QUEUE)
 STEP_EVENT = "step"
 """The event with which a training cycle reports its current step."""
 
+ASKED, FORCED, JUDGEMENTS = "asked", "forced", "judgements"
+"""What triggered a cycle: a person, a person who overrides a pause, or enough new judgements."""
+
 WORKER_LOCK = "worker.lock"
 """In the data folder; held by the running worker."""
 
@@ -31,13 +36,13 @@ WAITING = ("DELAYED", "ENQUEUED")
 UNFINISHED = (*WAITING, "PENDING")
 
 
-def cycle_options(project_id: int, workflow_id: str) -> dict[str, Any]:
-    """The options for enqueueing a training cycle: one per project at a time."""
+def cycle_options(project_id: int, line: str | None, workflow_id: str) -> dict[str, Any]:
+    """The options for enqueueing a training cycle: one per line at a time, or per project if its line isn't known."""
     return {
         "workflow_name": TRAINING_CYCLE,
         "queue_name": TRAINING_QUEUE,
         "workflow_id": workflow_id,
-        "deduplication_id": f"{TRAINING_CYCLE}-{project_id}",
+        "deduplication_id": f"{TRAINING_CYCLE}-{line or own_line(project_id)}",
         "app_version": APPLICATION_VERSION,
     }
 

@@ -1,4 +1,4 @@
-"""The champion's proposals for all of a project's open tasks, stored in Label Studio before anyone opens a task."""
+"""A line's champion's proposals for all of a project's open tasks, stored before anyone opens a task."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from ml_backend.label_studio import LabelStudio
 from ml_backend.labels import LabelConfig, parse_label_config
+from ml_backend.lines import Connections, not_connected
 from ml_backend.registry import Registry, Version
 from ml_backend.serving import LoadedVersion, load_version, predictions_of
 from ml_backend.settings import Settings
@@ -23,17 +24,19 @@ logger = logging.getLogger(__name__)
 
 
 class BulkProposals:
-    """Fills a project with the champion's predictions. Not thread-safe."""
+    """Fills a project with the predictions of its line's champion. Not thread-safe."""
 
     def __init__(
         self,
         settings: Settings,
         registry: Registry,
         open_label_studio: Callable[[], AbstractContextManager[LabelStudio]],
+        connections: Connections | None = None,
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._open = open_label_studio
+        self._connections = connections or Connections(settings, registry, open_label_studio)
         self._loaded: LoadedVersion | None = None
 
     def some(self, project_id: int) -> dict[str, Any]:
@@ -45,14 +48,19 @@ class BulkProposals:
         Raises:
             ModelError: the champion can't be loaded.
         """
-        champion = self._registry.current()
+        project = self._connections.of(project_id)
+        if project is None:
+            logger.warning("no proposals: %s", not_connected(project_id))
+            return {"version": None, "stored": 0, "left": 0}
+        champion = self._registry.current(project.line)
         with self._open() as label_studio:
             tasks = label_studio.tasks_to_propose(project_id, champion.name)
             if not tasks:
                 label_studio.drop_stale_predictions(project_id, champion.name)
                 return {"version": champion.name, "stored": 0, "left": 0}
-            config = parse_label_config(label_studio.project(project_id).label_config)
-            predictions = self._predict(self._version(champion), config, tasks)
+            config = parse_label_config(project.label_config)
+            version = self._version(champion).told(project.settings)
+            predictions = self._predict(version, config, tasks)
             stored = label_studio.replace_predictions(project_id, predictions)
         logger.info("project %d: %d of %d proposals of %s", project_id, stored, len(tasks), champion.name)
         return {"version": champion.name, "stored": stored, "left": len(tasks) - len(predictions)}

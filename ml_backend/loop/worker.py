@@ -20,12 +20,24 @@ from dbos import error as dbos_error
 from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
-from ml_backend.errors import JobsError, LabelStudioError
-from ml_backend.label_studio import connected_projects, open_label_studio
+from ml_backend.errors import JobsError
+from ml_backend.label_studio import open_label_studio
+from ml_backend.lines import OUTSIDE, Connections
 from ml_backend.loop import names
-from ml_backend.loop.client import make_tables
-from ml_backend.loop.cycle import CycleSteps, OpenLabelStudio, Plan
-from ml_backend.loop.durable import enqueue, enqueue_cycle, forget_ended, in_words, patient_step, step
+from ml_backend.loop.considering import Considering, Look, OpenLabelStudio
+from ml_backend.loop.cycle import CycleSteps, Plan
+from ml_backend.loop.durable import (
+    cause_of,
+    end_older_versions,
+    enqueue,
+    enqueue_cycle,
+    forget_ended,
+    in_words,
+    is_cancelled,
+    make_tables,
+    patient_step,
+    step,
+)
 from ml_backend.loop.proposals import BulkProposals
 from ml_backend.processes import configure_logging
 from ml_backend.registry import Registry
@@ -66,8 +78,10 @@ class Worker:
         self._settings = settings
         self._registry = registry or Registry(settings)
         self._open = open_connection or partial(open_label_studio, settings)
-        self._steps = steps or CycleSteps(settings, self._registry, self._open)
-        self._proposals = proposals or BulkProposals(settings, self._registry, self._open)
+        self._connections = Connections(settings, self._registry, self._open)
+        self._considering = Considering(settings, self._registry, self._connections, self._open)
+        self._steps = steps or CycleSteps(settings, self._registry, self._open, self._connections, is_cancelled)
+        self._proposals = proposals or BulkProposals(settings, self._registry, self._open, self._connections)
         self._lock = FileLock(settings.home() / names.WORKER_LOCK, timeout=0)
 
     def start(self) -> None:
@@ -114,7 +128,16 @@ class Worker:
                 queue, global_concurrency=1, polling_interval_sec=QUEUE_POLL_S, on_conflict="always_update"
             )
         self._schedule()
+        self._end_older_versions()
         enqueue(names.RECONCILE, names.DECISIONS_QUEUE, datetime.now().astimezone(), None)
+
+    def _end_older_versions(self) -> None:
+        """End cycles that an older release began. They count as interrupted from outside, so they soon start anew."""
+        for workflow_id in end_older_versions():
+            logger.warning("%s began under an older release and is ended; what is due starts anew", workflow_id)
+            run_id = self._registry.run_of(workflow_id)
+            if run_id is not None:
+                self._steps.end(run_id, "failed", "An upgrade of rankloop ended it.", OUTSIDE)
 
     def _await_tables(self) -> None:
         """Create DBOS's tables, waiting for a database server that is still starting."""
@@ -134,8 +157,8 @@ class Worker:
     def _register(self) -> None:
         """Register the workflows with DBOS under the names that clients use."""
 
-        def training_cycle(project_id: int, trigger: str) -> Outcome:
-            return self._training_cycle(project_id, trigger)
+        def training_cycle(project_id: int, trigger: str, given: dict[str, Any]) -> Outcome:
+            return self._training_cycle(project_id, trigger, given)
 
         def consider_training(project_id: int) -> dict[str, Any]:
             return in_words(self._consider_training, project_id)
@@ -169,30 +192,43 @@ class Worker:
                 "RANKLOOP_RECONCILE_CRON can't be used", got=cron, expected="five cron fields such as */5 * * * *"
             ) from error
 
-    def _training_cycle(self, project_id: int, trigger: str) -> Outcome:
-        """Train on a project's judgements and promote a better version; then count what arrived in the meantime."""
+    def _training_cycle(self, project_id: int, trigger: str, given: dict[str, Any]) -> Outcome:
+        """Train on the judgements of a line and promote a better version; then count what arrived in the meantime."""
         workflow_id = str(DBOS.workflow_id)
-        plan = Plan(**patient_step("begin", self._steps.begin, project_id, workflow_id, trigger))
+        run_id = patient_step("attempt", self._steps.attempt, project_id, workflow_id, trigger, given)
+        line = None
         try:
+            begun = patient_step("begin", self._steps.begin, project_id, workflow_id, run_id, trigger)
+            if "refused" in begun:
+                refused: Outcome = patient_step("finish", self._steps.end, run_id, "refused", begun["refused"])
+                return refused
+            plan = Plan(**begun)
+            line = plan.line
             outcome = run_cycle(self._steps, plan, patient_step)
         except RankloopError as error:
-            outcome = patient_step("finish", self._steps.finish, plan, "failed", str(error))
+            outcome = patient_step("finish", self._steps.end, run_id, "failed", str(error), cause_of(error))
         except Exception as error:
-            patient_step("finish", self._steps.finish, plan, "failed", f"{type(error).__name__}: {error}")
-            raise
-        finally:
+            reason = f"{type(error).__name__}: {error}"
+            patient_step("finish", self._steps.end, run_id, "failed", reason, cause_of(error))
             enqueue(names.CONSIDER_TRAINING, names.DECISIONS_QUEUE, project_id, delay_s=RECONSIDER_AFTER_S)
+            raise
+        enqueue(names.CONSIDER_TRAINING, names.DECISIONS_QUEUE, project_id, delay_s=RECONSIDER_AFTER_S)
         if outcome["status"] == "promoted":
-            for project in patient_step("connected projects", self._projects_or, project_id):
+            for project in patient_step("projects of the line", self._considering.projects_of, line, project_id):
                 enqueue(names.PROPOSE_MISSING, names.PROPOSALS_QUEUE, project)
         return outcome
 
     def _consider_training(self, project_id: int) -> dict[str, Any]:
-        """Queue a cycle if enough judgements are new. A cycle that is already running counts again when it ends."""
-        new = step("count new judgements", self._steps.count_new, project_id)
-        if new < self._settings.train_after:
-            return {"new": new, "cycle": None}
-        return {"new": new, "cycle": enqueue_cycle(project_id)}
+        """Queue a cycle if the line's new judgements and past cycles call for one. A running one counts again when it
+        ends.
+        """
+        look: Look = step("look at the line", self._considering.project, project_id)
+        return {**look, "cycle": self._train_if_due(look)}
+
+    def _train_if_due(self, look: Look) -> str | None:
+        if not look["start"]:
+            return None
+        return enqueue_cycle(look["project_id"], look["line"], names.JUDGEMENTS, look["seen"])
 
     def _propose_missing(self, project_id: int) -> dict[str, Any]:
         """Propose until no task is left. If another such job is queued, leave it the work: it sees the same tasks."""
@@ -216,41 +252,14 @@ class Worker:
         step("forget old jobs", forget_ended, KEEP_ENDED_S)
         if self._settings.label_studio_api_key is None:
             raise ConfigError("LABEL_STUDIO_API_KEY is not set, so lost webhooks can't be recovered")
-        projects = step("connected projects", self._projects)
         looks = []
-        for project_id in projects:
-            found = step("look", self._look, project_id)
-            looks.append({"project_id": project_id, "new": found["new"] if found["reached"] else None})
-            if found["new"] >= self._settings.train_after:
-                enqueue_cycle(project_id)
-            if found["unproposed"]:
+        for line, projects in step("connected projects", self._considering.lines):
+            look = step("look", self._considering.reconcile, line, projects)
+            looks.append(look)
+            self._train_if_due(look)
+            for project_id in look["unproposed"]:
                 enqueue(names.PROPOSE_MISSING, names.PROPOSALS_QUEUE, project_id)
         return {"looks": looks}
-
-    def _projects(self) -> list[int]:
-        """The projects that this backend is connected to."""
-        with self._open() as label_studio:
-            return [project.id for project in connected_projects(label_studio, self._settings.public_url())]
-
-    def _projects_or(self, project_id: int) -> list[int]:
-        """The connected projects and this one; this one alone if Label Studio can't be reached."""
-        try:
-            return sorted({project_id, *self._projects()})
-        except LabelStudioError as error:
-            logger.warning("only project %d gets new proposals for now: %s", project_id, error)
-            return [project_id]
-
-    def _look(self, project_id: int) -> dict[str, Any]:
-        """What is waiting in a project; a project that can't be read doesn't hold up the others."""
-        try:
-            new = self._steps.count_new(project_id)
-            champion = self._registry.current()
-            with self._open() as label_studio:
-                unproposed = bool(label_studio.tasks_to_propose(project_id, champion.name))
-        except LabelStudioError as error:
-            logger.warning("project %d can't be checked: %s", project_id, error)
-            return {"reached": False, "new": 0, "unproposed": False}
-        return {"reached": True, "new": new, "unproposed": unproposed}
 
 
 def run_worker(settings: Settings) -> NoReturn:

@@ -20,7 +20,7 @@ from training.errors import RankloopError
 
 if TYPE_CHECKING:
     from ml_backend.loop import Jobs
-    from ml_backend.registry import Registry
+    from ml_backend.registry import Registry, Version
     from ml_backend.serving import Proposer
 
 FRESH_S = 5.0
@@ -33,10 +33,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The last known state from MLflow and DBOS; `reachable` says which of them answered."""
+    """The last known state from MLflow and DBOS, with each line's champion; `reachable` says which of them answered."""
 
-    champion: str | None = None
-    champion_annotations: float | None = None
+    champions: Mapping[str, Version] = field(default_factory=dict)
     jobs: Mapping[str, Any] = field(default_factory=dict)
     reachable: Mapping[str, bool] = field(default_factory=dict)
 
@@ -70,17 +69,19 @@ class LoopFacts(Collector):
         yield _gauge(
             "rankloop_champion_fault", "1 while the champion can't be loaded.", int(bool(self._proposer.fault))
         )
-        names = [("loaded", self._proposer.version), ("champion", facts.champion)]
+        loaded = [("loaded", line, name) for line, name in self._proposer.loaded().items() if name]
+        champions = [("champion", line, version.name) for line, version in facts.champions.items()]
         yield _gauges(
-            "rankloop_version", "The version that is serving (loaded) and the one that should be (champion).",
-            ("role", "version"), [((role, name), 1) for role, name in names if name],
+            "rankloop_version", "The versions that are serving (loaded) and those that should be (champion), by line.",
+            ("role", "line", "version"), [(labels, 1) for labels in (*loaded, *champions)],
         )  # fmt: skip
         yield _gauges("rankloop_part_up", "Whether MLflow (registry) and DBOS (jobs) answered last time.",
             ("part",), [((part,), int(up)) for part, up in facts.reachable.items()],
         )  # fmt: skip
-        if facts.champion_annotations is not None:
-            annotations = "Annotations that the champion was trained on."
-            yield _gauge("rankloop_champion_annotations", annotations, facts.champion_annotations)
+        trained = [((line,), version.metrics.get("annotations")) for line, version in facts.champions.items()]
+        yield _gauges("rankloop_champion_annotations", "Annotations that a line's champion was trained on.",
+            ("line",), [(labels, number) for labels, number in trained if number is not None],
+        )  # fmt: skip
         yield from _job_gauges(facts.jobs)
 
     def _fresh(self) -> Facts:
@@ -95,19 +96,18 @@ class LoopFacts(Collector):
 
     def _learn(self) -> None:
         old = self._facts
-        known = (old.champion, old.champion_annotations)
-        (name, annotations), registry_up = _asked("registry", self._ask_registry, known)
+        champions, registry_up = _asked("registry", self._ask_registry, old.champions)
         jobs, jobs_up = _asked("jobs", self._jobs.status, old.jobs)
         reachable = {"registry": registry_up, "jobs": jobs_up}
         with self._changed:
-            self._facts = Facts(name, annotations, jobs, reachable)
+            self._facts = Facts(champions, jobs, reachable)
             self._learned_at = time.monotonic()
             self._learning = False
             self._changed.notify_all()
 
-    def _ask_registry(self) -> tuple[str | None, float | None]:
-        champion = self._registry.champion()
-        return (champion.name, champion.metrics.get("annotations")) if champion else (None, None)
+    def _ask_registry(self) -> dict[str, Version]:
+        states = self._registry.line_states()
+        return {state.name: state.champion for state in states if state.champion is not None}
 
 
 def _asked(part: str, ask: Callable[[], Any], otherwise: Any) -> tuple[Any, bool]:

@@ -1,6 +1,6 @@
-"""Versions, training cycles and their metrics, stored in MLflow. No other package calls MLflow."""
+"""Versions by line, training cycles and their metrics, stored in MLflow. No other package calls MLflow."""
 
-from ml_backend.registry.records import Version
+from ml_backend.registry.records import DEFAULT_LINE, LINE_NAME, Attempt, LineState, Version
 from ml_backend.registry.registry import Registry
 
-__all__ = ["Registry", "Version"]
+__all__ = ["DEFAULT_LINE", "LINE_NAME", "Attempt", "LineState", "Registry", "Version"]

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+DEFAULT_LINE = "default"
+"""The line whose versions have no line in their names: all there was before there were lines."""
+LINE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,11 +18,26 @@ class Version:
 
     number: int
     name: str
+    line: str
     run_id: str
     parent: str | None
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     created_at: float
+
+    @property
+    def files(self) -> str:
+        """What its files are stored under: lines that start from the same version share its files."""
+        return self.tags.get("files") or self.name
+
+
+@dataclass(frozen=True, slots=True)
+class LineState:
+    """A line: its champion (None before its first), and since when it is paused, as ISO 8601, or None."""
+
+    name: str
+    champion: Version | None
+    paused_since: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +45,8 @@ class Attempt:
     """A training cycle as recorded in its run.
 
     `snapshot_at` is the time of the newest annotation it saw, as Label Studio wrote it; None if it ended before that.
-    `status` is `running`, `promoted`, `rejected` or `failed`, and `reason` says why.
+    `status` is `running`, `promoted`, `registered` (not promoted, as the champion had changed), `rejected`, `failed`,
+    `cancelled` or `refused`, and `reason` says why. Times are in seconds since 1970.
     """
 
     workflow_id: str
@@ -32,3 +54,17 @@ class Attempt:
     reason: str
     snapshot_at: str | None
     tags: Mapping[str, str]
+    began_at: float
+    ended_at: float | None
+
+    @property
+    def line(self) -> str:
+        """The line it was for; cycles from before there were lines belong to the default line."""
+        return self.tags.get("line") or DEFAULT_LINE
+
+    @property
+    def seen(self) -> dict[int, str]:
+        """The newest judgement of each project that it took into account, as Label Studio wrote its time."""
+        if "seen" in self.tags:
+            return {int(project): moment for project, moment in json.loads(self.tags["seen"]).items() if moment}
+        return {int(self.tags["project_id"]): self.snapshot_at} if self.snapshot_at else {}

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_backend.registry.records import Attempt
+from ml_backend.registry.records import DEFAULT_LINE, Attempt
 from ml_backend.registry.session import Session, metric, run_tag, safe_id
 
 _METRIC_BATCH = 1000  # MLflow's limit per request
 _TAG_LIMIT = 5000
 _ATTEMPTS = 50
+_ATTEMPTS_OF_ALL = 1000
 _LATEST_FIRST = ["attributes.start_time DESC"]
 
 Point = tuple[str, float, int]
@@ -25,13 +26,21 @@ class Runs(Session):
     def start_cycle_run(self, project_id: int, workflow_id: str, tags: Mapping[str, str] | None = None) -> str:
         """The id of the run that records a training cycle; the run is created if there is none yet."""
         with self._lock("runs"), self._asking("start a run") as client:
-            experiment = self._connected()[1]
-            found = client.search_runs([experiment], f"tags.workflow_id = '{safe_id(workflow_id)}'", max_results=1)
-            if found:
-                return str(found[0].info.run_id)
+            found = self.run_of(workflow_id)
+            if found is not None:
+                return found
             given = {"kind": "cycle", "project_id": str(project_id), "workflow_id": workflow_id, "status": "running"}
-            made = client.create_run(experiment, tags={**given, **(tags or {})}, run_name=f"cycle {workflow_id}")
+            made = client.create_run(
+                self._connected()[1], tags={**given, **(tags or {})}, run_name=f"cycle {workflow_id}"
+            )
             return str(made.info.run_id)
+
+    def run_of(self, workflow_id: str) -> str | None:
+        """The id of the run that records a training cycle, if there is one."""
+        where = f"tags.workflow_id = '{safe_id(workflow_id)}'"
+        with self._asking("find a run") as client:
+            found = client.search_runs([self._connected()[1]], where, max_results=1)
+        return str(found[0].info.run_id) if found else None
 
     def note(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Write tags to a run."""
@@ -52,21 +61,30 @@ class Runs(Session):
             client.log_artifact(run_id, str(path), under)
 
     def finish_run(self, run_id: str, status: str, reason: str = "") -> None:
-        """Close a cycle's run as `promoted`, `rejected` (it failed a gate) or `failed`, with the reason."""
+        """Close a cycle's run with its status, one of `Attempt`'s, and the reason."""
         self.note(run_id, {"status": status, "reason": reason})
         with self._asking("finish a run") as client:
-            client.set_terminated(run_id, "FAILED" if status == "failed" else "FINISHED")
+            client.set_terminated(run_id, {"failed": "FAILED", "cancelled": "KILLED"}.get(status, "FINISHED"))
 
-    def attempts(self, project_id: int | None = None) -> list[Attempt]:
-        """The latest training cycles of one project or of all, newest first."""
-        where = "tags.kind = 'cycle'" + (f" and tags.project_id = '{project_id:d}'" if project_id is not None else "")
+    def attempts(self, line: str | None = None) -> list[Attempt]:
+        """The latest training cycles of one line or of all, newest first."""
+        where, most = "tags.kind = 'cycle'", _ATTEMPTS
+        if line == DEFAULT_LINE:
+            most = _ATTEMPTS_OF_ALL  # MLflow can't ask for runs without a tag, and its oldest cycles name no line
+        elif line is not None:
+            where += f" and tags.line = '{safe_id(line)}'"
         with self._asking("list cycles") as client:
-            found = client.search_runs([self._connected()[1]], where, max_results=_ATTEMPTS, order_by=_LATEST_FIRST)
-        return [_attempt(run) for run in found]
+            found = client.search_runs([self._connected()[1]], where, max_results=most, order_by=_LATEST_FIRST)
+        attempts = [_attempt(run) for run in found]
+        return [attempt for attempt in attempts if line is None or attempt.line == line][:_ATTEMPTS]
 
-    def last_attempt(self, project_id: int) -> Attempt | None:
-        """The project's latest cycle that saw annotations, however it ended; None if there was none."""
-        return next((attempt for attempt in self.attempts(project_id) if attempt.snapshot_at), None)
+    def seen_on(self, line: str) -> dict[int, str]:
+        """The newest judgement of each project that a cycle of the line took into account, however it ended."""
+        seen: dict[int, str] = {}
+        for attempt in self.attempts(line):
+            if attempt.status != "refused":
+                seen = {**attempt.seen, **seen}
+        return seen
 
 
 def _attempt(run: Any) -> Attempt:
@@ -77,4 +95,6 @@ def _attempt(run: Any) -> Attempt:
         reason=tags.get("reason", ""),
         snapshot_at=tags.get("snapshot_at") or None,
         tags=tags,
+        began_at=run.info.start_time / 1000,
+        ended_at=run.info.end_time / 1000 if run.info.end_time else None,
     )

@@ -13,6 +13,7 @@ from typing import Any
 from filelock import BaseFileLock, FileLock
 
 from ml_backend.errors import RegistryError
+from ml_backend.registry.records import DEFAULT_LINE, LINE_NAME
 from ml_backend.settings import Settings
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -20,7 +21,10 @@ _ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # MLflow's cod
 
 
 class Session:
-    """A connection to MLflow for one registered model and one experiment, both named `settings.model_name`."""
+    """A connection to MLflow: one experiment named `settings.model_name`, and a registered model for each line.
+
+    The default line's model has that name too; another line's has the line's name behind it, after a dot.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -63,6 +67,16 @@ class Session:
         folder = self._home / "locks"
         folder.mkdir(exist_ok=True)
         return FileLock(folder / f"registry-{safe_id(purpose)}.lock")
+
+    def _model(self, line: str) -> str:
+        """The registered model of a line.
+
+        Raises:
+            RegistryError: no line can have this name.
+        """
+        if not LINE_NAME.fullmatch(line):
+            raise RegistryError("a line can't have this name", got=line, expected=LINE_NAME.pattern)
+        return self._name if line == DEFAULT_LINE else f"{self._name}.{line}"
 
     @contextmanager
     def _asking(self, doing: str) -> Iterator[Any]:

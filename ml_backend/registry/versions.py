@@ -1,23 +1,22 @@
-"""Model versions: registered and fetched as a whole, one of them the champion."""
+"""Model versions: registered and fetched as a whole, one of each line its champion."""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_backend.errors import RegistryError
-from ml_backend.registry.records import Version
+from ml_backend.errors import RegistryError, SupersededError
+from ml_backend.registry.records import DEFAULT_LINE, LINE_NAME, Version
 from ml_backend.registry.session import Session, is_absent, safe_id
-from ml_backend.registry.version_files import damage_in, model_identity, seal, write_base
+from ml_backend.registry.version_files import damage_in, seal
 from training.atomic import atomic_folder
 
-_CHAMPION = "champion"  # alias of the version that answers
-_HISTORY = "champions"  # tag of the registered model: the numbers of all champions, the current one last
+_CHAMPION = "champion"  # alias of the version of a line that answers
+_HISTORY = "champions"  # tag of a line's registered model: the numbers of all champions, the current one last
 _HISTORY_LIMIT = 200
 _ARTIFACTS = "version"  # the version's folder among its run's artifacts
 
@@ -27,60 +26,33 @@ logger = logging.getLogger(__name__)
 class Versions(Session):
     """Operations on versions."""
 
-    def ensure_base(self) -> Version:
-        """The base model's version, registered as champion if missing. Safe to call from several processes at once.
+    def champion(self, line: str = DEFAULT_LINE) -> Version | None:
+        """The version of a line that answers, None if there is none. Takes milliseconds."""
+        model = self._model(line)
+        ask = lambda client: client.get_model_version_by_alias(model, _CHAMPION)  # noqa: E731
+        return self._found(f"find the champion of line {line}", line, ask)
 
-        Raises:
-            ModelError: the base model can't be loaded.
-            RegistryError: the existing versions descend from another base model.
-        """
-        identity = model_identity(self._settings.model)
-        with self._lock("base"):
-            base = next((version for version in self.versions() if version.tags.get("kind") == "base"), None)
-            if base is None:
-                base = self._register_base(identity)
-            elif base.tags["base"] != identity:
-                raise RegistryError(
-                    "the versions in this registry descend from another base model",
-                    got=f"{self._settings.model} with content {identity[:12]}",
-                    expected=f"{base.tags['base_model']} with content {base.tags['base'][:12]}",
-                    remedy="Restore RANKLOOP_MODEL (or the files in its folder, if they changed), or start a new line "
-                    "with another RANKLOOP_MODEL_NAME.",
-                )
-            return self.promote(base.name) if self.champion() is None else base
-
-    def champion(self) -> Version | None:
-        """The version that answers, None if there is none. Takes milliseconds."""
-        return self._found("find the champion", lambda client: client.get_model_version_by_alias(self._name, _CHAMPION))
-
-    def current(self) -> Version:
-        """The champion, else the base model's version, which is registered if missing.
-
-        Raises:
-            ModelError: the base model can't be loaded.
-            RegistryError: the existing versions descend from another base model.
-        """
-        return self.champion() or self.ensure_base()
-
-    def versions(self) -> list[Version]:
-        """All versions, oldest first."""
+    def versions(self, line: str = DEFAULT_LINE) -> list[Version]:
+        """All versions of a line, oldest first."""
         with self._asking("list versions") as client:
-            found = client.search_model_versions(f"name = '{self._name}'")
-        return sorted(map(self._version, found), key=lambda version: version.number)
+            found = client.search_model_versions(f"name = '{self._model(line)}'")
+        return sorted((self._version(item, line) for item in found), key=lambda version: version.number)
 
     def get(self, name: str) -> Version:
-        """A version by its name, for instance `rankloop-v3`.
+        """A version by its name, for instance `rankloop-v3`, or `rankloop.summaries-v3` on the line `summaries`.
 
         Raises:
             RegistryError: there is no such version.
         """
-        match = re.fullmatch(rf"{re.escape(self._name)}-v([1-9][0-9]{{0,8}})", name)
+        pattern = rf"{re.escape(self._name)}(?:\.({LINE_NAME.pattern}))?-v([1-9][0-9]{{0,8}})"
+        match = re.fullmatch(pattern, name)
+        line = (match.group(1) or DEFAULT_LINE) if match else DEFAULT_LINE
         if match:
-            number = match.group(1)
-            found = self._found(f"look up {name}", lambda client: client.get_model_version(self._name, number))
-            if found:
+            model, number = self._model(line), match.group(2)
+            found = self._found(f"look up {name}", line, lambda client: client.get_model_version(model, number))
+            if found and found.name == name:
                 return found
-        known = ", ".join(version.name for version in self.versions())
+        known = ", ".join(version.name for version in self.versions(line) or self.versions())
         expected = f"one of: {known}" if known else "nothing, as there are no versions yet"
         raise RegistryError("there is no such version", got=name, expected=expected)
 
@@ -90,12 +62,12 @@ class Versions(Session):
         Raises:
             RegistryError: a file in the registry is damaged or missing.
         """
-        target = self._home / "versions" / safe_id(version.name)
+        target = self._home / "versions" / safe_id(version.files)
         target.parent.mkdir(exist_ok=True)
         digest = version.tags.get("manifest_sha256")
         if digest is None:
             raise RegistryError(f"{version.name} was not registered by rankloop, so its files can't be checked")
-        with self._lock(f"fetch-{version.name}"):
+        with self._lock(f"fetch-{version.files}"):
             if not target.is_dir() or damage_in(target, digest) is not None:
                 with atomic_folder(target) as fresh:
                     self._download(version, fresh)
@@ -115,15 +87,16 @@ class Versions(Session):
         parent: str | None,
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
+        line: str = DEFAULT_LINE,
     ) -> Version:
-        """Register a folder as a version. A run has one version: registering again returns the same.
+        """Register a folder as a version of a line. A run has one version: registering again returns the same.
 
         The version exists once all its files are stored; the champion stays the same.
         """
         with self._lock("register"), self._asking(f"register {folder}") as client:
-            made = client.search_model_versions(f"name = '{self._name}' and run_id = '{safe_id(run_id)}'")
+            made = client.search_model_versions(f"name = '{self._model(line)}' and run_id = '{safe_id(run_id)}'")
             if made:
-                return self._version(made[0])
+                return self._version(made[0], line)
             recorded = {
                 **tags,
                 "manifest_sha256": seal(folder),
@@ -131,9 +104,8 @@ class Versions(Session):
                 "parent": parent or "",
             }
             client.log_artifacts(run_id, str(folder), _ARTIFACTS)
-            self._ensure_model(client)
-            source = f"{client.get_run(run_id).info.artifact_uri}/{_ARTIFACTS}"
-            return self._version(client.create_model_version(self._name, source, run_id=run_id, tags=recorded))
+            self._ensure_model(client, line)
+            return self._create(client, line, run_id, recorded)
 
     def mend(self, name: str, folder: Path) -> None:
         """Store a version's files again if they are missing or damaged in the registry.
@@ -154,49 +126,45 @@ class Versions(Session):
             with self._asking(f"store {name} again") as client:
                 client.log_artifacts(version.run_id, str(folder), _ARTIFACTS)
 
-    def promote(self, name: str) -> Version:
-        """Make a version the champion, after checking that its files are intact. Idempotent.
+    def promote(self, name: str, *, instead_of: str | None = None) -> Version:
+        """Make a version the champion of its line, after checking that its files are intact. Idempotent.
+
+        Args:
+            name: the version.
+            instead_of: the champion that it is to replace; None replaces any.
 
         Raises:
             RegistryError: there is no such version, or it is damaged.
+            SupersededError: the champion is neither this version nor `instead_of`.
         """
         version = self.get(name)
         self.fetch(version)
         with self._lock("champion"):
-            champions = self._champions()
-            if not champions or champions[-1] != version.number:
-                self._crown([*champions, version.number])
+            champions = self._champions(version.line)
+            if champions and champions[-1] == version.number:
+                return version
+            champion = self._named(version.line, champions[-1]) if champions else None
+            if instead_of is not None and champion != instead_of:
+                raise SupersededError(f"the champion is {champion} now, no longer {instead_of}")
+            self._crown(version.line, [*champions, version.number])
         return version
 
-    def rollback(self) -> Version:
-        """Make the previous champion the champion again.
+    def rollback(self, line: str = DEFAULT_LINE) -> Version:
+        """Make a line's previous champion its champion again.
 
         Raises:
             RegistryError: there is no previous champion, or it is damaged.
         """
         with self._lock("champion"):
-            champions = self._champions()
+            champions = self._champions(line)
             if len(champions) < 2:
                 raise RegistryError(
                     "there is no previous champion to go back to", remedy="Choose one with `rankloop promote NAME`."
                 )
-            before = self.get(self._named(champions[-2]))
+            before = self.get(self._named(line, champions[-2]))
             self.fetch(before)
-            self._crown(champions[:-1])
+            self._crown(line, champions[:-1])
         return before
-
-    def _register_base(self, identity: str) -> Version:
-        model = self._settings.model
-        logger.info("registering %s as the first version of %s", model, self._name)
-        with tempfile.TemporaryDirectory(dir=self._home, prefix=".base.") as folder:
-            write_base(model, self._settings.cycle_config(), Path(folder))
-            with self._asking("start a run") as client:
-                run = client.create_run(self._connected()[1], tags={"kind": "base"}, run_name="base")
-            tags = {"kind": "base", "base": identity, "base_model": model}
-            base = self.register(Path(folder), run_id=run.info.run_id, parent=None, metrics={}, tags=tags)
-        with self._asking("finish a run") as client:
-            client.set_terminated(run.info.run_id)
-        return base
 
     def _download(self, version: Version, into: Path) -> None:
         with self._asking(f"download {version.name}") as client:
@@ -205,49 +173,55 @@ class Versions(Session):
             path.rename(into / path.name)
         copy.rmdir()
 
-    def _ensure_model(self, client: Any) -> None:
+    def _ensure_model(self, client: Any, line: str) -> None:
         try:
-            client.get_registered_model(self._name)
+            client.get_registered_model(self._model(line))
         except Exception as error:
             if not is_absent(error):
                 raise
-            client.create_registered_model(self._name)
+            client.create_registered_model(self._model(line))
 
-    def _champions(self) -> list[int]:
-        """The numbers of all champions, the current one last. An interrupted promotion is left out."""
-        champion = self.champion()
+    def _create(self, client: Any, line: str, run_id: str, tags: Mapping[str, str]) -> Version:
+        source = f"{client.get_run(run_id).info.artifact_uri}/{_ARTIFACTS}"
+        return self._version(client.create_model_version(self._model(line), source, run_id=run_id, tags=tags), line)
+
+    def _champions(self, line: str) -> list[int]:
+        """The numbers of all champions of a line, the current one last. An interrupted promotion is left out."""
+        champion = self.champion(line)
         if champion is None:
             return []
         with self._asking("list previous champions") as client:
-            past = json.loads(client.get_registered_model(self._name).tags.get(_HISTORY, "[]"))
+            past = json.loads(client.get_registered_model(self._model(line)).tags.get(_HISTORY, "[]"))
         if champion.number not in past:
             return [*past, champion.number]
         last = len(past) - past[::-1].index(champion.number)
         return list(past[:last])
 
-    def _crown(self, champions: Sequence[int]) -> None:
-        with self._asking(f"make {self._named(champions[-1])} champion") as client:
-            client.set_registered_model_tag(self._name, _HISTORY, json.dumps(champions[-_HISTORY_LIMIT:]))
-            client.set_registered_model_alias(self._name, _CHAMPION, str(champions[-1]))
+    def _crown(self, line: str, champions: Sequence[int]) -> None:
+        model = self._model(line)
+        with self._asking(f"make {self._named(line, champions[-1])} champion") as client:
+            client.set_registered_model_tag(model, _HISTORY, json.dumps(champions[-_HISTORY_LIMIT:]))
+            client.set_registered_model_alias(model, _CHAMPION, str(champions[-1]))
 
-    def _named(self, number: int) -> str:
-        return f"{self._name}-v{number}"
+    def _named(self, line: str, number: int) -> str:
+        return f"{self._model(line)}-v{number}"
 
-    def _found(self, doing: str, ask: Callable[[Any], Any]) -> Version | None:
+    def _found(self, doing: str, line: str, ask: Callable[[Any], Any]) -> Version | None:
         """The version that `ask` gets from MLflow's client; None if MLflow has no such version."""
         with self._asking(doing) as client:
             try:
-                return self._version(ask(client))
+                return self._version(ask(client), line)
             except Exception as error:
                 if is_absent(error):
                     return None
                 raise
 
-    def _version(self, item: Any) -> Version:
+    def _version(self, item: Any, line: str) -> Version:
         tags = dict(item.tags)
         return Version(
             number=int(item.version),
-            name=self._named(int(item.version)),
+            name=self._named(line, int(item.version)),
+            line=line,
             run_id=item.run_id,
             parent=tags.get("parent") or None,
             metrics=json.loads(tags.pop("metrics", "{}")),

@@ -10,8 +10,11 @@ from itertools import islice, pairwise
 from typing import Any, Protocol
 
 from ml_backend.labels import LabelConfig, live_prediction, pairwise_prediction, parse_label_config, ranker_prediction
+from ml_backend.lines import ProjectSettings
+from ml_backend.registry import DEFAULT_LINE
 from ml_backend.serving.proposer import Proposer
 from ml_backend.serving.version import Answer, AnswerPair, Question
+from training.data import Prompt, prompt_in_words
 from training.errors import DataError, RankloopError
 
 FIRST_LOAD_WAIT_S = 20.0
@@ -46,10 +49,10 @@ class Answering(Protocol):
 
 
 class AnswerPairModel:
-    """The champion as Label Studio sees it.
+    """The champions as Label Studio sees them.
 
     Args:
-        proposer: the loaded champion.
+        proposer: the loaded champions.
         propose_later: queues background proposals for a project's tasks.
         deadline_s: how long `predict` may take.
     """
@@ -60,7 +63,13 @@ class AnswerPairModel:
         self._deadline_s = deadline_s
 
     def predict(
-        self, tasks: Sequence[Task], label_config: str | None, project_id: int | None = None
+        self,
+        tasks: Sequence[Task],
+        label_config: str | None,
+        project_id: int | None = None,
+        *,
+        line: str = DEFAULT_LINE,
+        settings: ProjectSettings = ProjectSettings(),  # noqa: B008  # immutable
     ) -> list[Prediction]:
         """Answer as many tasks as the deadline allows; see `predictions_of`.
 
@@ -68,6 +77,8 @@ class AnswerPairModel:
             tasks: as Label Studio sends them.
             label_config: the project's labeling configuration.
             project_id: the project, if known; otherwise it is taken from the tasks.
+            line: the project's line, whose champion answers.
+            settings: the project's own settings.
 
         Returns:
             One prediction per task, in order. A task that can't be answered gets an empty result; if time ran out or no
@@ -86,8 +97,8 @@ class AnswerPairModel:
                 "the tasks came without a labeling configuration", expected="label_config, the project's XML"
             )
         until = time.monotonic() + self._deadline_s
-        self._proposer.wait_until_loaded(min(FIRST_LOAD_WAIT_S, self._deadline_s))
-        version = self._proposer.asked(until=until)
+        self._proposer.wait_until_loaded(min(FIRST_LOAD_WAIT_S, self._deadline_s), line)
+        version = self._proposer.asked(until=until, line=line, settings=settings)
         predictions = predictions_of(tasks, config, version)
         late = sum(prediction is None for prediction in predictions)
         project = tasks[0].get("project") if project_id is None else project_id
@@ -123,11 +134,11 @@ def _pairs(tasks: Sequence[Task], config: LabelConfig, version: Answering) -> li
 def _verdicts(tasks: Sequence[Task], config: LabelConfig, version: Answering) -> list[Prediction | None]:
     """Preselect or rank each task's answers with the reward model; without one, predict nothing."""
     choices = [_answers_in(task, config) for task in tasks]
-    if not version.judges:
+    if not (version.judges and config.shows_verdicts):
         return [_empty(version.name, UNDECIDED if choice else 0.0) for choice in choices]
     answers = [answer for choice in choices for answer in choice]
     scores = iter(version.log_odds(answers) if answers else [])
-    verdict_on = _preference if config.kind == "pairwise" else _ranking
+    verdict_on = _ranking if config.kind == "ranker" else _preference
     predictions: list[Prediction | None] = []
     for task, choice in zip(tasks, choices, strict=True):
         known = [score for score in islice(scores, len(choice)) if score is not None]
@@ -138,9 +149,9 @@ def _verdicts(tasks: Sequence[Task], config: LabelConfig, version: Answering) ->
     return predictions
 
 
-def seed_key(task: Task, prompt: str) -> str:
+def seed_key(task: Task, prompt: Prompt) -> str:
     """The sampling seed's key for a task: its id, so that the same task always gets the same pair."""
-    return f"task {task['id']}" if isinstance(task.get("id"), int) else f"prompt {prompt}"
+    return f"task {task['id']}" if isinstance(task.get("id"), int) else f"prompt {prompt_in_words(prompt)}"
 
 
 def _live(config: LabelConfig, pair: AnswerPair | None) -> Prediction | None:
@@ -153,7 +164,7 @@ def _answers_in(task: Task, config: LabelConfig) -> list[Answer]:
     """The answers in a task, each with its prompt; none if their ids aren't unique."""
     data = task.get("data")
     prompt, items = config.prompt_of(data), config.items_of(data)
-    if not prompt or len({item.id for item in items}) < len(items):
+    if prompt is None or len({item.id for item in items}) < len(items):
         return []
     return [(prompt, text) for text in config.answers_of(data) or [item.text for item in items]]
 

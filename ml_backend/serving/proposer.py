@@ -1,16 +1,18 @@
-"""The current champion: loaded in the background, swapped atomically, and queried through one queue."""
+"""The lines' champions: loaded in the background, swapped atomically, and queried through one queue."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
-from ml_backend.registry import Registry, Version
+from ml_backend.lines import ProjectSettings
+from ml_backend.registry import DEFAULT_LINE, Registry, Version
 from ml_backend.serving.batching import FairBatcher
 from ml_backend.serving.version import Answer, AnswerPair, LoadedVersion, Question, load_version
 from ml_backend.settings import Settings
@@ -22,6 +24,7 @@ MAX_WAIT_S = 60.0
 
 logger = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 Pairs = FairBatcher[LoadedVersion, Question, AnswerPair]
 Scores = FairBatcher[LoadedVersion, Answer, float]
@@ -53,28 +56,48 @@ class Asked:
         """Score answers with the reward model; see `LoadedVersion.log_odds`."""
         return self._in_time(self.scores, answers)
 
-    def _in_time(
-        self, batches: FairBatcher[LoadedVersion, tuple[str, str], Result], items: Sequence[tuple[str, str]]
-    ) -> list[Result | None]:
+    def _in_time(self, batches: FairBatcher[LoadedVersion, Item, Result], items: Sequence[Item]) -> list[Result | None]:
         if self.version is None:
             return [None] * len(items)
         return batches.submit(self.version, items, deadline_s=max(0.0, self.until - time.monotonic()))
 
 
-class Proposer:
-    """Answers with the current champion.
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """A line in service: its loaded champion, if it is in memory, and what is known of it otherwise.
 
-    A thread polls the registry for the champion every `champion_poll_s` seconds, loads a new one beside the old one and
-    then swaps a reference. Each request reads that reference once, so its answers never come from two versions.
+    expected: the champion's name; ends in `-loading` until the registry has named it.
+    files: what the loaded version's files are stored under.
+    wanted: whether its champion is to be in memory.
+    due: when to look at it next, on the `time.monotonic` clock.
+    """
+
+    line: str
+    expected: str
+    wait_s: float
+    current: LoadedVersion | None = None
+    files: str = ""
+    told: dict[ProjectSettings, LoadedVersion] = field(default_factory=dict)
+    fault: str | None = None
+    wanted: bool = True
+    due: float = float("-inf")
+
+
+class Proposer:
+    """Answers with the champion of the line that is asked.
+
+    A thread asks the registry for the champions every `champion_poll_s` seconds, loads a new one beside the old one and
+    then swaps a reference. Each request reads that reference once, so its answers never come from two versions. A line
+    is loaded when it is first asked; at most `lines_in_memory` are, and the one not asked for longest gives way. What a
+    version shares with the base model is in memory once.
     """
 
     def __init__(self, registry: Registry, settings: Settings) -> None:
         self._registry = registry
         self._settings = settings
-        self._current: LoadedVersion | None = None
-        self._expected = f"{settings.model_name}-loading"
-        self._fault: str | None = None
+        self._slots: OrderedDict[str, _Slot] = OrderedDict()  # the line asked last stands last
         self._changed = threading.Condition()
+        self._wake = threading.Event()
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None
         self._computing = threading.Lock()
@@ -85,6 +108,7 @@ class Proposer:
     def start(self) -> None:
         """Start loading and answering. Idempotent."""
         if self._watcher is None:
+            self._use(DEFAULT_LINE)
             self._pairs.start()
             self._scores.start()
             self._watcher = threading.Thread(target=self._watch, name="rankloop-champion", daemon=True)
@@ -93,6 +117,7 @@ class Proposer:
     def stop(self) -> None:
         """Stop all threads after the current batch."""
         self._stop.set()
+        self._wake.set()
         with self._changed:
             self._changed.notify_all()
         self._pairs.stop()
@@ -102,41 +127,98 @@ class Proposer:
 
     @property
     def version(self) -> str | None:
-        """The name of the loaded version, or None."""
-        current = self._current
-        return current.name if current else None
-
-    @property
-    def expected(self) -> str:
-        """The name of the version that answers now or will once it is loaded, so that Label Studio shows that version's
-        stored predictions and requests the rest. Ends in `-loading` until the registry has named the champion.
-        """
-        return self.version or self._expected
+        """The name of the version that is loaded for the line asked last, or None."""
+        slot = self._last()
+        return slot.current.name if slot and slot.current else None
 
     @property
     def fault(self) -> str | None:
-        """Why the champion isn't loaded, as readable text; None if it is."""
-        return self._fault
+        """Why a line's champion isn't loaded, as readable text; None if all that are wanted are."""
+        with self._changed:
+            faults = [slot.fault for slot in self._slots.values() if slot.fault]
+        return faults[-1] if faults else None
 
     @property
     def waiting(self) -> int:
         """The number of queued questions."""
         return len(self._pairs) + len(self._scores)
 
-    def wait_until_loaded(self, timeout_s: float) -> bool:
-        """Wait for the first version, but not once loading has failed. Returns whether one is loaded."""
+    def loaded(self) -> dict[str, str | None]:
+        """The version that is in memory for each line that was ever asked, None if there is none now."""
         with self._changed:
-            self._changed.wait_for(lambda: self._current or self._fault or self._stop.is_set(), timeout_s)
-            return self._current is not None
+            return {line: slot.current.name if slot.current else None for line, slot in self._slots.items()}
 
-    def asked(self, *, until: float) -> Asked:
-        """The currently loaded version, for use by one request.
+    def fault_of(self, line: str) -> str | None:
+        """Why a line has nothing to answer with, as readable text; None while it has, or is loading."""
+        slot = self._slots.get(line)
+        return slot.fault if slot and slot.current is None else None
+
+    def expected(self, line: str = DEFAULT_LINE, timeout_s: float = 0.0) -> str:
+        """The name of the version that answers for a line now or will once it is loaded, so that Label Studio shows
+        that version's stored predictions and requests the rest. Ends in `-loading` while that isn't known.
+
+        Args:
+            line: the line.
+            timeout_s: how long to wait for the registry to name the champion.
+        """
+        slot = self._use(line)
+        with self._changed:
+            if timeout_s and self._watcher is not None:
+                known = lambda: not slot.expected.endswith("-loading") or slot.fault or self._stop.is_set()  # noqa: E731
+                self._changed.wait_for(known, timeout_s)
+            return slot.current.name if slot.current else slot.expected
+
+    def wait_until_loaded(self, timeout_s: float, line: str = DEFAULT_LINE) -> bool:
+        """Wait for a line's first version, but not once loading has failed. Returns whether one is loaded."""
+        slot = self._use(line)
+        with self._changed:
+            self._changed.wait_for(lambda: slot.current or slot.fault or self._stop.is_set(), timeout_s)
+            return slot.current is not None
+
+    def asked(
+        self,
+        *,
+        until: float,
+        line: str = DEFAULT_LINE,
+        settings: ProjectSettings = ProjectSettings(),  # noqa: B008
+    ) -> Asked:
+        """The version that is loaded for a line now, for use by one request.
 
         Args:
             until: the request's deadline on the `time.monotonic` clock.
+            line: the line.
+            settings: the project's own settings.
         """
-        current = self._current
-        return Asked(current.name if current else self.expected, until, current, self._pairs, self._scores)
+        slot = self._use(line)
+        with self._changed:
+            current = slot.current
+            if current is not None:
+                own = ProjectSettings(None, settings.system_prompt, settings.max_new_tokens)
+                current = slot.told.setdefault(own, current.told(own))
+            return Asked(current.name if current else slot.expected, until, current, self._pairs, self._scores)
+
+    def _last(self) -> _Slot | None:
+        with self._changed:
+            return next(reversed(self._slots.values()), None)
+
+    def _use(self, line: str) -> _Slot:
+        """The line's slot; the line is loaded soon if it isn't, and another gives way if there are too many."""
+        with self._changed:
+            slot = self._slots.get(line)
+            if slot is None:
+                named = self._settings.model_name + ("" if line == DEFAULT_LINE else f".{line}")
+                slot = self._slots[line] = _Slot(line, f"{named}-loading", self._settings.champion_poll_s)
+                self._wake.set()
+            if not slot.wanted:
+                slot.wanted, slot.due = True, float("-inf")
+                self._wake.set()
+            self._slots.move_to_end(line)
+            wanted = [other for other in self._slots.values() if other.wanted]
+            for other in wanted[: max(0, len(wanted) - self._settings.lines_in_memory)]:
+                other.wanted, other.current, other.fault = False, None, None
+                other.told.clear()
+                logger.info("line %s gives way to others; it is loaded again when it is asked", other.line)
+            return slot
 
     def _propose(self, version: LoadedVersion, questions: Sequence[Question]) -> list[AnswerPair]:
         with self._computing:
@@ -148,46 +230,69 @@ class Proposer:
 
     @cached_property
     def _base(self) -> Any:
-        """The base model, on which every version's reward model is built; loaded once, on first use."""
+        """The base model, whose weights every version shares as far as they are equal; loaded once, on first use."""
         return load_causal_lm(self._settings.model, self._settings.device)
 
     def _watch(self) -> None:
-        wait_s = self._settings.champion_poll_s
         while not self._stop.is_set():
-            try:
-                self._look()
-                wait_s = self._settings.champion_poll_s
-                self._note(None)
-            except RankloopError as error:
-                wait_s = min(2 * wait_s, MAX_WAIT_S)
-                self._note(str(error))
-            except Exception as error:  # keep the thread alive: the next champion may load
-                wait_s = min(2 * wait_s, MAX_WAIT_S)
-                self._note(f"{type(error).__name__}: {error}", error)
-            self._stop.wait(wait_s)
+            self._wake.clear()
+            with self._changed:
+                wanted = [slot for slot in reversed(self._slots.values()) if slot.wanted]
+            for slot in wanted:
+                if slot.due <= time.monotonic() and not self._stop.is_set():
+                    self._look_at(slot)
+            due = min((slot.due for slot in wanted), default=float("inf"))
+            self._wake.wait(max(0.0, min(due - time.monotonic(), MAX_WAIT_S)))
 
-    def _look(self) -> None:
-        """Load the champion if it differs from the loaded version."""
-        if self._current is None:
+    def _look_at(self, slot: _Slot) -> None:
+        try:
+            self._load_champion(slot)
+            slot.wait_s = self._settings.champion_poll_s
+            self._note(slot, None)
+        except RankloopError as error:
+            slot.wait_s = min(2 * slot.wait_s, MAX_WAIT_S)
+            self._note(slot, str(error))
+        except Exception as error:  # keep the thread alive: the next champion may load
+            slot.wait_s = min(2 * slot.wait_s, MAX_WAIT_S)
+            self._note(slot, f"{type(error).__name__}: {error}", error)
+        slot.due = time.monotonic() + slot.wait_s
+
+    def _load_champion(self, slot: _Slot) -> None:
+        """Load the line's champion if it differs from the loaded version."""
+        if slot.current is None and slot.line == DEFAULT_LINE:
             self._registry.ensure_base()
-        champion = self._registry.current()
-        if champion.name == self.version:
+        champion = self._registry.current(slot.line)
+        if slot.current is not None and champion.name == slot.current.name:
             return
-        self._expected = champion.name
+        with self._changed:
+            slot.expected = champion.name
+            self._changed.notify_all()
         started = time.monotonic()
         loaded = self._load(champion)
         with self._changed:
-            before, self._current = self.version, loaded
+            before = slot.current.name if slot.current else None
+            if slot.wanted:
+                slot.current, slot.files = loaded, champion.files
+                slot.told.clear()
             self._changed.notify_all()
         logger.info("now serving %s (before: %s); loaded in %.1f s", loaded.name, before, time.monotonic() - started)
 
     def _load(self, version: Version) -> LoadedVersion:
-        return load_version(version.name, self._registry.fetch(version), self._settings, lambda: self._base)
-
-    def _note(self, fault: str | None, error: Exception | None = None) -> None:
-        """Record why the champion isn't loaded; a repeated fault is logged only once."""
-        if fault is not None and fault != self._fault:
-            logger.error("the champion can't be loaded, %s stays: %s", self.version or "nothing", fault, exc_info=error)
+        """Load a version, or name the one that another line has loaded from the same files."""
         with self._changed:
-            self._fault = fault
+            same = [slot.current for slot in self._slots.values() if slot.current and slot.files == version.files]
+        if same:
+            return same[0].named(version.name)
+        folder = self._registry.fetch(version)
+        return load_version(version.name, folder, self._settings, lambda: self._base, share=True)
+
+    def _note(self, slot: _Slot, fault: str | None, error: Exception | None = None) -> None:
+        """Record why a line's champion isn't loaded; a repeated fault is logged only once."""
+        if fault is not None and fault != slot.fault:
+            stays = slot.current.name if slot.current else "nothing"
+            logger.error(
+                "the champion of line %s can't be loaded, %s stays: %s", slot.line, stays, fault, exc_info=error
+            )
+        with self._changed:
+            slot.fault = fault if slot.wanted else None
             self._changed.notify_all()

@@ -3,17 +3,29 @@
 from training.data.files import (
     read_demonstrations,
     read_preferences,
+    read_prompts,
     write_demonstrations,
     write_preferences,
     write_prompts,
 )
 from training.data.prompt_sources import PromptSource, Row, read_rows
-from training.data.prompts import Message, Prompt, prompt_as_json, prompt_from_json, prompt_in_words
-from training.data.records import REFERENCE_KEYS, read_text
+from training.data.prompts import (
+    Message,
+    Prompt,
+    messages_key,
+    prompt_as_json,
+    prompt_from_json,
+    prompt_in_words,
+    role_called,
+    shown_text,
+    two_endings,
+)
+from training.data.records import REFERENCE_KEYS, LeftOut, Reading
 from training.data.split import split_of
+from training.data.tables import read_text, separator_of
 from training.data.tasks import ANSWERS, Task
 from training.data.types import Demonstration, JudgedAnswer, Judgement, Preference, PromptRecord, Split, Verdict
-from training.data.votes import aggregate, agreement, dataset_digest, demonstrations_from
+from training.data.votes import aggregate, agreement, dataset_digest, demonstrations_from, rewrites_from
 
 __all__ = [
     "ANSWERS",
@@ -21,11 +33,13 @@ __all__ = [
     "Demonstration",
     "JudgedAnswer",
     "Judgement",
+    "LeftOut",
     "Message",
     "Preference",
     "Prompt",
     "PromptRecord",
     "PromptSource",
+    "Reading",
     "Row",
     "Split",
     "Task",
@@ -34,14 +48,21 @@ __all__ = [
     "agreement",
     "dataset_digest",
     "demonstrations_from",
+    "messages_key",
     "prompt_as_json",
     "prompt_from_json",
     "prompt_in_words",
     "read_demonstrations",
     "read_preferences",
+    "read_prompts",
     "read_rows",
     "read_text",
+    "rewrites_from",
+    "role_called",
+    "separator_of",
+    "shown_text",
     "split_of",
+    "two_endings",
     "write_demonstrations",
     "write_preferences",
     "write_prompts",

@@ -1,33 +1,54 @@
-"""Text files of records (JSON lines, CSV, plain lines), read with errors that name file and line."""
+"""Rows of files: their fields, errors that name file and line, and what becomes of rows that can't be used."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from training.data.prompts import Prompt, prompt_from_json
+from training.data.prompts import Prompt, prompt_from_json, shown_text
 from training.errors import DataError
 
-REFERENCE_KEYS = ("reference", "label")
-"""Names of the field with a reference answer, which a person wrote and rewards are measured against."""
-ENDINGS = (".csv", ".jsonl", ".txt")
-"""Endings of the files that `read_records` can read."""
+REFERENCE_KEYS = ("reference", "summary", "completion")
+"""Names of the field with a reference answer, which a person wrote and rewards are measured against. A `label` is as
+often a class, and is read only where somebody asks for it."""
+LINES_NAMED = 5
+"""How many of the rows that were left out are named."""
 
 Member = TypeVar("Member")
+Made = TypeVar("Made")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a file of rows is read.
+
+    encoding: None for UTF-8, or what a byte order mark says.
+    strict: whether one row that can't be used is an error.
+    reference_field: the column with reference answers; None for one called reference, summary or completion.
+    """
+
+    encoding: str | None = None
+    strict: bool = False
+    reference_field: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One line's fields, with their file and line number for errors."""
+    """One row's fields, with their file and line number for errors.
+
+    `broken` says why a line isn't a row at all; its fields are empty then.
+    """
 
     path: Path
     line: int
     fields: Mapping[str, object]
+    broken: DataError | None = None
 
     def fault(
         self, what: str, *, got: object = None, expected: str | None = None, remedy: str | None = None
@@ -35,12 +56,23 @@ class Record:
         """An error that begins with this record's file and line."""
         return DataError(f"{self.path}, line {self.line}: {what}", got=got, expected=expected, remedy=remedy)
 
+    def value(self, name: str) -> object:
+        """A field's value, None if it is missing. Case doesn't matter where only one field has that name."""
+        if name in self.fields:
+            return self.fields[name]
+        alike = [key for key in self.fields if isinstance(key, str) and key.strip().lower() == name.strip().lower()]
+        return self.fields[alike[0]] if len(alike) == 1 else None
+
     def has(self, name: str) -> bool:
         """Whether the field is present and isn't null."""
-        return self.fields.get(name) is not None
+        return self.value(name) is not None
 
-    def text(self, *names: str) -> str:
-        """The text of the first field among `names` that is present.
+    def text(self, *names: str, blank: bool = False) -> str:
+        """The text of the first field among `names` that is present; numbers and booleans as they are shown.
+
+        Args:
+            names: the fields, most wanted first.
+            blank: whether a blank text is one.
 
         Raises:
             DataError: none is present, or it isn't text, is blank, or contains a lone surrogate.
@@ -48,10 +80,10 @@ class Record:
         name = next((name for name in names if self.has(name)), None)
         wanted = " or ".join(f'"{name}"' for name in names)
         if name is None:
-            raise self.fault(f"no {wanted}", got=sorted(self.fields), expected=f"text in {wanted}")
-        value = self.fields[name]
-        if not isinstance(value, str) or not value.strip():
-            raise self.fault(f'"{name}" can\'t be used', got=value, expected="non-blank text")
+            raise self.fault(f"no {wanted}", got=sorted(map(str, self.fields)), expected=f"text in {wanted}")
+        value = shown_text(self.value(name))
+        if value is None or not (blank or value.strip()):
+            raise self.fault(f'"{name}" can\'t be used', got=self.value(name), expected="non-blank text")
         if not is_whole_unicode(value):
             raise self.fault(f'"{name}" contains a lone surrogate', got=value, expected="valid Unicode")
         return value
@@ -62,39 +94,56 @@ class Record:
         Raises:
             DataError: it is missing, blank, or neither.
         """
-        if not isinstance(self.fields.get(name), list):
+        if not isinstance(self.value(name), list):
             return self.text(name)
         try:
-            return prompt_from_json(self.fields[name])
+            prompt = prompt_from_json(self.value(name))
         except DataError as error:
             raise self.fault(f'"{name}" can\'t be used: {error}') from error
+        texts = [prompt] if isinstance(prompt, str) else [message.content for message in prompt]
+        if not any(text.strip() for text in texts) or not all(map(is_whole_unicode, texts)):
+            raise self.fault(f'"{name}" can\'t be used', got=self.value(name), expected="messages with text")
+        return prompt
 
     def optional_text(self, *names: str) -> str | None:
         """Like `text`, but None if none of `names` is present."""
         return self.text(*names) if any(self.has(name) for name in names) else None
 
+    def reference(self, reading: Reading) -> str | None:
+        """The reference answer: the field that was asked for, else the first of `REFERENCE_KEYS` that holds text.
+
+        Raises:
+            DataError: the field that was asked for can't be used.
+        """
+        if reading.reference_field is not None:
+            return self.optional_text(reading.reference_field)
+        texts = (self.value(name) for name in REFERENCE_KEYS)
+        return next((text for text in texts if isinstance(text, str) and text.strip() and is_whole_unicode(text)), None)
+
     def number(self, name: str, *, default: float, low: float, high: float) -> float:
-        """A finite number in [low, high].
+        """A finite number in [low, high], perhaps written as text.
 
         Raises:
             DataError: it is anything else.
         """
-        value = self.fields.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise self.fault(f'"{name}" can\'t be used', got=value, expected=f"a number from {low:g} to {high:g}")
+        given = self.fields.get(name, default)
+        value = _number(given)
+        if value is None or not low <= value <= high:
+            raise self.fault(f'"{name}" can\'t be used', got=given, expected=f"a number from {low:g} to {high:g}")
         return float(value)
 
     def whole_number(self, name: str, *, default: int | None, low: int = 0) -> int | None:
-        """A whole number of at least `low`; `default` if the field is missing or null.
+        """A whole number of at least `low`, perhaps written as text; `default` if the field is missing or null.
 
         Raises:
             DataError: it is anything else.
         """
-        value = self.fields.get(name)
-        if value is None:
+        given = self.fields.get(name)
+        if given is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise self.fault(f'"{name}" can\'t be used', got=value, expected=f"a whole number of at least {low}")
+        value = _number(given)
+        if not isinstance(value, int) or value < low:
+            raise self.fault(f'"{name}" can\'t be used', got=given, expected=f"a whole number of at least {low}")
         return value
 
     def list_of(self, name: str, kind: type[Member]) -> list[Member]:
@@ -122,92 +171,85 @@ class Record:
         return Record(self.path, self.line, value or {})
 
 
+@dataclass(slots=True)
+class LeftOut:
+    """The rows of a file that couldn't be used: how many for each reason, and the first of them with their lines."""
+
+    reasons: Counter[str] = field(default_factory=Counter)
+    first: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return self.reasons.total()
+
+    def add(self, record: Record, error: DataError) -> None:
+        """Note one row."""
+        reason = error.what.removeprefix(f"{record.path}, line {record.line}: ")
+        self.reasons[reason] += 1
+        if len(self.first) < LINES_NAMED:
+            self.first.append(f"line {record.line} ({reason})")
+
+    def in_words(self) -> str:
+        """For instance `2 rows left out: line 4 ("rejected" is blank), line 9 (not valid JSON)`."""
+        more = ", ..." if self.rows > len(self.first) else ""
+        return f"{self.rows} row{'s' * (self.rows != 1)} left out: {', '.join(self.first)}{more}"
+
+
+def usable(
+    records: Iterable[Record],
+    make: Callable[[Record], Made],
+    reading: Reading,
+    left_out: LeftOut | None = None,
+) -> list[Made]:
+    """What `make` makes of each row. A row that it refuses is left out, counted, and named in the log.
+
+    Args:
+        records: the rows of one file.
+        make: raises DataError for a row that can't be used.
+        reading: with `strict`, the first such row is an error.
+        left_out: receives the rows that were left out, instead of the log.
+
+    Raises:
+        DataError: there are rows, but none can be used.
+    """
+    made, found, first_fault, path = [], left_out or LeftOut(), None, None
+    for record in records:
+        path = record.path
+        try:
+            if record.broken is not None:
+                raise record.broken
+            made.append(make(record))
+        except DataError as error:
+            if reading.strict:
+                raise
+            first_fault = first_fault or error
+            found.add(record, error)
+    if first_fault and not made:
+        raise _nothing_left(first_fault, found.rows)
+    if found.rows and left_out is None:
+        logger.warning("%s: %s", path, found.in_words())
+    return made
+
+
 def is_whole_unicode(text: str) -> bool:
     """Whether a text can be encoded as UTF-8, which a lone surrogate can't."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def read_records(path: Path, plain: str) -> Iterator[Record]:
-    """The records of a .txt (each line is the field `plain`), .csv or .jsonl file.
-
-    Raises:
-        DataError: the file type is unknown, or the file can't be read.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in ENDINGS:
-        raise DataError(f"{path}: unknown file type", got=suffix, expected=" or ".join(ENDINGS))
-    if suffix == ".txt":
-        return read_plain_lines(path, plain)
-    return read_csv(path) if suffix == ".csv" else read_json_lines(path)
+def _nothing_left(error: DataError, rows: int) -> DataError:
+    if rows == 1:
+        return error
+    what = f"{error.what} (and none of the other {rows - 1} rows can be used either)"
+    return DataError(what, got=error.got, expected=error.expected, remedy=error.remedy)
 
 
-def read_json_lines(path: Path) -> Iterator[Record]:
-    """Each line's JSON object; blank lines are skipped.
-
-    Raises:
-        DataError: the file can't be read, or a line isn't a JSON object; names file and line.
-    """
-    for number, line in _numbered_lines(path):
-        try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:  # a number with thousands of digits raises a plain ValueError
-            raise DataError(
-                f"{path}, line {number}: not valid JSON ({error})",
-                got=line,
-                expected="one JSON object a line",
-                remedy="If the last line is cut off, the download was interrupted: fetch the file again.",
-            ) from error
-        if not isinstance(fields, dict):
-            raise DataError(f"{path}, line {number}: not a JSON object", got=fields, expected="one JSON object a line")
-        yield Record(path, number, fields)
-
-
-def read_plain_lines(path: Path, name: str) -> Iterator[Record]:
-    """Each line as the field `name`; blank lines are skipped.
-
-    Raises:
-        DataError: the file can't be read.
-    """
-    for number, line in _numbered_lines(path):
-        yield Record(path, number, {name: line.strip()})
-
-
-def read_csv(path: Path) -> Iterator[Record]:
-    """Each row of a CSV file whose first row names the columns; empty cells count as missing.
-
-    Raises:
-        DataError: the file can't be read, isn't valid CSV, or has a row longer than its first.
-    """
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
-    try:
-        for row in reader:
-            if None in row:
-                raise DataError(
-                    f"{path}, line {reader.line_num}: more cells than the header row",
-                    got=row[None],
-                    remedy='Put cells that hold a comma in double quotes ("...").',
-                )
-            yield Record(path, reader.line_num, {name: cell for name, cell in row.items() if cell and cell.strip()})
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from error
-
-
-def read_text(path: Path) -> str:
-    """A file's text, without a byte order mark.
-
-    Raises:
-        DataError: the file can't be read, or isn't UTF-8 text.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path} can't be read", remedy=f"{error.strerror or error}.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text", got=error.object[error.start : error.end]) from error
-
-
-def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    # Only \n ends a line: str.splitlines would also split at characters that may occur inside a JSON string.
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line.strip():
-            yield number, line
+def _number(value: object) -> int | float | None:
+    if isinstance(value, str):
+        for kind in (int, float):
+            try:
+                return kind(value)
+            except ValueError:
+                continue
+        return None
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

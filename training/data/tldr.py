@@ -7,12 +7,12 @@ References: Völske et al. 2017, "TL;DR: Mining Reddit to Learn Automatic Summar
 from __future__ import annotations
 
 from training.data.hub import rows_of
-from training.data.records import REFERENCE_KEYS, Record
+from training.data.records import Record
 from training.data.types import Demonstration, JudgedAnswer, Judgement, Preference, PromptRecord, Verdict
 from training.data.votes import aggregate
 
 MARK = "TL;DR:"
-_SUMMARY = (*REFERENCE_KEYS, "summary", "completion")
+_SUMMARY = ("reference", "label", "summary", "completion")
 
 
 def read_tldr_prompts(source: str, limit: int | None = None) -> list[PromptRecord]:
@@ -74,7 +74,7 @@ def _chosen(row: Record) -> Judgement | None:
     for name in ("chosen", "rejected"):
         if not row.has(name):
             row.text(name)  # raises the error that says what is missing
-        value = row.fields[name]
+        value = row.value(name)
         if not isinstance(value, str):
             raise row.fault(f'"{name}" can\'t be used', got=value, expected="text")
         answers.append(_plain(value))
@@ -98,7 +98,7 @@ def _asked(row: Record) -> Judgement | None:
 
 def _texts(row: Record) -> tuple[str, str]:
     """The two texts in `summaries`: a list of objects or, in older files, an object of lists."""
-    found = row.fields["summaries"]
+    found = row.value("summaries")
     texts: list[object] = []
     if isinstance(found, dict) and isinstance(found.get("text"), list):
         texts = found["text"]

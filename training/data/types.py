@@ -60,20 +60,25 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class PreferenceSource:
-    """Where a preference comes from, so that it can be traced back to the judgements behind it."""
+    """Where a preference comes from, so that it can be traced back to the judgements behind it.
+
+    `rewrite` says that nobody compared the two answers: a person rewrote `rejected` as `chosen`.
+    """
 
     project_id: int | None = None
     task_id: int | None = None
     annotation_ids: tuple[int, ...] = ()
     chosen_version: str | None = None
     rejected_version: str | None = None
+    rewrite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Preference:
     """All votes on one pair, in TRL's preference format with our extras.
 
-    `p_chosen` is the share of votes for `chosen` (a tie counts half), in [0.5, 1]; 0.5 is a tie.
+    `p_chosen` is the share of votes for `chosen` (a tie counts half), in [0.5, 1]; 0.5 is a tie. `rejected` may be
+    empty: a blank answer that lost.
     """
 
     prompt: Prompt

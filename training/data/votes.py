@@ -13,14 +13,14 @@ from training.data.prompts import Prompt, prompt_as_json
 from training.data.types import Demonstration, JudgedAnswer, Judgement, Preference, PreferenceSource, Verdict
 
 Value = TypeVar("Value", bound=Hashable)
-PairKey = tuple[Prompt, str, str]  # prompt, then the two answers in alphabetical order
+PairKey = tuple[Prompt, str, str]  # prompt and two answers; of votes, in alphabetical order
 
 
 def aggregate(judgements: Iterable[Judgement]) -> list[Preference]:
     """Combine all votes on each pair of answers, whichever was on the left, into one preference per pair.
 
     A tie counts as half a vote for each. Judgements that don't say which answer is better (both bad, identical texts,
-    a blank answer) are left out. The result doesn't depend on the judgements' order.
+    a blank answer that didn't lose) are left out. The result doesn't depend on the judgements' order.
 
     Returns:
         Preferences sorted by prompt, then answers.
@@ -42,6 +42,23 @@ def agreement(judgements: Iterable[Judgement]) -> float | None:
                 total += 1
                 same += _share_for(key[1], one) == _share_for(key[1], other)
     return same / total if total else None
+
+
+def rewrites_from(judgements: Iterable[Judgement]) -> list[Preference]:
+    """A rewritten answer beats what it was written over, whatever became of it against the other answer.
+
+    `votes` counts the people's judgements that hold the same rewrite; `source.rewrite` marks each preference.
+
+    Returns:
+        Preferences sorted by prompt, then answers.
+    """
+    found: dict[PairKey, list[Judgement]] = defaultdict(list)
+    for judgement in judgements:
+        for answer in {judgement.answer1, judgement.answer2}:
+            before = answer.proposed
+            if before is not None and answer.text.strip() and answer.text.split() != before.split():
+                found[(judgement.prompt, answer.text, before)].append(judgement)
+    return [_rewrite(key, found[key]) for key in sorted(found, key=_by_text)]
 
 
 def demonstrations_from(judgements: Iterable[Judgement]) -> list[Demonstration]:
@@ -66,6 +83,28 @@ def dataset_digest(preferences: Iterable[Preference]) -> str:
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
+def _rewrite(key: PairKey, judgements: Sequence[Judgement]) -> Preference:
+    prompt, after, before = key
+    people = sorted({judgement.annotator for judgement in judgements})
+    answers = [answer for judgement in judgements for answer in (judgement.answer1, judgement.answer2)]
+    authors = {answer.model_version for answer in answers if (answer.text, answer.proposed) == (after, before)}
+    numbers = {judgement.annotation_id for judgement in judgements if judgement.annotation_id is not None}
+    return Preference(
+        prompt=prompt,
+        chosen=after,
+        rejected=before,
+        votes=len(judgements),
+        annotators=tuple(people),
+        source=PreferenceSource(
+            project_id=_if_all_agree(judgement.project_id for judgement in judgements),
+            task_id=_if_all_agree(judgement.task_id for judgement in judgements),
+            annotation_ids=tuple(sorted(numbers)),
+            rejected_version=_if_all_agree(authors),
+            rewrite=True,
+        ),
+    )
+
+
 def _by_text(key: tuple[Prompt, *tuple[str, ...]]) -> tuple[str, ...]:
     """A sort key for prompts of both forms."""
     prompt, *texts = key
@@ -77,7 +116,7 @@ def _ballots(judgements: Iterable[Judgement]) -> dict[PairKey, list[Judgement]]:
     for judgement in judgements:
         texts = judgement.answer1.text, judgement.answer2.text
         says_something = judgement.verdict is not Verdict.BOTH_BAD and texts[0] != texts[1]
-        if says_something and all(text.strip() for text in texts):
+        if says_something and all(text.strip() or _share_for(text, judgement) == 0 for text in texts):
             ballots[(judgement.prompt, min(texts), max(texts))].append(judgement)
     return ballots
 

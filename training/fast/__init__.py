@@ -1,7 +1,7 @@
 """CPU optimisations for PyTorch, each justified by a measurement, and the choice of number format."""
 
 from training.fast.frozen_head import FrozenHead
-from training.fast.frozen_layers import pack_frozen
+from training.fast.frozen_layers import hold_narrow, pack_frozen, thawed
 from training.fast.fused_gelu import fuse_gelu
 from training.fast.gpt2_block import gpt2_block_at
 from training.fast.gpt2_decoder import GPT2Decoder
@@ -30,8 +30,10 @@ __all__ = [
     "full_precision",
     "fuse_gelu",
     "gpt2_block_at",
+    "hold_narrow",
     "pack_frozen",
     "proposal_precision",
     "quantizing_works",
+    "thawed",
     "use_short_attention",
 ]

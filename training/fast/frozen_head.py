@@ -14,6 +14,7 @@ Legend: N tokens, H hidden size, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,10 +32,11 @@ class FrozenHead:
     """Turns final hidden states into log-probs of tokens.
 
     Args:
-        output: the model's output layer, whose parameters must no longer change.
+        output: the model's output layer, or, for a model that does more than that to get its logits (scale or cap
+            them, for instance), a function of states (n, H) to logits (n, V). Its parameters must no longer change.
     """
 
-    def __init__(self, output: nn.Linear) -> None:
+    def __init__(self, output: nn.Linear | Callable[[Tensor], Tensor]) -> None:
         self._output = output
         self._packed: dict[tuple[torch.dtype, bool], PackedLinear] = {}
 
@@ -68,12 +70,32 @@ class FrozenHead:
     def _parts(self, hidden: Tensor) -> list[slice]:
         """Slices of the N tokens whose logits are computed together."""
         most = _LOGITS_AT_ONCE if hidden.device.type == "cpu" else _LOGITS_AT_ONCE_ON_GPU
-        step = max(1, most // self._output.out_features)
+        step = max(1, most // self._vocabulary(hidden))
         return [slice(start, start + step) for start in range(0, len(hidden), step)]
+
+    def _vocabulary(self, hidden: Tensor) -> int:
+        """V."""
+        if isinstance(self._output, nn.Linear):
+            return self._output.out_features
+        return self._output(hidden[:1].float()).shape[-1] if len(hidden) else 1
+
+    def _with_slopes(self, hidden: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """Log-probs (n,) of tokens after states (n, H), and their derivatives (n, H) with respect to the states."""
+        if isinstance(self._output, nn.Linear):
+            all_logprobs = self._log_softmax(hidden, temperature)
+            logprobs = _at(all_logprobs, tokens)
+            return logprobs, self._slopes(all_logprobs.exp_(), tokens, temperature)
+        with torch.enable_grad():
+            states = hidden.detach().float().requires_grad_()
+            logprobs = _at(self._log_softmax(states, temperature), tokens)
+            (slopes,) = torch.autograd.grad(logprobs.sum(), states)
+        return logprobs.detach(), slopes
 
     def _log_softmax(self, hidden: Tensor, temperature: float) -> Tensor:
         """Log-probs (n, V) float32 of the whole vocabulary after states (n, H)."""
         with torch.autocast(hidden.device.type, enabled=False):
+            if not isinstance(self._output, nn.Linear):
+                return (self._output(hidden.float()).float() / temperature).log_softmax(dim=-1)
             logits = self._linear(torch.float32, backwards=False)(hidden.float())
             if temperature != 1.0:
                 logits /= temperature
@@ -84,14 +106,20 @@ class FrozenHead:
         dtype = current_dtype(probabilities.device)
         with torch.autocast(probabilities.device.type, enabled=False):
             expected = self._linear(dtype, backwards=True)(probabilities.to(dtype))
-        return (self._output.weight[tokens].float() - expected.float()) / temperature
+        return (self._layer.weight[tokens].float() - expected.float()) / temperature
+
+    @property
+    def _layer(self) -> nn.Linear:
+        """The output layer, where it is all there is."""
+        assert isinstance(self._output, nn.Linear)  # noqa: S101  # callers have checked
+        return self._output
 
     def _linear(self, dtype: torch.dtype, *, backwards: bool) -> PackedLinear:
         """The head, or its transpose."""
         if (dtype, backwards) not in self._packed:
-            weight = self._output.weight
+            weight = self._layer.weight
             linear = PackedLinear(dtype, packed=weight.device.type == "cpu" and packing_works(dtype))
-            linear.load(weight, None if backwards else self._output.bias, transposed=backwards)
+            linear.load(weight, None if backwards else self._layer.bias, transposed=backwards)
             self._packed[dtype, backwards] = linear
         return self._packed[dtype, backwards]
 
@@ -104,10 +132,10 @@ class _Logprobs(torch.autograd.Function):
         logprobs = torch.empty(len(hidden), device=hidden.device)
         slopes = torch.empty(hidden.shape, device=hidden.device) if ctx.needs_input_grad[0] else None
         for part in head._parts(hidden):
-            all_logprobs = head._log_softmax(hidden[part], temperature)
-            logprobs[part] = _at(all_logprobs, tokens[part])
-            if slopes is not None:
-                slopes[part] = head._slopes(all_logprobs.exp_(), tokens[part], temperature)
+            if slopes is None:
+                logprobs[part] = _at(head._log_softmax(hidden[part], temperature), tokens[part])
+            else:
+                logprobs[part], slopes[part] = head._with_slopes(hidden[part], tokens[part], temperature)
         ctx.slopes, ctx.dtype = slopes, hidden.dtype
         return logprobs
 

@@ -10,6 +10,7 @@ Legend: I inputs, O outputs of a layer.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,8 @@ from transformers.pytorch_utils import Conv1D
 
 from training.fast.packed_linear import PackedLinear, packing_works
 from training.fast.precision import current_dtype
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class FrozenLinear(nn.Module):
@@ -41,11 +44,48 @@ class FrozenLinear(nn.Module):
         """Inputs (..., I) to outputs (..., O)."""
         # A copy of a frozen block may be trained again.
         is_learned = self.weight.requires_grad or (torch.is_grad_enabled() and inputs.requires_grad)
-        if current_dtype(inputs.device) == torch.bfloat16 and not is_learned:
+        current = current_dtype(inputs.device)
+        if inputs.device.type == "cpu" and current == torch.bfloat16 and not is_learned:
             self._packed.load(self.weight, self.bias, transposed=self._transposed)
             return self._packed(inputs.to(torch.bfloat16), gelu=self.gelu)
-        outputs = F.linear(inputs, self.weight.t() if self._transposed else self.weight, self.bias)
+        # Within autocast the format of the weight makes no difference; outside it must be that of the inputs.
+        weight = self.weight.to(inputs.dtype) if current == torch.float32 else self.weight
+        outputs = F.linear(inputs, weight.t() if self._transposed else weight, self.bias)
         return F.gelu(outputs, approximate="tanh") if self.gelu else outputs
+
+    def thaw(self) -> nn.Linear | Conv1D:
+        """The layer as it was, with its weight in float32."""
+        inputs, outputs = self.weight.shape if self._transposed else self.weight.shape[::-1]
+        with torch.device("meta"):
+            layer = Conv1D(outputs, inputs) if self._transposed else nn.Linear(inputs, outputs, self.bias is not None)
+        layer.weight, layer.bias = nn.Parameter(self.weight.float(), self.weight.requires_grad), self.bias
+        return layer
+
+
+def thawed(module: Module) -> Module:
+    """A module whose frozen layers are ordinary ones again, in place, so that they can be trained or adapted."""
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, FrozenLinear) and not child.gelu:
+                setattr(parent, name, child.thaw())
+    return module
+
+
+def hold_narrow(model: Any) -> None:
+    """Hold the weights of a frozen model's linear layers in bfloat16 where that loses nothing, which halves them.
+
+    Most models are published in bfloat16. Only how weights are held changes: products are computed in the format that
+    is asked for, with the same results. Embeddings, norms and the output head stay as they are.
+    """
+    head = model.get_output_embeddings()
+    for module in model.modules():
+        for name, child in module.named_children():
+            if not isinstance(child, nn.Linear | Conv1D) or child is head:
+                continue
+            narrow = child.weight.detach().to(torch.bfloat16)
+            if torch.equal(narrow.to(child.weight.dtype), child.weight):
+                child.weight = nn.Parameter(narrow, requires_grad=False)
+                setattr(module, name, FrozenLinear(child))
 
 
 def pack_frozen(blocks: Iterable[nn.Module]) -> None:

@@ -24,8 +24,17 @@ _LONGEST = 256
 
 
 def use_short_attention(model: Any) -> None:
-    """Make a Hugging Face model use this attention. Like the fused attention, it takes "no mask" to mean causal."""
-    if model.config._attn_implementation == _NAME:
+    """Make a Hugging Face model use this attention. Like the fused attention, it takes "no mask" to mean causal.
+
+    Models with attention code of their own keep it. Where scores are capped, as in Gemma 2, they must be computed one
+    by one: the fused attention would leave out the cap without a word.
+    """
+    if not model._can_set_attn_implementation():
+        return
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")
+        return
+    if model.config._attn_implementation == _NAME or not model._supports_sdpa:
         return
     AttentionInterface.register(_NAME, attend)
     AttentionMaskInterface.register(_NAME, sdpa_mask)

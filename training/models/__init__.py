@@ -2,7 +2,7 @@
 
 from training.models.architectures import backbone_of
 from training.models.backbone import tensor_digest
-from training.models.copies import frozen_copies
+from training.models.copies import frozen_copies, share_equal_weights
 from training.models.load import load_causal_lm
 from training.models.policy import PolicyWithValue, trainable_layer_count
 from training.models.probe import Pool, Probe, Site, pool_answer
@@ -28,6 +28,7 @@ __all__ = [
     "pool_answer",
     "position_ids",
     "sequences_of",
+    "share_equal_weights",
     "spread",
     "tensor_digest",
     "trainable_layer_count",

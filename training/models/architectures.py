@@ -1,37 +1,50 @@
-"""The architectures that can be trained: where each keeps its parts, and what its blocks need.
+"""Any decoder-only model as a backbone; those that can't be trained are refused with the reason.
 
-GPT-2 adds learned positions to its embeddings, so its blocks need only a mask. Llama and its relatives rotate queries
-and keys by position in every block, so the rotations are computed once per batch and passed to each.
+A backbone's parts are compared with the whole model before they are used, so that a model which isn't what it seems
+is an error, never a wrong result.
 
 Legend: B batch, T tokens, H hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import re
+from collections.abc import Iterator
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from training.errors import ModelError
-from training.fast import gpt2_block_at
-from training.models.backbone import Backbone, BlockContext, TopLayers, attention_mask
-from training.models.text import position_ids
+from training.fast import full_precision, gpt2_block_at, use_short_attention
+from training.models.backbone import (
+    Backbone,
+    BlockContext,
+    TopLayers,
+    attention_mask,
+    without_dropout,
+    without_right_padding,
+)
+from training.models.structure import BlockCall, Structure, structure_of, unsupported
 
-_ROTATIONS_OF_ANY_LENGTH = {"default", "linear", "llama3", "yarn"}
+_ROTATIONS_OF_ANY_LENGTH = {"default", "linear", "llama3", "yarn", "proportional"}
 """Rotary embeddings that rotate a token the same way whatever the length of its batch."""
+_ROUTED = re.compile(r"moe|experts|router", re.IGNORECASE)
+_TOKENS = 6  # read to find and check a model's parts
+_TOLERANCE = 1e-2  # of logits, in units of their spread: far above rounding, far below any difference of method
+
+_KNOWN: dict[tuple[type, str], Structure] = {}  # by class and configuration, since copies of models come and go
 
 
 class GPT2Backbone(Backbone):
-    """GPT-2 of any size. With tied weights, its output head is the token embedding."""
-
-    EMBEDDINGS = ("transformer.wte", "transformer.wpe", "lm_head")
-    BLOCKS = "transformer.h"
-    NORM = "transformer.ln_f"
+    """GPT-2, with two shortcuts: its blocks need nothing but a mask, and its last block can be run for a few tokens."""
 
     def context(self, mask: Tensor) -> BlockContext:
-        """Positions over real tokens, and an attention mask if the padding requires one."""
-        return BlockContext(positions=position_ids(mask), arguments={"attention_mask": attention_mask(mask)})
+        """Positions, and an attention mask if the padding requires one."""
+        seen, positions = without_right_padding(mask)
+        call = BlockCall((), {"attention_mask": None if seen is None else attention_mask(seen)})
+        return BlockContext(positions, seen, [call] * self.n_layers)
 
     def embed(self, ids: Tensor, context: BlockContext) -> Tensor:
         """Token plus position embedding."""
@@ -43,29 +56,59 @@ class GPT2Backbone(Backbone):
 
         With few places, that is two twelfths of its full work.
         """
-        if context.arguments["attention_mask"] is not None or self.model.config.reorder_and_upcast_attn:
+        if context.mask is not None or self.model.config.reorder_and_upcast_attn:
             return super().finish_at(top, hidden, context, places)
-        for block in top.blocks[:-1]:
-            hidden = block(hidden, **context.arguments)
-        return top.norm(gpt2_block_at(top.blocks[-1], hidden, places))  # type: ignore[no-any-return]
+        below = top.run(hidden, context, len(top.blocks) - 1)
+        return top.norm(gpt2_block_at(top.blocks[-1], below, places))  # type: ignore[no-any-return]
 
 
-class RotaryBackbone(Backbone):
-    """Llama, Mistral, Qwen 2 and Qwen 3, which keep their parts in the same places.
+def backbone_of(model: Any) -> Backbone:
+    """A Hugging Face causal language model in parts.
 
-    If a model has a sliding attention window, sequences are kept within it, where it makes no difference.
+    The first time, it reads a few tokens to find the parts and to check them.
 
     Raises:
-        ModelError: its rotary embedding depends on the batch's length.
+        ModelError: it can't be trained; the error says why.
     """
+    kind = GPT2Backbone if type(model).__name__ == "GPT2LMHeadModel" else Backbone
+    without_dropout(model)
+    key = type(model), _key_of(model)
+    if key not in _KNOWN:
+        _refuse_other_kinds(model)
+    use_short_attention(model)  # which treats "no mask" as causal, the fast path for right-padded batches
+    if key not in _KNOWN:
+        device = model.get_input_embeddings().weight.device
+        with torch.no_grad(), full_precision(device):
+            ids = (torch.arange(_TOKENS, device=device)[None] + 3) % model.get_input_embeddings().weight.shape[0]
+            found = structure_of(model, ids)
+            _check(kind(model, found), ids)
+        _KNOWN[key] = found
+    return kind(model, _KNOWN[key])
 
-    EMBEDDINGS = ("model.embed_tokens", "model.rotary_emb", "lm_head")
-    BLOCKS = "model.layers"
-    NORM = "model.norm"
 
-    def __init__(self, model: Any) -> None:
-        super().__init__(model)
-        kind = model.config.rope_parameters["rope_type"]
+def _key_of(model: Any) -> str:
+    return str(model.config.to_json_string(use_diff=False)) if hasattr(model, "config") else type(model).__name__
+
+
+def _refuse_other_kinds(model: Any) -> None:
+    """Refuse what is known not to be an ordinary decoder.
+
+    Raises:
+        ModelError: it can't be trained.
+    """
+    config = model.config.get_text_config()
+    if model.config.is_encoder_decoder:
+        raise unsupported(model, "it has an encoder")
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
+        raise unsupported(model, "it has no key-value cache")
+    modules = list(model.modules())
+    if any(_ROUTED.search(type(module).__name__) for module in modules):
+        raise unsupported(model, "it is a mixture of experts, whose router has a loss of its own")
+    kinds = set(getattr(config, "layer_types", None) or ())
+    recurrent = any(isinstance(module, nn.Conv1d) for module in modules)
+    if recurrent or any(not kind.endswith("attention") or kind.startswith("linear") for kind in kinds):
+        raise unsupported(model, "it has layers that aren't attention, whose state padding would change")
+    for kind in sorted(set(_rotations(getattr(config, "rope_parameters", None)))):
         if kind not in _ROTATIONS_OF_ANY_LENGTH:
             raise ModelError(
                 "this rotary embedding can't be used in training: it depends on what else is in the batch",
@@ -74,43 +117,37 @@ class RotaryBackbone(Backbone):
                 remedy="Choose another base model.",
             )
 
-    def context(self, mask: Tensor) -> BlockContext:
-        """Positions over real tokens with their rotations, and an attention mask if the padding requires one."""
-        positions = position_ids(mask)
-        inner = self.model.model
-        rotations = inner.rotary_emb(inner.embed_tokens.weight, position_ids=positions)
-        return BlockContext(
-            positions=positions,
-            arguments={"attention_mask": attention_mask(mask), "position_embeddings": rotations},
-        )
 
-    def embed(self, ids: Tensor, context: BlockContext) -> Tensor:  # noqa: ARG002
-        """Token embedding; the blocks apply the positions."""
-        return self.model.model.embed_tokens(ids)  # type: ignore[no-any-return]
+def _rotations(parameters: Any) -> Iterator[str]:
+    """Every kind of rotary embedding in a configuration, which may have one for each kind of layer."""
+    if isinstance(parameters, dict):
+        if isinstance(kind := parameters.get("rope_type"), str):
+            yield kind
+        for value in parameters.values():
+            yield from _rotations(value)
 
 
-_ADAPTERS: Mapping[str, type[Backbone]] = {
-    "gpt2": GPT2Backbone,
-    "llama": RotaryBackbone,
-    "mistral": RotaryBackbone,
-    "qwen2": RotaryBackbone,
-    "qwen3": RotaryBackbone,
-}
-
-
-def backbone_of(model: Any) -> Backbone:
-    """The adapter for a Hugging Face causal language model.
+def _check(backbone: Backbone, ids: Tensor) -> None:
+    """Compare the parts of a model with the whole on token ids (1, T) long: alone, and padded on either side.
 
     Raises:
-        ModelError: there is no adapter for its architecture.
+        ModelError: they differ, so the model does something between its parts that isn't known here.
     """
-    architecture = str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
-    adapter = _ADAPTERS.get(architecture)
-    if adapter is None:
-        raise ModelError(
-            "this model architecture can be sampled from, but not trained",
-            got=architecture,
-            expected=f"one of {', '.join(_ADAPTERS)}",
-            remedy="Choose one of these base models, or add an adapter in training/models/architectures.py.",
-        )
-    return adapter(model)
+    whole = backbone.model(input_ids=ids, use_cache=False).logits[0].float()
+    if not bool(torch.isfinite(whole).all()):
+        raise ModelError("the model's logits are NaN or infinite", remedy="Its weights are damaged: fetch it again.")
+    spread = float(whole.std()) + 1e-6
+    noise = ids.flip(1)[:, :2]  # a causal model doesn't see padding, whatever tokens it consists of
+    for left, right in ((0, 0), (0, 2), (2, 0)):
+        padded = torch.cat([noise[:, :left], ids, noise[:, :right]], dim=1)
+        mask = torch.zeros_like(padded, dtype=torch.bool)
+        mask[:, left : left + ids.shape[1]] = True
+        context = backbone.context(mask)
+        middle = backbone.n_layers // 2
+        below = backbone.run(backbone.embed(padded, context), context, 0, middle)
+        found = backbone.logits(backbone.top(middle)(below, context)[mask]).float()
+        if not bool(((found - whole).abs().max() / spread) < _TOLERANCE):
+            place = "padded on the right" if right else "padded on the left" if left else "alone"
+            raise unsupported(
+                backbone.model, f"its parts don't give what the whole model gives, for a sequence {place}"
+            )

@@ -10,28 +10,34 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from training.errors import ModelError
-from training.fast import use_short_attention
+from training.fast import FrozenHead, thawed
+from training.models.structure import BlockCall, Structure, calls_of, logits_of, tensors_outside
+from training.models.text import position_ids
+
+_WITHOUT_LIMIT = 2**20  # tokens, for models whose positions have no end
 
 
 @dataclass(frozen=True, slots=True)
 class BlockContext:
-    """What every block needs besides the hidden states, computed once per batch.
+    """What blocks need besides the hidden states, computed once per batch.
 
     positions: (B, T) long, counted over real tokens.
-    arguments: keyword arguments of a block's forward, for instance its attention mask or rotary embeddings.
+    mask: (B, T) bool, the real tokens; None where causality alone hides the padding.
+    calls: what each block is passed, for instance its attention mask or rotary embeddings; lowest block first.
     """
 
     positions: Tensor
-    arguments: Mapping[str, Any]
+    mask: Tensor | None
+    calls: Sequence[BlockCall]
 
 
 class TopLayers(nn.Module):
@@ -40,77 +46,104 @@ class TopLayers(nn.Module):
     Args:
         blocks: transformer blocks, lowest first.
         norm: the final norm.
+        start: the depth of the lowest of them.
+
+    Attributes:
+        recompute: whether to compute the blocks again in the backward pass instead of keeping what is inside them.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], norm: nn.Module) -> None:
+    def __init__(self, blocks: Sequence[nn.Module], norm: nn.Module, start: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
+        self.start = start
+        self.recompute = False
 
     def forward(self, hidden: Tensor, context: BlockContext) -> Tensor:
         """Map hidden states (B, T, H) at this part's depth to final, normalised hidden states (B, T, H)."""
-        for block in self.blocks:
-            hidden = block(hidden, **context.arguments)
-        return self.norm(hidden)  # type: ignore[no-any-return]
+        return self.norm(self.run(hidden, context, len(self.blocks)))  # type: ignore[no-any-return]
+
+    def run(self, hidden: Tensor, context: BlockContext, stop: int) -> Tensor:
+        """Run its first `stop` blocks on hidden states (B, T, H)."""
+        for block, call in zip(self.blocks[:stop], context.calls[self.start :], strict=False):
+            if self.recompute and torch.is_grad_enabled():
+                hidden = checkpoint(call, block, hidden, use_reentrant=False)
+            else:
+                hidden = call(block, hidden)
+        return hidden
 
 
-class Backbone(ABC):
-    """A causal language model in parts. To add an architecture, subclass it in `training/models/architectures.py`.
+class Backbone:
+    """A causal language model in parts, whatever its architecture; see `training/models/structure.py`.
 
     Args:
         model: the Hugging Face model; its weights are used in place, not copied.
-
-    EMBEDDINGS, BLOCKS and NORM are the attribute paths of its parts.
+        structure: where its parts are.
     """
 
-    EMBEDDINGS: ClassVar[tuple[str, ...]]
-    BLOCKS: ClassVar[str]
-    NORM: ClassVar[str]
-
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, structure: Structure) -> None:
         self.model = model
-        without_dropout(model)
-        use_short_attention(model)  # which treats "no mask" as causal, the fast path for right-padded batches
+        self.structure = structure
 
     @property
     def embeddings(self) -> Mapping[str, nn.Module]:
-        """The modules outside the blocks, the output head among them, by attribute path in the model."""
-        return {path: self.model.get_submodule(path) for path in self.EMBEDDINGS}
+        """The modules outside blocks and norm, the output head among them, by attribute path in the model."""
+        inside = [self.structure.blocks, *([] if self.structure.norm is None else [self.structure.norm])]
+        return {path: self.model.get_submodule(path) for path in tensors_outside(self.model, inside)}
 
     @property
     def blocks(self) -> nn.ModuleList:
         """All blocks, lowest first."""
-        blocks: nn.ModuleList = self.model.get_submodule(self.BLOCKS)
+        blocks: nn.ModuleList = self.model.get_submodule(self.structure.blocks)
         return blocks
 
     @property
     def norm(self) -> nn.Module:
-        """The final norm."""
-        norm: nn.Module = self.model.get_submodule(self.NORM)
-        return norm
+        """The final norm; it changes nothing in a model that has none."""
+        return nn.Identity() if self.structure.norm is None else self.model.get_submodule(self.structure.norm)
 
     @property
     def hidden_size(self) -> int:
         """H."""
-        return int(self.model.config.hidden_size)
+        return int(self.model.config.get_text_config().hidden_size)
 
     @property
     def max_positions(self) -> int:
-        """The longest sequence the model can read, in tokens: its positions, or its sliding window if shorter."""
-        positions = self.model.config.max_position_embeddings
-        return int(min(positions, getattr(self.model.config, "sliding_window", None) or positions))
+        """The longest sequence the model can read, in tokens: its positions, or the window that all its layers share.
 
-    @abstractmethod
+        Where only some layers have a window, the others read everything, and so does the model.
+        """
+        config = self.model.config.get_text_config()
+        names = ("max_position_embeddings", "max_seq_len", "seq_length")
+        known = (getattr(config, name, None) for name in names)
+        positions = next((int(value) for value in known if value), _WITHOUT_LIMIT)
+        window = getattr(config, "sliding_window", None)
+        kinds = set(getattr(config, "layer_types", None) or ["sliding_attention"])
+        return min(positions, int(window)) if window and kinds == {"sliding_attention"} else positions
+
     def context(self, mask: Tensor) -> BlockContext:
         """What blocks need for a batch whose real tokens are `mask` (B, T) bool, padded on either side."""
+        seen, positions = without_right_padding(mask)
+        with torch.no_grad():
+            ids = torch.zeros_like(mask, dtype=torch.long)
+            _, calls = calls_of(self.model, self.structure, ids, seen, positions)
+        return BlockContext(positions, seen, [_attending_to_itself(call) for call in calls])
 
-    @abstractmethod
     def embed(self, ids: Tensor, context: BlockContext) -> Tensor:
         """Token ids (B, T) long to the hidden states (B, T, H) that enter the first block."""
+        if self.structure.plain_embedding:
+            return self.model.get_input_embeddings()(ids)  # type: ignore[no-any-return]
+        return calls_of(self.model, self.structure, ids, context.mask, context.positions)[0]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Final, normalised hidden states (..., H) to logits (..., V)."""
-        return self.model.get_output_embeddings()(hidden)  # type: ignore[no-any-return]
+        if self.structure.plain_head:
+            return self.model.get_output_embeddings()(hidden)  # type: ignore[no-any-return]
+        return logits_of(self.model, self.structure, hidden)
+
+    def frozen_head(self) -> FrozenHead:
+        """Log-probs under the output head, which is no longer trained."""
+        return FrozenHead(self.model.get_output_embeddings() if self.structure.plain_head else self.logits)
 
     @property
     def n_layers(self) -> int:
@@ -120,12 +153,12 @@ class Backbone(ABC):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.norm.parameters()).device
+        return next(self.blocks.parameters()).device
 
     def run(self, hidden: Tensor, context: BlockContext, start: int, stop: int) -> Tensor:
         """Run blocks `start` to `stop` (exclusive) on hidden states (B, T, H)."""
-        for block in self.blocks[start:stop]:
-            hidden = block(hidden, **context.arguments)
+        for index in range(start, stop):
+            hidden = context.calls[index](self.blocks[index], hidden)
         return hidden
 
     def finish_at(self, top: TopLayers, hidden: Tensor, context: BlockContext, places: Tensor) -> Tensor:
@@ -148,11 +181,11 @@ class Backbone(ABC):
 
     def top(self, start: int) -> TopLayers:
         """The blocks from `start` up and the final norm, sharing their weights with the model."""
-        return TopLayers(list(self.blocks[start:]), self.norm)
+        return TopLayers(list(self.blocks[start:]), self.norm, start)
 
     def copy_of_top(self, start: int) -> TopLayers:
-        """The same, with their own weights."""
-        return copy.deepcopy(self.top(start))
+        """The same, with their own weights, in float32."""
+        return thawed(copy.deepcopy(self.top(start)))
 
     def trunk_parameters(self, depth: int) -> Iterator[tuple[str, Tensor]]:
         """Names and values of everything below block `depth`: embeddings, rotary frequencies, output head, blocks."""
@@ -196,11 +229,15 @@ class Backbone(ABC):
 
 
 def tensor_digest(named: Iterable[tuple[str, Tensor]]) -> str:
-    """A hash of tensors with their names, shapes and dtypes, in the order given."""
+    """A hash of tensors with their names, shapes and dtypes, in the order given.
+
+    bfloat16 counts as the float32 that it stands for: weights are held in it only where nothing is lost.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    for name, value in named:
+    for name, held in named:
+        value = held.float() if held.dtype == torch.bfloat16 else held
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -215,20 +252,38 @@ def without_dropout(module: nn.Module) -> None:
             child.attention_dropout = 0.0
 
 
-def attention_mask(mask: Tensor) -> Tensor | None:
-    """(B, 1, T, T) bool, True where a query may attend; None if causality alone hides the padding.
+def without_right_padding(mask: Tensor) -> tuple[Tensor | None, Tensor]:
+    """A mask (B, T) bool as a model must see it, and the positions (B, T) long of its tokens.
 
-    Padding on the right comes after every real token, so no real token sees it. A padding query attends to itself,
-    since a softmax over nothing is NaN.
+    Padding on the right comes after every real token, so no real token sees it: there the mask is None, which lets
+    attention take its fast path, and the padding is counted on.
     """
-    is_padded_right = not bool((mask[:, 1:] & ~mask[:, :-1]).any())
-    if is_padded_right:
-        return None
+    if bool((mask[:, 1:] & ~mask[:, :-1]).any()):
+        return mask, position_ids(mask)
+    return None, torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
+
+
+def attention_mask(mask: Tensor) -> Tensor:
+    """(B, 1, T, T) bool, True where a query may attend: to earlier real tokens and to itself."""
     length = mask.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
     itself = torch.eye(length, dtype=torch.bool, device=mask.device)
     return ((causal & mask[:, None, :]) | itself)[:, None]
 
 
+def _attending_to_itself(call: BlockCall) -> BlockCall:
+    """The call with a mask that lets every query see itself: a softmax over nothing, at padding, would be NaN."""
+    mask = call.kwargs.get("attention_mask")
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        return call
+    if mask.shape[-1] != mask.shape[-2] or mask.shape[-1] == 1:
+        return call
+    itself = torch.eye(mask.shape[-1], dtype=torch.bool, device=mask.device)
+    # The first token never sees the last one, so where that is True, a mask says what is hidden.
+    hides = bool(mask[..., 0, -1].any())
+    return BlockCall(call.args, {**call.kwargs, "attention_mask": mask & ~itself if hides else mask | itself})
+
+
 def _same(left: Tensor, right: Tensor) -> bool:
-    return left is right or (left.shape == right.shape and torch.equal(left.to(right.device), right))
+    """Whether two tensors hold the same numbers, in whatever format."""
+    return left is right or (left.shape == right.shape and torch.equal(left.to(right.device).float(), right.float()))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
+
+from training.fast import thawed
 
 
 def frozen_copies(*models: Any) -> tuple[Any, ...]:
@@ -23,9 +26,27 @@ def frozen_copies(*models: Any) -> tuple[Any, ...]:
 Module = TypeVar("Module", bound=nn.Module)
 
 
+def share_equal_weights(model: nn.Module, base: nn.Module) -> int:
+    """Let `model` use `base`'s memory for every parameter that is bit for bit the same in both.
+
+    Returns:
+        How many bytes are now held once instead of twice.
+    """
+    theirs = dict(base.named_parameters())
+    shared = 0
+    for name, value in model.named_parameters():
+        other = theirs.get(name)
+        if other is None or other.data_ptr() == value.data_ptr() or other.device != value.device:
+            continue
+        if other.dtype == value.dtype and other.shape == value.shape and bool((other == value).all()):
+            value.data = other.data
+            shared += value.numel() * value.element_size()
+    return shared
+
+
 def own_parameters(module: Module) -> Module:
-    """Give a copy's module its own, trainable weights."""
-    for value in module.parameters():
-        value.data = value.data.clone()
+    """Give a copy's module its own, trainable weights, in float32."""
+    for value in thawed(module).parameters():
+        value.data = value.data.to(torch.float32, copy=True)
         value.requires_grad_()
     return module

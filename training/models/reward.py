@@ -77,7 +77,7 @@ class RewardModel(nn.Module):
         base.requires_grad_(requires_grad=False)
         self._base = backbone_of(base)
         self.depth = self._base.n_layers - own_layers
-        self.top = self._base.copy_of_top(self.depth) if own_layers else TopLayers([], nn.Identity())
+        self.top = self._base.copy_of_top(self.depth) if own_layers else TopLayers([], nn.Identity(), self.depth)
         self.top.requires_grad_()
         self.head = nn.Linear(4 * self._base.hidden_size if own_layers else 0, heads, device=self._base.device)
         nn.init.zeros_(self.head.weight)

@@ -114,7 +114,7 @@ class PPOStep:
                 samples,
                 eos_id=self._codec.eos_id,
                 temperature=config.sampling.temperature,
-                batch=config.minibatch_size,
+                batch=config.micro_batch_size or config.minibatch_size,
             )
 
     def _rewards(self, rollout: Rollout, iteration: int, scale: Scale) -> Tensor:

@@ -63,10 +63,12 @@ class PPOTrainer:
     ) -> None:
         base, self.reward_model = frozen_copies(base, reward_model)
         self.reward_model.uncertainty_penalty = config.uncertainty_penalty
-        self.policy = PolicyWithValue(base, policy, config.trainable_layers)
+        lora = config.lora if config.trainable == "lora" else None
+        self.policy = PolicyWithValue(base, policy, config.trainable_layers, lora)
+        self.policy.top.recompute = config.recompute_activations
         self._speed_up(config)
-        rate = config.learning_rate
-        self.optimizer = torch.optim.AdamW(self.policy.parameters(), lr=rate, eps=1e-5, weight_decay=0.0, fused=True)
+        learned = [value for value in self.policy.parameters() if value.requires_grad]
+        self.optimizer = torch.optim.AdamW(learned, lr=config.learning_rate, eps=1e-5, weight_decay=0.0, fused=True)
         self.state = PPOState(config.kl_coefficient)
         self.config = config
         self._step = PPOStep(self.policy, self.optimizer, codec, self.reward_model, prompts, config)
@@ -103,7 +105,7 @@ class PPOTrainer:
     def checkpoint(self) -> dict[str, Any]:
         """Everything that a resumed run needs."""
         return {
-            "policy": self.policy.state_dict(),
+            "policy": self.policy.learned(),
             "optimizer": self.optimizer.state_dict(),
             "kl_coefficient": self.state.kl_coefficient,
             "scale": [self.state.scale.mean, self.state.scale.deviation],
@@ -113,7 +115,7 @@ class PPOTrainer:
 
     def restore(self, iteration: int, checkpoint: dict[str, Any]) -> None:
         """Go back to the state after `iteration` iterations."""
-        self.policy.load_state_dict(checkpoint["policy"])
+        self.policy.learn(checkpoint["policy"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.state = PPOState(
             checkpoint["kl_coefficient"],

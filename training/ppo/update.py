@@ -116,16 +116,14 @@ def update(
     for _ in range(config.epochs):
         order = torch.randperm(len(rollout), generator=generator).to(rollout.mask.device)
         for index in torch.split(order, config.minibatch_size):
-            part = rollout.rows(index)
-            with autocast(policy.base.device, config.precision, policy.base.hidden_size):
-                loss, measured = _loss(policy, part, targets.rows(index, part.tokens.shape[1]), config)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss, measured = accumulate_gradients(policy, rollout, targets, index, config)
             norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
-            if not bool(torch.isfinite(loss.detach() + norm)):
-                raise DivergedError("the loss or its gradient is NaN or infinite", got=float(loss.detach()))
+            if not bool(torch.isfinite(loss + norm)):
+                raise DivergedError("the loss or its gradient is NaN or infinite", got=float(loss))
             optimizer.step()
             stats.append((*measured, norm))
+    policy.settle()
     columns = [torch.stack(column) for column in zip(*stats, strict=True)]
     policy_loss, value_loss, clip_share, gap, smallest, largest, norm = columns
     return UpdateStats(
@@ -139,10 +137,49 @@ def update(
     )
 
 
-def _loss(
-    policy: PolicyWithValue, part: Rollout, targets: Targets, config: PPOConfig
+def accumulate_gradients(
+    policy: PolicyWithValue, rollout: Rollout, targets: Targets, index: Tensor, config: PPOConfig
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The loss of a minibatch, with policy loss, value loss, clip share, largest |ratio - 1|, and ratio extremes."""
+    """Add a minibatch's gradients to the policy's parameters, a few answers at a time.
+
+    A loss is a mean over real tokens, so each micro-batch counts by its share of them, and the gradients are those of
+    the whole minibatch.
+
+    Args:
+        policy: being trained.
+        rollout: B answers.
+        targets: of the same answers.
+        index: (M,) long, the minibatch's answers.
+        config: hyperparameters.
+
+    Returns:
+        The loss; and policy loss, value loss, clip share, largest |ratio - 1|, smallest and largest ratio.
+    """
+    tokens, learned = rollout.answer_mask[index].sum(), targets.value_mask[index].sum().clamp(min=1)
+    losses, measured = [], []
+    for rows in torch.split(index, config.micro_batch_size or len(index)):
+        part = rollout.rows(rows)
+        aims = targets.rows(rows, part.tokens.shape[1])
+        shares = part.answer_mask.sum() / tokens, aims.value_mask.sum() / learned
+        with autocast(policy.base.device, config.precision, policy.base.hidden_size):
+            loss, found = _loss(policy, part, aims, config, shares)
+        loss.backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
+        measured.append(found)
+    policy_loss, value_loss, clip_share, gap, smallest, largest = (
+        torch.stack(column) for column in zip(*measured, strict=True)
+    )
+    sums = policy_loss.sum(), value_loss.sum(), clip_share.sum()
+    return torch.stack(losses).sum(), (*sums, gap.max(), smallest.min(), largest.max())
+
+
+def _loss(
+    policy: PolicyWithValue, part: Rollout, targets: Targets, config: PPOConfig, shares: tuple[Tensor, Tensor]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """A micro-batch's part of the loss, of policy loss, value loss and clip share, and its ratios' extremes.
+
+    `shares` of its minibatch's answer tokens, and of the tokens at which values are learned.
+    """
     mask = part.answer_mask
     hidden = answer_hidden(policy(part.trunk, policy.base.context(part.mask)), part.starts, mask)
     flat = policy.head.logprobs(hidden, part.tokens[mask], config.sampling.temperature)
@@ -150,8 +187,9 @@ def _loss(
     policy_loss, clip_share = clipped_policy_loss(logprobs, part.logprobs, targets.advantages, mask, config.clip_ratio)
     values = spread_out(policy.values(hidden), mask)
     value_loss, _ = clipped_value_loss(values, part.values, targets.returns, targets.value_mask, config.clip_value)
+    policy_loss, value_loss = shares[0] * policy_loss, shares[1] * value_loss
     with torch.no_grad():
         ratios = (logprobs - part.logprobs).exp()[mask]
         extremes = (ratios - 1).abs().max(), ratios.min(), ratios.max()
-        measured = policy_loss.detach(), value_loss.detach(), clip_share, *extremes
+        measured = policy_loss.detach(), value_loss.detach(), shares[0] * clip_share, *extremes
     return policy_loss + config.value_coefficient * value_loss, measured

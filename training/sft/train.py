@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.atomic import atomic_folder
 from training.config import SFTConfig
 from training.data import Demonstration, Split
 from training.errors import DataError, DivergedError
 from training.fast import autocast
+from training.lora import add_adapters, merge_adapters
 from training.models import TextCodec, backbone_of, trainable_layer_count
-from training.objectives import gather_logprobs
 from training.runs import Checkpoints, run_digest, warmup_then_cosine
+from training.sft.answer_loss import AnswerLoss
 from training.sft.examples import Example, batches_of_epoch, examples_by_split, tensors_of
 from training.sft.report import SFTPoint, SFTReport
 
@@ -31,23 +32,6 @@ OnStep = Callable[[int, int, float], None]
 """Called after every step with the number of steps taken, the total number of steps, and the batch's loss."""
 OnPoint = Callable[[SFTPoint], None]
 """Called with every new point of the curve."""
-
-
-class AnswerLoss(nn.Module):
-    """The negative log-likelihood of target tokens; logits are computed only where one is predicted."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-        self._backbone = backbone_of(model)
-
-    def forward(self, ids: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
-        """Sum in nats over the tokens of `ids` (B, T) long where `targets` (B, T) bool is True; `mask`: real tokens."""
-        backbone = self._backbone
-        context = backbone.context(mask)
-        hidden = backbone.norm(backbone.run(backbone.embed(ids, context), context, 0, backbone.n_layers))
-        logits = backbone.logits(hidden[:, :-1][targets[:, 1:]])
-        return -gather_logprobs(logits, ids[:, 1:][targets[:, 1:]]).sum()
 
 
 @dataclass(slots=True)
@@ -68,14 +52,17 @@ class _Run:
     def __init__(self, model: Any, codec: TextCodec, config: SFTConfig, examples: dict[Split, list[Example]]) -> None:
         self.accelerator = Accelerator(cpu=model.device.type == "cpu")
         self.model = model
-        self.trained = _choose_trained(model, config.trainable_layers)
+        depth = _choose_trained(model, config)
+        self.trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
         decayed = [value for value in self.trained.values() if value.ndim >= 2]
         others = [value for value in self.trained.values() if value.ndim < 2]
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=True)
         several = self.accelerator.num_processes > 1
         self.loss, self.optimizer = self.accelerator.prepare(
-            AnswerLoss(model), optimizer, device_placement=[several, several]
+            AnswerLoss(model, depth, recompute=config.recompute_activations),
+            optimizer,
+            device_placement=[several, several],
         )
         self.pad_id, self.config, self.examples = codec.pad_id, config, examples
         self.steps_per_epoch = math.ceil(len(examples[Split.TRAIN]) / config.batch_size)
@@ -90,9 +77,12 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         # Gradients are averaged over processes, so each process's share is scaled up to the whole batch's mean.
         scale = self.accelerator.num_processes / sum(example.targets for example in batch)
-        loss = self._sum(batch) * scale
-        self.accelerator.backward(loss)
-        value = float(self.accelerator.reduce(loss.detach(), "mean"))
+        losses = []
+        for part in self._micro_batches(batch):
+            loss = self._sum(part) * scale
+            self.accelerator.backward(loss)
+            losses.append(loss.detach())
+        value = float(self.accelerator.reduce(torch.stack(losses).sum(), "mean"))
         self._check_finite(value)
         norm = self.accelerator.clip_grad_norm_(list(self.trained.values()), self.config.max_grad_norm)
         self._check_finite(float(norm))
@@ -148,6 +138,11 @@ class _Run:
                 remedy=f"The last good checkpoint is kept. Lower sft.learning_rate ({self.config.learning_rate}).",
             )
 
+    def _micro_batches(self, batch: Sequence[Example]) -> Iterator[Sequence[Example]]:
+        """The batch in parts that fit into memory: each process takes `micro_batch_size` of a part."""
+        size = (self.config.micro_batch_size or len(batch)) * self.accelerator.num_processes
+        return (batch[start : start + size] for start in range(0, len(batch), size))
+
     def _sum(self, batch: Sequence[Example]) -> Tensor:
         """This process's part of the batch's summed loss."""
         own = batch[self.accelerator.process_index :: self.accelerator.num_processes]
@@ -165,7 +160,8 @@ class _Run:
         if not examples:
             return None
         starts = range(0, len(examples), self.config.batch_size)
-        total = torch.stack([self._sum(examples[start : start + self.config.batch_size]) for start in starts]).sum()
+        batches = (examples[start : start + self.config.batch_size] for start in starts)
+        total = torch.stack([self._sum(part) for batch in batches for part in self._micro_batches(batch)]).sum()
         return float(self.accelerator.reduce(total, "sum")) / sum(example.targets for example in examples)
 
 
@@ -213,6 +209,7 @@ def train_sft(
         run.restore(found[1])
     _train(run, checkpoints, on_step, on_point)
     run.take(run.progress.best_weights)
+    merge_adapters(model)
     report = _report(run, codec)
     if run.accelerator.is_main_process:
         with atomic_folder(out / "policy") as folder:
@@ -240,16 +237,18 @@ def _train(run: _Run, checkpoints: Checkpoints, on_step: OnStep | None, on_point
                 on_point(point)
 
 
-def _choose_trained(model: Any, layers: int | str | None) -> dict[str, nn.Parameter]:
-    """Freeze what isn't trained, and return the rest by name."""
-    backbone = backbone_of(model)
-    if layers == "all":
-        model.requires_grad_(requires_grad=True)
-    else:
-        count = trainable_layer_count(backbone.n_layers, None if layers is None else int(layers))
-        model.requires_grad_(requires_grad=False)
-        backbone.top(backbone.n_layers - count).requires_grad_(requires_grad=True)
-    return {name: value for name, value in model.named_parameters() if value.requires_grad}
+def _choose_trained(model: Any, config: SFTConfig) -> int:
+    """Freeze what isn't trained and add adapters if asked for; returns how many blocks lie below what is trained."""
+    backbone, layers = backbone_of(model), config.trainable_layers
+    count = backbone.n_layers if layers == "all" else trainable_layer_count(backbone.n_layers, layers)
+    depth = backbone.n_layers - count
+    everything = layers == "all" and config.trainable == "layers"
+    model.requires_grad_(requires_grad=everything)
+    if config.trainable == "lora":
+        add_adapters(backbone.top(depth), config.lora)
+    elif not everything:
+        backbone.top(depth).requires_grad_(requires_grad=True)
+    return depth
 
 
 def _digest(model: Any, codec: TextCodec, demonstrations: Sequence[Demonstration], config: SFTConfig) -> str:

@@ -45,10 +45,12 @@ def run_evaluate(
     with open_stage(options, "evaluate", inputs) as progress:
         if progress is None:
             return
-        base = load_causal_lm(model, options.device)
+        base = load_causal_lm(model, options.device, frozen=True)
         codec = TextCodec.load(model, fitting_text(text, base, config.ppo.sampling.max_new_tokens))
         judge = RewardModel.load(reward_model, base)
-        learned = PolicyWithValue(base, load_causal_lm(policy, options.device), config.ppo.trainable_layers)
+        learned = PolicyWithValue(
+            base, load_causal_lm(policy, options.device, frozen=True), config.ppo.trainable_layers
+        )
         found = evaluate_policy(
             learned,
             codec,

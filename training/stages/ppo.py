@@ -33,7 +33,7 @@ def run_ppo(
     with open_stage(options, "ppo", inputs) as progress:
         if progress is None:
             return PPOReport.from_json(read_report(options.out))
-        base = load_causal_lm(model, options.device)
+        base = load_causal_lm(model, options.device, frozen=True)
         codec = TextCodec.load(model, fitting_text(text, base, config.ppo.sampling.max_new_tokens))
 
         def show(point: PPOPoint, total: int) -> None:
@@ -52,7 +52,7 @@ def run_ppo(
 
         report = train_ppo(
             base,
-            load_causal_lm(policy, options.device) if policy else None,
+            load_causal_lm(policy, options.device, frozen=True) if policy else None,
             codec,
             RewardModel.load(reward_model, base),
             records,

@@ -32,7 +32,7 @@ def run_reward(options: Options, model: str, preferences: Path, task: Task = ANS
             return RewardReport.from_json(read_report(options.out))
         if left_out:
             progress.say(f"Left out {left_out} uninformative comparisons (no post, blank, or the same text twice).")
-        base = load_causal_lm(model, options.device)
+        base = load_causal_lm(model, options.device, frozen=True)
         codec = TextCodec.load(model, text)
 
         def show(point: RewardPoint, total: int) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from tiny_models import nudge, tiny_gpt2, tiny_rotary
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from training.config import SamplingConfig
 from training.errors import ConfigError, ModelError
@@ -135,23 +134,22 @@ def test_a_policy_of_another_architecture_is_refused() -> None:
 
 
 def test_a_model_that_cannot_be_trained_can_be_loaded_and_sampled(tmp_path: Path) -> None:
-    """Other architectures can be sampled from; only training names those it supports."""
-    config = GPTNeoXConfig(
-        vocab_size=40,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
-        bos_token_id=39,
-        eos_token_id=39,
-    )
-    GPTNeoXForCausalLM(config).save_pretrained(tmp_path)
+    """A mixture of experts can be sampled from; only training refuses it."""
+    tiny_rotary("mixtral", num_local_experts=2).save_pretrained(tmp_path)
     model = load_causal_lm(str(tmp_path), "cpu")
     found = Sampler(model, eos_id=39, pad_id=39).sample([[3, 4], [5]], SamplingConfig(max_new_tokens=4), seeds=[0, 1])
     assert len(found) == 2
-    with pytest.raises(ModelError, match=r"'gpt_neox'; expected one of gpt2, llama"):
+    with pytest.raises(ModelError, match="mixture of experts"):
         PolicyWithValue(model)
+
+
+def test_pickled_weights_are_never_loaded(tmp_path: Path) -> None:
+    """A folder whose weights are only a pickle is refused, with what to do about it."""
+    model = tiny_gpt2()
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin.*safetensors.*save_pretrained"):
+        load_causal_lm(str(tmp_path), "cpu")
 
 
 def test_a_missing_model_is_a_model_error(tmp_path: Path) -> None:

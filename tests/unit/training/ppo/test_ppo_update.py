@@ -12,7 +12,7 @@ from training.config import PPOConfig, SamplingConfig
 from training.errors import DivergedError
 from training.models.policy import PolicyWithValue
 from training.models.reward import RewardModel
-from training.ppo.update import Targets, targets_of, update
+from training.ppo.update import Targets, accumulate_gradients, targets_of, update
 from training.sampling.rollouts import Rollout, respond
 from training.sampling.sampler import Samples
 
@@ -211,3 +211,33 @@ def test_a_better_answer_becomes_likelier() -> None:
     update(policy, torch.optim.SGD(policy.parameters(), lr=1e-2), before, targets, config, seed=0)
     change = (_rollout(policy, reward_model).logprobs - before.logprobs).sum(dim=1)
     assert (change * torch.tensor([1.0, -1.0, 1.0, -1.0])).sum() > 0
+
+
+def _gradients(config: PPOConfig, *, recompute: bool = False) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], dict]:
+    policy, reward_model = _setting()
+    rollout = _rollout(policy, reward_model)
+    targets = targets_of(rollout, torch.tensor([1.0, -2.0, 0.5, 3.0]), config, kl_coefficient=0.1)
+    nudge(policy.parameters(), seed=4, scale=0.01)
+    policy.top.recompute = recompute
+    loss, measured = accumulate_gradients(policy, rollout, targets, torch.tensor([3, 0, 2, 1]), config)
+    return loss, measured, {name: value.grad for name, value in policy.named_parameters()}
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "rloo", "reinforce"])
+@pytest.mark.parametrize("size", [1, 3])
+def test_micro_batches_give_the_gradients_of_the_whole(algorithm: str, size: int) -> None:
+    """Answers of 2 to 4 tokens, one or three at a time: loss, statistics and gradients are the whole minibatch's."""
+    config = PPOConfig(algorithm=algorithm, answers_per_prompt=2, precision="float32")
+    loss, measured, gradients = _gradients(config)
+    parted = _gradients(config.model_copy(update={"micro_batch_size": size}))
+    torch.testing.assert_close(parted[0], loss)
+    torch.testing.assert_close(parted[1], measured)
+    for name, value in gradients.items():
+        torch.testing.assert_close(parted[2][name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_recomputing_activations_changes_no_gradient() -> None:
+    """Gradients are bit for bit the same when the blocks are computed again in the backward pass."""
+    config = PPOConfig(precision="float32")
+    kept, again = _gradients(config)[2], _gradients(config, recompute=True)[2]
+    assert all(torch.equal(again[name], value) for name, value in kept.items())

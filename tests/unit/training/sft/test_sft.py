@@ -14,8 +14,9 @@ from training.data.types import Demonstration, Split
 from training.errors import CheckpointError, DataError, DivergedError
 from training.models.load import load_causal_lm
 from training.models.text import TextCodec
+from training.sft.answer_loss import AnswerLoss
 from training.sft.examples import Example, batches_of_epoch, examples_by_split, tensors_of
-from training.sft.train import AnswerLoss, train_sft
+from training.sft.train import train_sft
 
 FAST = SFTConfig(
     epochs=2, batch_size=4, learning_rate=1e-3, checkpoint_every_steps=3, trainable_layers="all", precision="float32"
@@ -180,3 +181,36 @@ def test_nothing_to_train_on_is_an_error(tiny_model_dir: Path, codec: TextCodec,
     for demonstrations in ([], outside):
         with pytest.raises(DataError, match="no demonstration to train on"):
             train_sft(load_causal_lm(str(tiny_model_dir), "cpu"), codec, demonstrations, FAST, tmp_path)
+
+
+def _trained(folder: Path, codec: TextCodec, demonstrations: list[Demonstration], out: Path, **changes: object) -> dict:
+    model = load_causal_lm(str(folder), "cpu")
+    config = SFTConfig(epochs=2, batch_size=6, learning_rate=1e-3, precision="float32", **changes)
+    train_sft(model, codec, demonstrations, config, out)
+    return dict(load_causal_lm(str(out / "policy"), "cpu").state_dict())
+
+
+@pytest.mark.parametrize("layers", ["all", 2])
+def test_micro_batches_and_recomputation_learn_the_same(
+    tiny_model_dir: Path, codec: TextCodec, demonstrations: list[Demonstration], tmp_path: Path, layers: str | int
+) -> None:
+    """Two examples at a time, with activations computed twice, give the weights of whole batches."""
+    whole = _trained(tiny_model_dir, codec, demonstrations, tmp_path / "whole", trainable_layers=layers)
+    changes = {"trainable_layers": layers, "micro_batch_size": 2, "recompute_activations": True}
+    parted = _trained(tiny_model_dir, codec, demonstrations, tmp_path / "parted", **changes)
+    for name, value in whole.items():
+        torch.testing.assert_close(parted[name], value, rtol=0, atol=2e-4)
+
+
+def test_adapters_are_merged_into_an_ordinary_model(
+    tiny_model_dir: Path, codec: TextCodec, demonstrations: list[Demonstration], tmp_path: Path
+) -> None:
+    """With LoRA the saved folder has the base's tensors, of which only the top layers' linear weights changed."""
+    before = load_causal_lm(str(tiny_model_dir), "cpu").state_dict()
+    changes = {"trainable": "lora", "trainable_layers": 1}
+    after = _trained(tiny_model_dir, codec, demonstrations, tmp_path, **changes)
+    assert after.keys() == before.keys()
+    changed = {name for name, value in before.items() if not torch.equal(after[name], value)}
+    assert changed == {
+        f"transformer.h.2.{name}.weight" for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    }

@@ -1,0 +1,102 @@
+"""The settings that differ by project, as the ML backend's `extra_params` in Label Studio hold them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from ml_backend.registry import LINE_NAME
+from training.errors import ConfigError, DataError
+
+MOST_NEW_TOKENS = 4096
+MOST_SYSTEM_PROMPT_CHARACTERS = 8000
+MOST_TRAIN_AFTER = 1_000_000
+
+_EXPECTED = {
+    "line": "a name of 1 to 40 lower-case letters, digits, dashes and underscores, the first a letter or digit",
+    "system_prompt": f"a text of 1 to {MOST_SYSTEM_PROMPT_CHARACTERS} characters",
+    "max_new_tokens": f"a whole number from 1 to {MOST_NEW_TOKENS}",
+    "train_after": f"a whole number from 1 to {MOST_TRAIN_AFTER}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectSettings:
+    """A project's own settings; what is None follows the backend's settings.
+
+    line: the line of versions it shares; None for a line of its own.
+    system_prompt: what the model is told before each prompt.
+    max_new_tokens: the longest answer, in tokens.
+    train_after: new judgements that start a training cycle.
+    """
+
+    line: str | None = None
+    system_prompt: str | None = None
+    max_new_tokens: int | None = None
+    train_after: int | None = None
+
+    def as_extra_params(self) -> dict[str, Any]:
+        """The settings that are set, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def read_extra_params(value: object) -> ProjectSettings:
+    """Read `extra_params` as Label Studio sends or stores them: nothing, an object, or an object's JSON as text.
+
+    Raises:
+        DataError: names the key that is unknown or has an unusable value.
+    """
+    if isinstance(value, str) and value.strip():
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise DataError("extra_params isn't JSON", expected='an object such as {"line": "summaries"}') from error
+    if value is None or value == "":
+        return ProjectSettings()
+    if not isinstance(value, Mapping):
+        kind = type(value).__name__
+        raise DataError("extra_params can't be used", got=f"a {kind}", expected='an object such as {"train_after": 40}')
+    known = [field.name for field in fields(ProjectSettings)]
+    for key, given in value.items():
+        if key not in known:
+            raise DataError("extra_params has an unknown key", got=str(key)[:60], expected=f"one of {', '.join(known)}")
+        if given is not None and not _fits(key, given):
+            raise DataError(f"extra_params.{key} can't be used", got=_shown(given), expected=_EXPECTED[key])
+    return ProjectSettings(**value)
+
+
+def agreed(by_project: Mapping[int, ProjectSettings]) -> ProjectSettings:
+    """The settings of one line from those of its projects: a common system prompt and length, the lowest threshold.
+
+    Raises:
+        ConfigError: two projects of the line want different system prompts or answer lengths.
+    """
+    for name in ("system_prompt", "max_new_tokens"):
+        if len({getattr(settings, name) for settings in by_project.values()}) > 1:
+            raise ConfigError(
+                f"projects of one line have different settings: {name}",
+                got=", ".join(f"project {number}" for number in sorted(by_project)),
+                expected="the same in each, as one model answers in all of them",
+                remedy="Set it alike with `rankloop init-project --project ID`, or give the projects separate lines.",
+            )
+    some = next(iter(by_project.values()), ProjectSettings())
+    thresholds = [settings.train_after for settings in by_project.values() if settings.train_after is not None]
+    return ProjectSettings(some.line, some.system_prompt, some.max_new_tokens, min(thresholds, default=None))
+
+
+def _fits(key: str, value: object) -> bool:
+    if key == "line":
+        return isinstance(value, str) and LINE_NAME.fullmatch(value) is not None
+    if key == "system_prompt":
+        return isinstance(value, str) and bool(value.strip()) and len(value) <= MOST_SYSTEM_PROMPT_CHARACTERS
+    most = MOST_NEW_TOKENS if key == "max_new_tokens" else MOST_TRAIN_AFTER
+    return type(value) is int and 1 <= value <= most
+
+
+def _shown(value: object) -> str:
+    """A value for an error message; long texts are described, since they may hold what people wrote."""
+    if isinstance(value, str):
+        return repr(value) if len(value) <= 60 else f"a text of {len(value)} characters"
+    return json.dumps(value, default=str)[:60]
