@@ -46,7 +46,8 @@ class FittedProbes:
 
     choices: K, one of each member.
     weights: K vectors over the member's own sites.
-    out_of_fold: (N,) float64 score differences of each pair, by the member that left its part out.
+    out_of_fold: (N,) float64 score differences of each pair, by the member that left its part out; 0 if there is only
+        one part.
     inner: (K, N) float64 likewise by models that saw neither part k nor the pair's, with member k's choice.
     judges: vectors over the sites of `choice`, fitted on the second half of the parts alone.
     choice: the best for all pairs.
@@ -92,12 +93,13 @@ def fit_ensemble(
         )
     best = _best(losses)
     whole = len(searched) == len(folds.parts)
-    masks = [folds.parts != part for part in range(folds.count)]
+    alone = folds.count == 1  # there is nothing to hold out, so nothing is measured
+    masks = [(folds.parts != part) | alone for part in range(folds.count)]
     weights = tuple(_fit(differences, choice, p_chosen, counts, m) for choice, m in zip(choices, masks, strict=True))
     out_of_fold = torch.zeros(len(folds.parts), dtype=torch.float64)
     for part, (choice, vector) in enumerate(zip(choices, weights, strict=True)):
         rows = (folds.parts == part).nonzero().flatten()
-        out_of_fold[rows] = differences(choice.sites, rows) @ vector
+        out_of_fold[rows] = 0.0 if alone else differences(choice.sites, rows) @ vector
     inner_scores = torch.stack([inner[choice][part] for part, choice in enumerate(choices)]) if whole else None
     judged = folds.parts >= (folds.count + 1) // 2
     return FittedProbes(

@@ -120,7 +120,7 @@ def measure(model: RewardModel, codec: TextCodec, found: Measured, first: Reward
     """
     pairs, folds, tuning = found.pairs, found.folds, found.tuning
     probe, kept = found.probes.out_of_fold, tuning is not None and tuning.kept
-    measured = tuning.measured if tuning and kept else torch.ones(len(pairs), dtype=torch.bool)
+    measured = tuning.measured if tuning and kept else torch.full((len(pairs),), folds.count > 1)
     scores = tuning.out_of_fold if tuning and kept else probe
     scores, target, groups = scores[measured], pairs.p_chosen[measured], folds.groups[measured]
     model.temperature = fit_temperature(scores, target)

@@ -66,8 +66,8 @@ def train_reward(
         )
     (copied,) = frozen_copies(base)
     reader = RewardModel.on_base(copied, config.frozen_share)
-    depths = _depths(reader.base.n_layers, config.probe_depths)
-    refusal = _why_not_tune(reader, len(learned), config)
+    depths = probe_depths(reader.base.n_layers, config.probe_depths)
+    refusal = why_not_tune(reader, len(learned), config)
     pairs = pair_features(
         reader,
         codec,
@@ -79,7 +79,7 @@ def train_reward(
         folder=out,
     )
     folds = folds_of(learned, config.folds, config.seed)
-    probes = fit_ensemble(pairs.differences, _candidates(depths), pairs.p_chosen, pairs.votes, folds)
+    probes = fit_ensemble(pairs.differences, candidate_sites(depths), pairs.p_chosen, pairs.votes, folds)
     first = first_point(probes, pairs)
     if on_point:
         on_point(first, 1)
@@ -111,13 +111,13 @@ def check_preferences(preferences: Sequence[Preference], min_preferences: int) -
         )
 
 
-def _depths(n_layers: int, count: int) -> tuple[int, ...]:
+def probe_depths(n_layers: int, count: int) -> tuple[int, ...]:
     """About `count` depths, spread evenly up to the last layer; the embeddings alone know too little."""
     count = min(count, n_layers)
     return tuple(sorted({round(n_layers * (place + 1) / count) for place in range(count)}))
 
 
-def _candidates(depths: Sequence[int]) -> list[Sites]:
+def candidate_sites(depths: Sequence[int]) -> list[Sites]:
     """Where probes might read, simplest first: each depth by mean, end of text or both; and all depths at once."""
     means = [(Site(depth, "mean"),) for depth in depths]
     lasts = [(Site(depth, "last"),) for depth in depths]
@@ -126,7 +126,7 @@ def _candidates(depths: Sequence[int]) -> list[Sites]:
     return [*means, *lasts, *both, *([together] if len(depths) > 1 else [])]
 
 
-def _why_not_tune(reader: RewardModel, pairs: int, config: RewardConfig) -> str | None:
+def why_not_tune(reader: RewardModel, pairs: int, config: RewardConfig) -> str | None:
     """Why the top layers aren't trained at all, None if they are."""
     if config.tune == "never":
         return "reward.tune is never"

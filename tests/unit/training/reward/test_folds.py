@@ -11,7 +11,7 @@ def _pairs(prompts: int, each: int) -> list[Preference]:
 
 
 def test_a_prompts_pairs_share_a_part() -> None:
-    """20 prompts with 3 pairs each make 5 parts of 12, and no prompt is in two; the order of the pairs doesn't matter."""
+    """20 prompts with 3 pairs each make 5 parts of 12, and no prompt is in two, in whatever order they come."""
     pairs = _pairs(20, 3)
     folds = folds_of(pairs, 5, seed=0)
     assert folds.by_prompt
