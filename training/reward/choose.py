@@ -116,7 +116,8 @@ def fit_ensemble(
 
 def _cross_validate(x: Tensor, p_chosen: Tensor, counts: Tensor, parts: Tensor, folds: int) -> tuple[Tensor, Tensor]:
     """Scores (T, N) of each pair without its own part, and (T, K, N) without part k and its own."""
-    without = [(part,) for part in range(folds)] + list(combinations(range(folds), 2))
+    without: list[tuple[int, ...]] = [(part,) for part in range(folds)]
+    without += combinations(range(folds), 2)
     kept = torch.stack([torch.stack([parts != part for part in left_out]).all(dim=0) for left_out in without], dim=1)
     deviations = torch.tensor(DEVIATIONS, dtype=torch.float64).repeat_interleave(len(without))
     reduced = _principal(x)
@@ -141,7 +142,8 @@ def _principal(x: Tensor) -> Tensor:
         return x
     values, vectors = torch.linalg.eigh(x @ x.T)
     kept = (values > 1e-10 * values[-1].clamp(min=1e-30)).nonzero().flatten()[-_DIRECTIONS:]
-    return vectors[:, kept] * values[kept].sqrt()
+    reduced: Tensor = vectors[:, kept] * values[kept].sqrt()
+    return reduced
 
 
 def _fit(differences: Differences, choice: Choice, p_chosen: Tensor, counts: Tensor, kept: Tensor) -> Tensor:
@@ -153,7 +155,8 @@ def _fit(differences: Differences, choice: Choice, p_chosen: Tensor, counts: Ten
     values, vectors = torch.linalg.eigh(x @ x.T)
     used = values > 1e-10 * values[-1:].clamp(min=1e-30)
     directions = x.T @ (vectors[:, used] / values[used].sqrt())
-    return directions @ fit_probes(x @ directions, p_chosen[rows], counts[rows, None], deviation)[:, 0]
+    weights: Tensor = directions @ fit_probes(x @ directions, p_chosen[rows], counts[rows, None], deviation)[:, 0]
+    return weights
 
 
 def _rows_to_search(folds: Folds) -> Tensor:

@@ -191,7 +191,7 @@ def _trunk_room(
     lengths = [len(prompt) + len(answer) for prompt, answer in distinct]
     dtype = compute_dtype(model.base.device, precision, model.base.hidden_size)
     room = activation_room(sum(lengths), model.base.hidden_size, dtype, memory_mb=memory_mb, folder=folder)
-    return list(room.split(lengths))
+    return list(torch.split(room, lengths))
 
 
 def _run(

@@ -89,7 +89,7 @@ def train_epoch(
     step, loss_sum = epoch * steps, 0.0
     weights = pairs.votes / pairs.votes[rows].mean()
     offsets = torch.zeros(len(pairs)) if offsets is None else offsets.float()
-    for batch in order.split(config.batch_pairs):
+    for batch in torch.split(order, config.batch_pairs):
         factor = warmup_then_cosine(step, config.epochs * steps, config.warmup_share)
         for group, rate in zip(run.optimizer.param_groups, _learning_rates(config), strict=True):
             group["lr"] = rate * factor
