@@ -1,14 +1,14 @@
 """Tokenization, and models in parts: backbone, policy with value head, reward model."""
 
 from training.models.architectures import backbone_of
-from training.models.backbone import tensor_digest
+from training.models.backbone import position_ids, tensor_digest
 from training.models.copies import frozen_copies, share_equal_weights
 from training.models.load import load_causal_lm
 from training.models.policy import PolicyWithValue, trainable_layer_count
 from training.models.probe import Pool, Probe, Site, pool_answer
 from training.models.reward import CONFIG_FILE, WEIGHTS_FILE, RewardModel
 from training.models.sequences import pad_answers, sequences_of, spread
-from training.models.text import TextCodec, pad_left, pad_right, position_ids
+from training.models.text import TextCodec, pad_left, pad_right
 
 __all__ = [
     "CONFIG_FILE",

@@ -21,7 +21,6 @@ from torch.utils.checkpoint import checkpoint
 from training.errors import ModelError
 from training.fast import FrozenHead, thawed
 from training.models.structure import BlockCall, Structure, calls_of, logits_of, tensors_outside
-from training.models.text import position_ids
 
 _WITHOUT_LIMIT = 2**20  # tokens, for models whose positions have no end
 
@@ -250,6 +249,11 @@ def without_dropout(module: nn.Module) -> None:
             child.p = 0.0
         elif isinstance(getattr(child, "attention_dropout", None), float):
             child.attention_dropout = 0.0
+
+
+def position_ids(mask: Tensor) -> Tensor:
+    """Positions (B, T) long over real tokens of `mask` (B, T) bool, padded on either side; 0 at padding."""
+    return ((mask.long().cumsum(dim=1) - 1) * mask).clamp(min=0)
 
 
 def without_right_padding(mask: Tensor) -> tuple[Tensor | None, Tensor]:

@@ -247,11 +247,6 @@ def pad_left(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, T
     return _pad(sequences, pad_id, left=True)
 
 
-def position_ids(mask: Tensor) -> Tensor:
-    """Positions (B, T) long over real tokens of `mask` (B, T) bool, padded on either side; 0 at padding."""
-    return ((mask.long().cumsum(dim=1) - 1) * mask).clamp(min=0)
-
-
 def _pad(sequences: Sequence[Sequence[int]], pad_id: int, *, left: bool) -> tuple[Tensor, Tensor]:
     width = max((len(sequence) for sequence in sequences), default=0)
     ids = torch.full((len(sequences), width), pad_id, dtype=torch.long)

@@ -8,7 +8,7 @@ import pytest
 
 from training.config import TextConfig
 from training.errors import ModelError
-from training.models.text import TextCodec, pad_left, pad_right, position_ids
+from training.models import TextCodec, pad_left, pad_right, position_ids
 
 
 @pytest.fixture(scope="module")
