@@ -108,7 +108,8 @@ class RewardConfig(_Config):
     `frozen_share` if there is a pair for every `tune_weights_per_pair` of their weights, and keeps them if they are
     better; `always` keeps them whatever is found, `never` doesn't train them. The other settings are for that training.
     The layers' head starts at zero and has a higher learning rate than the layers, which start from the base and
-    overfit early. `label_smoothing` is the assumed share of mistaken votes. `precision` auto computes in bfloat16 where
+    overfit early. `label_smoothing`, the assumed share of mistaken votes, pulls
+    back what the probe is sure of, rightly or not. `precision` auto computes in bfloat16 where
     the hardware supports it and the model is wide enough to benefit. Activations that need more than
     `activation_memory_mb` go to a memory-mapped file.
     """
@@ -125,7 +126,7 @@ class RewardConfig(_Config):
     frozen_share: Share = 0.7
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     warmup_share: Share = 0.1
-    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.1
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     patience_epochs: Positive = 3
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -79,7 +79,7 @@ class RewardModel(nn.Module):
         self.depth = self._base.n_layers - own_layers
         self.top = self._base.copy_of_top(self.depth) if own_layers else TopLayers([], nn.Identity(), self.depth)
         self.top.requires_grad_()
-        self.head = nn.Linear(4 * self._base.hidden_size if own_layers else 0, heads, device=self._base.device)
+        self.head = nn.Linear(4 * self._base.hidden_size, heads, device=self._base.device)  # unused by a probe alone
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.probe = probe
@@ -260,7 +260,7 @@ class RewardModel(nn.Module):
         """Write its own weights and what is needed to load them onto the same base."""
         folder.mkdir(parents=True, exist_ok=True)
         save_file(
-            {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items() if value.numel()},
+            {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()},
             folder / WEIGHTS_FILE,
         )
         config = _SavedConfig(
@@ -308,7 +308,7 @@ class RewardModel(nn.Module):
             probe = Probe(config.sites, config.hidden_size, config.heads, config.judges).to(backbone.device)
         model = cls(base, config.own_layers, 1 if probe else config.heads, probe)
         try:
-            model.load_state_dict({**{k: v for k, v in model.state_dict().items() if not v.numel()}, **weights})
+            model.load_state_dict(weights)
         except RuntimeError as error:
             raise CheckpointError("the reward model's weights don't fit its base", got=str(folder)) from error
         model.temperature, model.uncertainty_scale = config.temperature, config.uncertainty_scale
