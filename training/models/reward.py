@@ -57,7 +57,7 @@ class RewardModel(nn.Module):
 
     Only the probe's weights, the top layers, their norm and their head are its own; everything else is the base's, so
     one pass over it serves reference and reward model. Without a probe the score is the head's alone, which starts at
-    zero, so every pair starts tied; with one, training starts from the probe's scores.
+    zero, so every pair starts tied; with one, training starts from the probe's ranking.
 
     Args:
         base: the base model (a transformers PreTrainedModel); it is frozen.

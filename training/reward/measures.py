@@ -25,7 +25,7 @@ from training.reward.features import PairFeatures
 from training.reward.folds import Folds
 from training.reward.probe import pair_losses
 from training.reward.report import RewardPoint, RewardReport
-from training.reward.tune import Tuning
+from training.reward.tune import PROBE_SHARE, Tuning
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,8 @@ def _disagreement(model: RewardModel, found: Measured) -> dict[str, float] | Non
     pairs, rows = found.pairs, (found.pairs.p_chosen != 0.5).nonzero().flatten()
     members = zip(found.probes.choices, found.probes.weights, strict=True)
     each = torch.stack([pairs.differences(choice.sites, rows) @ vector for choice, vector in members])
-    errors, right = model.uncertainty_scale * each.std(dim=0), found.probes.out_of_fold[rows] > 0
+    share = PROBE_SHARE if found.tuning and found.tuning.kept else 1.0
+    errors, right = share * model.uncertainty_scale * each.std(dim=0), found.probes.out_of_fold[rows] > 0
     groups = {"right": errors[right], "wrong": errors[~right]}
     return {name: float(values.mean()) for name, values in groups.items() if len(values)}
 

@@ -23,7 +23,7 @@ from training.reward.features import PairFeatures, pair_features
 from training.reward.folds import Folds, folds_of
 from training.reward.measures import Measured, first_point, measure
 from training.reward.report import RewardReport
-from training.reward.tune import OnPoint, Tuner, Tuning
+from training.reward.tune import PROBE_SHARE, OnPoint, Tuner, Tuning
 from training.runs import run_digest
 
 
@@ -144,6 +144,7 @@ def _assembled(
 ) -> RewardModel:
     """The model that is saved: the ensemble of probes, the judges, and the top layers where they were kept."""
     run = tuning.run if tuning else None
+    share = PROBE_SHARE if run else 1.0
     used = [*(choice.sites for choice in probes.choices), probes.choice.sites]
     sites = tuple(sorted({site for sites in used for site in sites}))
     backbone = backbone_of(base)
@@ -152,7 +153,7 @@ def _assembled(
     for row, (choice, vector) in enumerate(members):
         for site, part in zip(choice.sites, pairs.unscaled(choice.sites, vector).chunk(len(choice.sites)), strict=True):
             at = sites.index(site) * backbone.hidden_size
-            probe.weight.data[row, at : at + backbone.hidden_size] = part.float()
+            probe.weight.data[row, at : at + backbone.hidden_size] = share * part.float()
     probe.center.data.copy_(pairs.center(sites))
     model = RewardModel(base, run.model.own_layers if run else 0, 1, probe.to(backbone.device))
     if run:

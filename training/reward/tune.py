@@ -1,8 +1,9 @@
 """Trains the top layers on what the probe leaves unexplained, and keeps them only where they are better.
 
-The layers' scores are added to the probe's, and start at zero, so training starts from the probe's solution. What the
-probe says of a training pair comes from a probe that never saw it: one that has would explain nearly everything, and
-leave nothing to learn. Cross-validation decides for how long to train, and whether it was worth it.
+The layers' scores are added to half the probe's, and start at zero, so training starts from the probe's ranking. What
+the probe says of a training pair comes from a probe that never saw it: one that has would explain nearly everything,
+and leave nothing to learn. For the same reason only half of it counts: from all of it, layers that would have ranked
+better than the probe learn little. Cross-validation decides for how long to train, and whether it was worth it.
 
 Legend: N pairs, E epochs.
 
@@ -32,6 +33,9 @@ from training.runs import Checkpoints, run_digest
 
 _ENOUGH_PAIRS = 500
 """Once this many pairs have been scored out of fold, further parts would hardly change the decision."""
+
+PROBE_SHARE = 0.5
+"""How much of the probe's scores the layers' are added to; the temperature makes up for the scale."""
 
 OnPoint = Callable[[RewardPoint, int], None]
 """Called after every epoch with the new point of the curve and the maximum number of steps of the whole run."""
@@ -106,13 +110,13 @@ class Tuner:
         """
         parts = self._folds.parts
         runs = [
-            self._train(f"fold-{part}", parts != part, self._probes.inner[part], self._config.epochs)
+            self._train(f"fold-{part}", parts != part, PROBE_SHARE * self._probes.inner[part], self._config.epochs)
             for part in range(self._tried)
         ]
         inside = [(parts == part).nonzero().flatten() for part in range(self._tried)]
         losses = torch.stack([self._losses_by_epoch(run, rows) for run, rows in zip(runs, inside, strict=True)])
         sizes = torch.tensor([len(rows) for rows in inside], dtype=torch.float64)
-        scores = self._probes.out_of_fold.clone()
+        scores = PROBE_SHARE * self._probes.out_of_fold
         for part, rows in enumerate(inside):
             # The epoch is chosen on the other parts, so that choosing it doesn't flatter this one.
             others = [other for other in range(self._tried) if other != part] or [part]
@@ -126,7 +130,7 @@ class Tuner:
         run = None
         if kept:
             everything = torch.ones_like(measured)
-            run = self._train("final", everything, self._probes.out_of_fold, epochs)
+            run = self._train("final", everything, PROBE_SHARE * self._probes.out_of_fold, epochs)
         return Tuning(kept, why, self._curve(first, runs, losses, inside), epochs, scores, measured, run)
 
     def _train(self, name: str, kept: Tensor, offsets: Tensor, epochs: int) -> RewardRun:
@@ -155,7 +159,7 @@ class Tuner:
 
     def _losses_by_epoch(self, run: RewardRun, rows: Tensor) -> Tensor:
         """Mean held-out loss (E,) in nats after each epoch; infinite for those not reached."""
-        offsets, weights = self._probes.out_of_fold[rows], self._pairs.votes[rows].double()
+        offsets, weights = PROBE_SHARE * self._probes.out_of_fold[rows], self._pairs.votes[rows].double()
         losses = torch.full((self._config.epochs,), math.inf, dtype=torch.float64)
         for epoch, found in enumerate(run.held_out):
             each = pair_losses(offsets + found.double(), self._pairs.p_chosen[rows])
@@ -180,7 +184,7 @@ class Tuner:
     def _point(self, run: RewardRun, epoch: int, rows: Tensor, step: int) -> RewardPoint:
         loss, accuracy = None, None
         if len(rows):
-            scores = self._probes.out_of_fold[rows] + run.held_out[epoch].double()
+            scores = PROBE_SHARE * self._probes.out_of_fold[rows] + run.held_out[epoch].double()
             loss = float(self._losses_by_epoch(run, rows)[epoch])
             untied = self._pairs.p_chosen[rows] != 0.5
             accuracy = float((scores[untied] > 0).double().mean()) if bool(untied.any()) else None
