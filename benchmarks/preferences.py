@@ -201,8 +201,7 @@ def _ours(row: Row, rows: Tensor, held_out: Tensor, seed: int) -> Tensor:
         features.votes[rows],
         folds_of(pairs, config.folds, seed),
     )
-    members = zip(found.choices, found.weights, strict=True)
-    return torch.stack([features.differences(c.sites, held_out) @ w for c, w in members]).mean(dim=0)
+    return torch.stack([member.scores(features.differences, held_out) for member in found.members]).mean(dim=0)
 
 
 def _tuned_alone(row: Row, rows: Tensor, held_out: Tensor, seed: int) -> Tensor:

@@ -6,7 +6,8 @@ from training.models.copies import frozen_copies, share_equal_weights
 from training.models.load import load_causal_lm
 from training.models.policy import PolicyWithValue, trainable_layer_count
 from training.models.probe import Pool, Probe, Site, pool_answer
-from training.models.reward import CONFIG_FILE, WEIGHTS_FILE, RewardModel
+from training.models.reward import RewardModel
+from training.models.saved_reward import CONFIG_FILE, WEIGHTS_FILE
 from training.models.sequences import pad_answers, sequences_of, spread
 from training.models.text import TextCodec, pad_left, pad_right
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -27,29 +27,10 @@ from training.fast import full_precision
 from training.models.architectures import backbone_of
 from training.models.backbone import Backbone, BlockContext, TopLayers
 from training.models.policy import reward_layer_count
-from training.models.probe import Probe, Site
+from training.models.probe import Probe
+from training.models.saved_reward import CONFIG_FILE, WEIGHTS_FILE, SavedReward
 from training.models.sequences import last_real_token, pad_answers, sequences_of
 from training.models.text import TextCodec
-
-WEIGHTS_FILE = "reward_model.safetensors"
-CONFIG_FILE = "reward_config.json"
-
-
-class _SavedConfig(BaseModel):
-    """The content of `reward_config.json`, beside the weights. Older versions wrote no probe."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")  # older versions wrote more
-
-    n_layers: int
-    own_layers: Annotated[int, Field(ge=0)]
-    heads: Annotated[int, Field(ge=1)] = 1
-    judges: Annotated[int, Field(ge=0)] = 0
-    sites: tuple[Site, ...] = ()
-    hidden_size: int
-    base_digest: str
-    digest_depth: int | None = None
-    temperature: Annotated[float, Field(gt=0.0)]
-    uncertainty_scale: Annotated[float, Field(gt=0.0)] = 1.0
 
 
 class RewardModel(nn.Module):
@@ -263,7 +244,7 @@ class RewardModel(nn.Module):
             {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()},
             folder / WEIGHTS_FILE,
         )
-        config = _SavedConfig(
+        config = SavedReward(
             n_layers=self._base.n_layers,
             own_layers=self.own_layers,
             heads=self.heads,
@@ -285,7 +266,7 @@ class RewardModel(nn.Module):
             ModelError: a file is missing or damaged, or the base isn't the one it was trained on.
         """
         try:
-            config = _SavedConfig.model_validate_json((folder / CONFIG_FILE).read_bytes())
+            config = SavedReward.model_validate_json((folder / CONFIG_FILE).read_bytes())
             weights = load_file(folder / WEIGHTS_FILE)
         except (OSError, ValidationError, SafetensorError) as error:
             raise ModelError(

@@ -41,76 +41,91 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class FittedProbes:
-    """The ensemble, and what it says of pairs that its members never saw.
+class Member:
+    """A probe: the mean of the best of each family.
 
-    choices: K, one of each member.
-    weights: K vectors over the member's own sites.
-    out_of_fold: (N,) float64 score differences of each pair, by the member that left its part out; 0 if there is only
-        one part.
-    inner: (K, N) float64 likewise by models that saw neither part k nor the pair's, with member k's choice.
-    judges: vectors over the sites of `choice`, fitted on the second half of the parts alone.
-    choice: the best for all pairs.
-    losses: mean out-of-fold loss in nats by choice.
+    choices: one of each family.
+    weights: a vector over each choice's own sites, divided by the number of families.
     """
 
     choices: tuple[Choice, ...]
     weights: tuple[Tensor, ...]
+
+    def scores(self, differences: Differences, rows: Tensor) -> Tensor:
+        """Score differences (n,) float64 of the pairs at rows (n,)."""
+        parts = zip(self.choices, self.weights, strict=True)
+        return torch.stack([differences(choice.sites, rows) @ vector for choice, vector in parts]).sum(dim=0)
+
+
+@dataclass(frozen=True, slots=True)
+class FittedProbes:
+    """The ensemble, and what it says of pairs that its members never saw.
+
+    members: K probes, each fitted without one part.
+    out_of_fold: (N,) float64 score differences of each pair, by the member that left its part out; 0 if there is only
+        one part.
+    inner: (K, N) float64 likewise by models that saw neither part k nor the pair's, with member k's choices.
+    judges: fitted on the second half of the parts alone.
+    losses: mean out-of-fold loss in nats by choice.
+    """
+
+    members: tuple[Member, ...]
     out_of_fold: Tensor
     inner: Tensor
-    judges: tuple[Tensor, ...]
-    choice: Choice
+    judges: tuple[Member, ...]
     losses: dict[Choice, float]
 
 
 def fit_ensemble(
-    differences: Differences, candidates: Sequence[Sites], p_chosen: Tensor, votes: Tensor, folds: Folds
+    differences: Differences, families: Sequence[Sequence[Sites]], p_chosen: Tensor, votes: Tensor, folds: Folds
 ) -> FittedProbes:
     """Choose and fit a probe for every part of the pairs.
 
+    The best of each family is averaged with those of the others: few pairs can't tell which family is best, and their
+    mean predicts better than any of them.
+
     Args:
         differences: computes the features' differences, scaled so that a typical pair has length 1.
-        candidates: where probes might read, simplest first.
+        families: where probes might read, simplest first.
         p_chosen: (N,) shares of votes for the chosen answer.
         votes: (N,) how many people judged each pair; a pair counts as often.
         folds: the parts.
     """
     counts = votes.double() / votes.double().mean()
     searched = _rows_to_search(folds)
+    parts, chosen, weighed = folds.parts[searched], p_chosen[searched], counts[searched]
     inner, single = {}, {}
-    parts = folds.parts[searched]
-    for sites in candidates:
-        found = _cross_validate(differences(sites, searched), p_chosen[searched], counts[searched], parts, folds.count)
+    for sites in [sites for family in families for sites in family]:
+        found = _cross_validate(differences(sites, searched), chosen, weighed, parts, folds.count)
         for place, deviation in enumerate(DEVIATIONS):
             single[Choice(sites, deviation)], inner[Choice(sites, deviation)] = found[0][place], found[1][place]
-    chosen, weighed = p_chosen[searched], counts[searched]
-    losses = {choice: _mean_loss(scores, chosen, weighed) for choice, scores in single.items()}
-    choices = []
-    for part in range(folds.count):
-        seen = parts != part
-        choices.append(
-            _best({c: _mean_loss(scores[part][seen], chosen[seen], weighed[seen]) for c, scores in inner.items()})
-        )
-    best = _best(losses)
-    whole = len(searched) == len(folds.parts)
+
+    def best_of_each(scores: dict[Choice, Tensor], rows: Tensor) -> tuple[Choice, ...]:
+        losses = {c: _mean_loss(each[rows], chosen[rows], weighed[rows]) for c, each in scores.items()}
+        return tuple(_best({c: loss for c, loss in losses.items() if c.sites in family}) for family in families)
+
+    def fitted(choices: tuple[Choice, ...], kept: Tensor) -> Member:
+        vectors = [_fit(differences, choice, p_chosen, counts, kept) / len(families) for choice in choices]
+        return Member(choices, tuple(vectors))
+
     alone = folds.count == 1  # there is nothing to hold out, so nothing is measured
-    masks = [(folds.parts != part) | alone for part in range(folds.count)]
-    weights = tuple(_fit(differences, choice, p_chosen, counts, m) for choice, m in zip(choices, masks, strict=True))
+    members, inside = [], torch.zeros(folds.count, len(searched), dtype=torch.float64)
     out_of_fold = torch.zeros(len(folds.parts), dtype=torch.float64)
-    for part, (choice, vector) in enumerate(zip(choices, weights, strict=True)):
+    for part in range(folds.count):
+        choices = best_of_each({choice: scores[part] for choice, scores in inner.items()}, parts != part)
+        members.append(fitted(choices, (folds.parts != part) | alone))
+        inside[part] = torch.stack([inner[choice][part] for choice in choices]).mean(dim=0)
         rows = (folds.parts == part).nonzero().flatten()
-        out_of_fold[rows] = 0.0 if alone else differences(choice.sites, rows) @ vector
-    inner_scores = torch.stack([inner[choice][part] for part, choice in enumerate(choices)]) if whole else None
+        out_of_fold[rows] = 0.0 if alone else members[-1].scores(differences, rows)
     judged = folds.parts >= (folds.count + 1) // 2
+    everything = torch.ones(len(searched), dtype=torch.bool)
     return FittedProbes(
-        choices=tuple(choices),
-        weights=weights,
+        members=tuple(members),
         out_of_fold=out_of_fold,
         # With many pairs a member's scores of others' pairs hardly depend on which few it left out.
-        inner=out_of_fold.expand(folds.count, -1) if inner_scores is None else inner_scores,
-        judges=(_fit(differences, best, p_chosen, counts, judged),) if bool(judged.any()) else (),
-        choice=best,
-        losses=losses,
+        inner=inside if len(searched) == len(folds.parts) else out_of_fold.expand(folds.count, -1),
+        judges=(fitted(best_of_each(single, everything), judged),) if bool(judged.any()) else (),
+        losses={choice: _mean_loss(scores, chosen, weighed) for choice, scores in single.items()},
     )
 
 

@@ -50,7 +50,7 @@ def first_point(probes: FittedProbes, pairs: PairFeatures) -> RewardPoint:
     """The probe's point of the curve: its loss on the pairs it learned from, and on those it didn't."""
     untied = pairs.p_chosen != 0.5
     rows = torch.arange(len(pairs))
-    members = [pairs.differences(c.sites, rows) @ w for c, w in zip(probes.choices, probes.weights, strict=True)]
+    members = [member.scores(pairs.differences, rows) for member in probes.members]
     own, theirs = (
         float((pair_losses(scores, pairs.p_chosen) * pairs.votes).sum() / pairs.votes.sum())
         for scores in (torch.stack(members).mean(dim=0), probes.out_of_fold)
@@ -151,7 +151,7 @@ def measure(model: RewardModel, codec: TextCodec, found: Measured, first: Reward
         held_out_by="prompt" if folds.by_prompt else "pair",
         folds=folds.count,
         reads=tuple((site.depth, site.pool) for site in (model.probe.sites if model.probe else ())),
-        deviations=tuple(choice.deviation for choice in found.probes.choices),
+        deviations=tuple(choice.deviation for member in found.probes.members for choice in member.choices),
         loss_by_depth=_loss_by_depth(found.probes),
         tuned=kept,
         tuning=_tuning_in_words(found),
@@ -189,11 +189,10 @@ def _disagreement(model: RewardModel, found: Measured) -> dict[str, float] | Non
 
     The standard errors are those of pairs that most of the ensemble learned from.
     """
-    if len(found.probes.weights) < 2:
+    if len(found.probes.members) < 2:
         return None
     pairs, rows = found.pairs, (found.pairs.p_chosen != 0.5).nonzero().flatten()
-    members = zip(found.probes.choices, found.probes.weights, strict=True)
-    each = torch.stack([pairs.differences(choice.sites, rows) @ vector for choice, vector in members])
+    each = torch.stack([member.scores(pairs.differences, rows) for member in found.probes.members])
     share = PROBE_SHARE if found.tuning and found.tuning.kept else 1.0
     errors, right = share * model.uncertainty_scale * each.std(dim=0), found.probes.out_of_fold[rows] > 0
     groups = {"right": errors[right], "wrong": errors[~right]}

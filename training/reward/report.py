@@ -48,7 +48,7 @@ class RewardReport:
     held_out_by: `prompt`, or `pair` where there were too few prompts.
     folds: how many parts the pairs were dealt to, and models the ensemble has.
     reads: depth and pool of the activations that the probe reads.
-    deviations: each model's prior deviation; smaller is more regularised.
+    deviations: the prior deviations of each model's probes; smaller is more regularised.
     loss_by_depth: the best probe's out-of-fold loss in nats by the depth it reads.
     tuned, tuning: whether top layers were kept, and why in words.
     prompts, annotators: how many taught or tested it.

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from training.config import RewardConfig, TextConfig
 from training.data import Preference, Split, dataset_digest, split_of
 from training.errors import DataError
@@ -117,13 +119,12 @@ def probe_depths(n_layers: int, count: int) -> tuple[int, ...]:
     return tuple(sorted({round(n_layers * (place + 1) / count) for place in range(count)}))
 
 
-def candidate_sites(depths: Sequence[int]) -> list[Sites]:
-    """Where probes might read, simplest first: each depth by mean, end of text or both; and all depths at once."""
+def candidate_sites(depths: Sequence[int]) -> list[list[Sites]]:
+    """Where probes might read, in families, simplest first: one depth by mean, one by end of text, all by both."""
     means = [(Site(depth, "mean"),) for depth in depths]
     lasts = [(Site(depth, "last"),) for depth in depths]
-    both = [(Site(depth, "mean"), Site(depth, "last")) for depth in depths]
-    together = tuple(site for sites in both for site in sites)
-    return [*means, *lasts, *both, *([together] if len(depths) > 1 else [])]
+    together = tuple(site for both in zip(means, lasts, strict=True) for sites in both for site in sites)
+    return [[*means], [*lasts], [together]]
 
 
 def why_not_tune(reader: RewardModel, pairs: int, config: RewardConfig) -> str | None:
@@ -145,15 +146,17 @@ def _assembled(
     """The model that is saved: the ensemble of probes, the judges, and the top layers where they were kept."""
     run = tuning.run if tuning else None
     share = PROBE_SHARE if run else 1.0
-    used = [*(choice.sites for choice in probes.choices), probes.choice.sites]
-    sites = tuple(sorted({site for sites in used for site in sites}))
+    members = [*probes.members, *probes.judges]
+    sites = tuple(sorted({site for member in members for choice in member.choices for site in choice.sites}))
     backbone = backbone_of(base)
-    members = [*zip(probes.choices, probes.weights, strict=True), *((probes.choice, each) for each in probes.judges)]
-    probe = Probe(sites, backbone.hidden_size, len(probes.weights), len(probes.judges))
-    for row, (choice, vector) in enumerate(members):
-        for site, part in zip(choice.sites, pairs.unscaled(choice.sites, vector).chunk(len(choice.sites)), strict=True):
-            at = sites.index(site) * backbone.hidden_size
-            probe.weight.data[row, at : at + backbone.hidden_size] = share * part.float()
+    size = backbone.hidden_size
+    probe = Probe(sites, size, len(probes.members), len(probes.judges))
+    for row, member in enumerate(members):
+        for choice, vector in zip(member.choices, member.weights, strict=True):
+            parts = torch.split(pairs.unscaled(choice.sites, vector), size)
+            for site, part in zip(choice.sites, parts, strict=True):
+                at = sites.index(site) * size
+                probe.weight.data[row, at : at + size] += share * part.float()
     probe.center.data.copy_(pairs.center(sites))
     model = RewardModel(base, run.model.own_layers if run else 0, 1, probe.to(backbone.device))
     if run:

@@ -63,7 +63,7 @@ def test_a_coin_flip_rarely_passes() -> None:
         verdicts = (torch.rand(pairs, generator=draw) < 0.5).float()
         found = fit_ensemble(
             lambda sites, rows, parts=parts: parts[sites[0].depth, rows],
-            [(Site(depth, "mean"),) for depth in range(3)],
+            [[(Site(depth, "mean"),) for depth in range(3)]],
             verdicts,
             torch.ones(pairs),
             folds,
