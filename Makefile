@@ -6,7 +6,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: help setup demo up check test faults load bench format browser postgresql clean
+.PHONY: help setup demo demo-real up check test faults load bench format browser postgresql clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-zA-Z0-9_.-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST) | sort
@@ -32,6 +32,9 @@ setup: ## create both virtual environments: .venv (rankloop) and .venv-label-stu
 
 demo: setup ## run the whole loop with a simulated annotator (DEMO_ARGS="--rounds 3 ...")
 	@.venv/bin/rankloop demo $(DEMO_ARGS)
+
+demo-real: setup ## the same with a real chat model, SmolLM2-135M, and a taste for positive answers (half an hour)
+	@.venv/bin/rankloop demo --model smollm2 $(DEMO_ARGS)
 
 up: setup ## run the ML backend and its worker, on port 9090
 	@.venv/bin/rankloop up

@@ -20,7 +20,7 @@ OURS = Path(sys.executable)
 PEERS = ROOT / ".venv-bench" / "bin" / "python"
 CURRENT_TRL = ROOT / ".venv-bench-trl" / "bin" / "python"
 SPEED = ("propose", "reward", "ppo")
-OTHER = ("learned", "growth", "preferences")
+OTHER = ("learned", "frontier", "growth", "preferences")
 
 
 def contestants(what: str, model: str) -> list[Contestant]:

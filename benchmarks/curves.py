@@ -58,6 +58,26 @@ def plot_preferences(found: dict[str, dict[str, dict[str, list[tuple[float, floa
     _save(figure, folder / "preferences.png")
 
 
+def plot_frontier(found: dict[str, list[list[Any]]], pools: list[dict[int, tuple[float, float]]], folder: Path) -> None:
+    """Plot preferred share, and how alike answers are, over KL, each seed a line: `frontier.png`."""
+    figure, (left, right) = _figure(2)
+    for colour, (name, runs) in enumerate(found.items()):
+        for number, looks in enumerate(runs):
+            label = name if number == 0 else None
+            nats = [look.kl_nats for look in looks]
+            left.plot([0.0, *nats], [0.5, *(k.share for k in looks)], marker="o", color=f"C{colour}", label=label)
+            right.plot(nats, [look.similarity for look in looks], marker="o", color=f"C{colour}", label=label)
+    for number, pool in enumerate(pools):
+        nats, shares = zip(*pool.values(), strict=True)
+        left.plot(nats, shares, marker="x", color="black", label="best of n, sampled" if number == 0 else None)
+    left.set_title("Share of answers preferred over the base's")
+    right.set_title("Overlap of answers to different prompts")
+    for axis in (left, right):
+        axis.set_xlabel("KL from the base, nats")
+        axis.legend()
+    _save(figure, folder / "frontier.png")
+
+
 def _figure(panels: int) -> Any:
     from matplotlib.figure import Figure
 

@@ -20,7 +20,7 @@ from benchmarks.turns import clock, threads
 from training.config import CycleConfig
 from training.data import Preference, PromptRecord
 from training.models import RewardModel, TextCodec, load_causal_lm
-from training.ppo import PPOTrainer
+from training.ppo import PPOTrainer, Start
 from training.reward import train_reward
 
 SIZES = (1250, 2500, 5000, 10_000, 20_000)
@@ -65,7 +65,8 @@ def ppo(answers: int) -> None:
     base, codec = load_causal_lm(MODEL, "cpu"), TextCodec.load(MODEL)
     judge = RewardModel.on_base(base, 0.7)
     records = [PromptRecord(prompt) for prompt in _lines("prompts.txt")]
-    trainer = PPOTrainer(base, None, codec, judge, records, config)
+    trainer = PPOTrainer(base, Start(), codec, judge, records, config)
+    trainer.measure_baseline()
     trainer.iterate()
     start = clock()
     trainer.iterate()

@@ -27,7 +27,7 @@ from ml_backend.demo import prefer_useful
 from training.config import CycleConfig, SamplingConfig
 from training.data import Preference, PromptRecord, Split, split_of
 from training.models import RewardModel, TextCodec, load_causal_lm
-from training.ppo import PPOTrainer
+from training.ppo import PPOTrainer, Start
 from training.reward import train_reward
 from training.sampling import Sampler
 
@@ -59,7 +59,7 @@ class Material:
 
     def answers(self, model: Any, prompts: list[str], seed: int) -> list[str]:
         """One sampled answer to each prompt."""
-        sampler = Sampler(model, eos_id=self.codec.eos_id, pad_id=self.codec.pad_id)
+        sampler = Sampler(model, end_ids=self.codec.end_ids, pad_id=self.codec.pad_id)
         seeds = range(seed * 1_000_000, seed * 1_000_000 + len(prompts))
         samples = sampler.sample(self.codec.encode_prompts(prompts), SAMPLING, seeds=seeds)
         return [self.codec.decode_answer(tokens) for tokens in samples.answers()]
@@ -106,8 +106,8 @@ def our_ppo(material: Material, judge: RewardModel, seed: int, budget: float) ->
     config = material.config.ppo.model_copy(update={"seed": seed, "iterations": 30})
     records = [PromptRecord(prompt) for prompt in material.prompts]
     start = clock()
-    trainer = PPOTrainer(material.base, None, material.codec, judge, records, config)
-    trainer.measure_scale()
+    trainer = PPOTrainer(material.base, Start(), material.codec, judge, records, config)
+    trainer.measure_baseline()
     spent, points = clock() - start, []
     while spent < budget and trainer.state.iteration < config.iterations:
         start = clock()

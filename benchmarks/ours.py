@@ -48,13 +48,11 @@ def limits(turns: Turns, _: str) -> None:
 
 def propose(turns: Turns, folder: str) -> None:
     """16 prompts with 2 answers each, sampled as the server does."""
-    from training.fast import proposal_precision
     from training.sampling import Sampler
 
     model = load_causal_lm(folder, "cpu").requires_grad_(requires_grad=False)
-    # No token in the vocabulary ends an answer, so that every contestant generates the same number of tokens.
-    precision = proposal_precision("auto", model.config.hidden_size)
-    sampler = Sampler(model, eos_id=-1, pad_id=workload.END, precision=precision)
+    # No token ends an answer, so that every contestant generates the same number of tokens.
+    sampler = Sampler(model, end_ids=(), pad_id=workload.END)
     config = SamplingConfig(top_k=workload.TOP_K, top_p=workload.TOP_P, max_new_tokens=workload.NEW_TOKENS)
     prompts = workload.proposal_prompts()
 
@@ -92,7 +90,7 @@ def reward(turns: Turns, folder: str) -> None:
 def ppo(turns: Turns, folder: str) -> None:
     """One iteration: 16 answers of 50 tokens to prompts of 30, 4 epochs."""
     from training.models import RewardModel
-    from training.ppo import PPOTrainer
+    from training.ppo import PPOTrainer, Start
 
     base = load_causal_lm(folder, "cpu")
     codec = TextCodec.load(folder, TextConfig(separator=" "))
@@ -102,11 +100,14 @@ def ppo(turns: Turns, folder: str) -> None:
         epochs=workload.PPO_EPOCHS,
         sampling=SamplingConfig(top_k=0, top_p=1.0, max_new_tokens=workload.NEW_TOKENS),
         max_kl_nats=1e9,
+        max_similarity_gain=1.0,
+        min_entropy_share=0.0,
     )
     reward_model = RewardModel.on_base(base, 1 - workload.TRAINED_SHARE)
     torch.nn.init.normal_(reward_model.head.weight, std=0.02)
     prompts = [PromptRecord(workload.text_of(tokens)) for tokens in workload.ppo_prompts(64)]
-    trainer = PPOTrainer(base, None, codec, reward_model, prompts, config)
+    trainer = PPOTrainer(base, Start(), codec, reward_model, prompts, config)
+    trainer.measure_baseline()
 
     def work() -> dict[str, Any]:
         point = trainer.iterate()

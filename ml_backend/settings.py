@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from training.config import CycleConfig, SamplingConfig
@@ -20,7 +20,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RANKLOOP_", frozen=True, extra="ignore", populate_by_name=True)
 
     data_dir: Path = Field(Path("~/.rankloop"), description="folder for jobs, versions and training runs")
-    model: str = Field(str(DEMO_MODEL), description="base model: a local folder, or a hub name such as gpt2")
+    model: str = Field(
+        str(DEMO_MODEL), description="base model: a local folder, a .gguf file, or a hub name such as gpt2"
+    )
     model_name: str = Field("rankloop", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="name in the MLflow registry")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu or cuda")
 
@@ -65,14 +67,21 @@ class Settings(BaseSettings):
     predict_at_once: int = Field(32, ge=1, le=48, description="concurrent requests to /predict; any more get a 503")
     predict_waiting: int = Field(20_000, ge=1, description="queued questions at which /predict answers 503")
     propose_batch: int = Field(32, ge=1, description="prompts answered in one batch")
-    temperature: float = Field(1.0, gt=0, description="sampling temperature for proposals")
-    top_k: int = Field(50, ge=0, description="top-k sampling for proposals; 0 turns it off")
-    top_p: float = Field(0.95, gt=0, le=1, description="nucleus (top-p) sampling for proposals; 1 is off")
-    max_new_tokens: int = Field(64, ge=1, description="maximum length of a proposed answer, in tokens")
+    temperature: float | None = Field(None, gt=0, description="sampling temperature; by default the version's own")
+    top_k: int | None = Field(None, ge=0, description="top-k sampling; 0 turns it off; by default the version's own")
+    top_p: float | None = Field(
+        None, gt=0, le=1, description="nucleus (top-p) sampling; 1 turns it off; by default the version's own"
+    )
+    max_new_tokens: int | None = Field(
+        None, ge=1, description="maximum length of an answer, in tokens; by default the version's own"
+    )
+    system_prompt: str | None = Field(
+        None, description="what a chat model is told before every conversation; by default the model's own"
+    )
     proposal_precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto",
-        description="number format that proposals are computed in; auto is the fastest the CPU has for a GPT-2 at "
-        "least 512 wide, otherwise float32",
+        description="number format that proposals are computed in; auto is bfloat16 where the hardware has it and the "
+        "model is at least 512 wide, otherwise float32; int8 rounds weights only",
     )
     champion_poll_s: float = Field(5.0, gt=0, description="how often the server checks for a new champion")
 
@@ -106,17 +115,53 @@ class Settings(BaseSettings):
         """Where DBOS keeps jobs."""
         return self.database_url or f"sqlite:///{self.home() / 'dbos.sqlite'}"
 
-    def sampling(self) -> SamplingConfig:
-        """How proposals are sampled."""
-        return SamplingConfig(
-            temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, max_new_tokens=self.max_new_tokens
-        )
+    def sampling(self, own: SamplingConfig) -> SamplingConfig:
+        """How a version's answers are sampled: as it was trained, but for what the environment sets."""
+        return own.changed(**self._sampling_set())
 
     def cycle_config(self) -> CycleConfig:
-        """Training settings: from the configured file, else from the model folder, else the defaults."""
-        if self.training_config is not None:
-            return CycleConfig.from_file(self.training_config)
-        return CycleConfig.for_model(self.model)
+        """Training settings: from the configured file, else from the model folder, else the defaults.
+
+        The environment's sampling and system prompt replace a model folder's.
+
+        Raises:
+            ConfigError: the configured file says otherwise than the environment, or PPO can't learn from answers
+                sampled like that.
+        """
+        file = self.training_config
+        config = CycleConfig.from_file(file) if file is not None else CycleConfig.in_folder(self.model)
+        if file is not None:
+            for name, value in self._sampling_set().items():
+                _refuse_contradiction(name, value, config.sampling, f"sampling.{name} in {file}")
+            _refuse_contradiction("system_prompt", self.system_prompt, config.text, f"text.system_prompt in {file}")
+        if self.system_prompt is not None:
+            text = config.text.model_copy(update={"system_prompt": self.system_prompt})
+            config = config.model_copy(update={"text": text})
+        config = config.sampled(self.sampling(config.sampling)).suited_to(self.model)
+        if config.sampling.top_k or config.sampling.top_p < 1:
+            raise ConfigError(
+                "answers for people and in PPO are sampled alike, and PPO has to sample from the full distribution",
+                got=f"top_k = {config.sampling.top_k}, top_p = {config.sampling.top_p}",
+                expected="top_k = 0 and top_p = 1",
+                remedy="Unset RANKLOOP_TOP_K and RANKLOOP_TOP_P (and sampling.top_k and top_p in a file), and lower "
+                "RANKLOOP_TEMPERATURE instead.",
+            )
+        return config
+
+    def _sampling_set(self) -> dict[str, float]:
+        names = ("temperature", "top_k", "top_p", "max_new_tokens")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def _refuse_contradiction(name: str, value: object, part: BaseModel, where: str) -> None:
+    """Refuse a setting of the environment that a file states otherwise."""
+    if value is not None and name in part.model_fields_set and getattr(part, name) != value:
+        raise ConfigError(
+            f"RANKLOOP_{name.upper()} contradicts the training settings",
+            got=value,
+            expected=f"{getattr(part, name)!r}, as {where}",
+            remedy="Remove one of the two.",
+        )
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_backend.errors import RegistryError
+from ml_backend.registry import LineState
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,50 +18,101 @@ class FakeVersion:
 
     number: int
     name: str
+    line: str = "default"
     metrics: dict[str, float] = field(default_factory=dict)
+    files: str = ""
 
 
 class FakeRegistry:
-    """Versions in memory, with their artifacts in folders; the last promoted one is champion."""
+    """Versions in memory, with their artifacts in folders; the last promoted one of each line is its champion. Lines
+    other than the default one have the same versions, with the line in their names.
+
+    Attributes:
+        taken_over: when the data folder was taken over; projects created before that are on the default line. Here they
+            all are, unless a test changes it.
+    """
 
     def __init__(self, folders: dict[str, Path]) -> None:
         self.folders = folders
         self.broken: str | None = None
-        self._champion: str | None = None
+        self.taken_over = float("inf")
+        self.paused: dict[str, str] = {}
+        self.past: list[Any] = []
+        self._champions: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def ensure_base(self) -> FakeVersion:
         """Make the first version champion if there is none."""
-        with self._lock:
-            self._champion = self._champion or next(iter(self.folders))
-            return self.get(self._champion)
+        return self.current()
 
-    def champion(self) -> FakeVersion | None:
+    def champion(self, line: str = "default") -> FakeVersion | None:
         """The champion, or the injected fault."""
         if self.broken:
             raise RegistryError(self.broken)
-        return self.get(self._champion) if self._champion else None
+        name = self._champions.get(line)
+        return self.get(name) if name else None
 
-    def current(self) -> FakeVersion:
+    def current(self, line: str = "default") -> FakeVersion:
         """The champion, or else the first version."""
-        return self.champion() or self.ensure_base()
+        champion = self.champion(line)
+        with self._lock:
+            if champion is None:
+                self._champions[line] = self._names(line)[0]
+            return champion or self.get(self._champions[line])
 
-    def versions(self) -> list[FakeVersion]:
-        """All versions, oldest first."""
-        return [self.get(name) for name in self.folders]
+    def versions(self, line: str = "default") -> list[FakeVersion]:
+        """All versions of a line, oldest first."""
+        return [self.get(name) for name in self._names(line)]
 
     def get(self, name: str) -> FakeVersion:
         """A version by its name."""
-        return FakeVersion(list(self.folders).index(name) + 1, name)
+        model, _, number = name.rpartition("-v")
+        line = model.partition(".")[2] or "default"
+        return FakeVersion(self._names(line).index(name) + 1, name, line, files=f"rankloop-v{number}")
 
     def fetch(self, version: FakeVersion) -> Path:
         """The folder of its artifacts."""
-        return self.folders[version.name]
+        return self.folders[version.files]
 
     def promote(self, name: str) -> FakeVersion:
-        """Make a version the champion."""
-        self._champion = name
-        return self.get(name)
+        """Make a version the champion of its line."""
+        version = self.get(name)
+        self._champions[version.line] = name
+        return version
+
+    def lines(self) -> list[str]:
+        """The lines that have a champion."""
+        if self.broken:
+            raise RegistryError(self.broken)
+        return sorted(self._champions) or ["default"]
+
+    def line_states(self) -> list[LineState]:
+        """The lines that have a champion."""
+        return [LineState(line, self.champion(line), self.paused.get(line)) for line in self.lines()]  # type: ignore[arg-type]
+
+    def taken_over_at(self) -> float:
+        """See `taken_over`."""
+        return self.taken_over
+
+    def paused_since(self, line: str) -> str | None:
+        """Since when a line is paused."""
+        return self.paused.get(line)
+
+    def attempts(self, _line: str) -> list[Any]:
+        """The cycles in `past`."""
+        return self.past
+
+    def run_of(self, workflow_id: str) -> str:
+        """Every cycle has a run."""
+        return f"run of {workflow_id}"
+
+    def seen_on(self, _line: str) -> dict[int, str]:
+        """Nothing has been seen."""
+        return {}
+
+    def _names(self, line: str) -> list[str]:
+        infix = "" if line == "default" else f".{line}"
+        return [name.replace("rankloop-", f"rankloop{infix}-") for name in self.folders]
 
 
 class FakeJobs:
@@ -68,6 +120,7 @@ class FakeJobs:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, int]] = []
+        self.lines: list[str | None] = []
         self.fault: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
@@ -84,8 +137,9 @@ class FakeJobs:
         """Record a judgement."""
         self._note("judgement", project_id)
 
-    def start_training(self, project_id: int) -> dict[str, Any]:
-        """Record a training request."""
+    def start_training(self, project_id: int, line: str | None = None) -> dict[str, Any]:
+        """Record a training request and the line it names."""
+        self.lines.append(line)
         self._note("train", project_id)
         return {"job": "cycle-1", "status": "queued", "message": "a training cycle was queued"}
 
@@ -95,4 +149,4 @@ class FakeJobs:
 
     def status(self) -> dict[str, Any]:
         """Nothing is ever running."""
-        return {"running": []}
+        return {"running": [], "waiting": []}

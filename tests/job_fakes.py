@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from ml_backend.errors import LabelStudioError
 from ml_backend.loop.cycle import Plan
 
 
@@ -17,7 +18,7 @@ from ml_backend.loop.cycle import Plan
 class FakeSteps:
     """Records which steps were done; `on` makes a step do something other than succeed."""
 
-    new_judgements: list[int] = field(default_factory=lambda: [0])
+    given: list[dict[str, Any]] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     on: dict[str, Callable[[], Any]] = field(default_factory=dict)
 
@@ -25,15 +26,16 @@ class FakeSteps:
         self.done.append(name)
         return self.on[name]() if name in self.on else usual
 
-    def count_new(self, _project_id: int) -> int:
-        """The next of `new_judgements`; the last one repeats."""
-        self.done.append("count")
-        return self.new_judgements.pop(0) if len(self.new_judgements) > 1 else self.new_judgements[0]
+    def attempt(self, _project_id: int, _workflow_id: str, _trigger: str, given: dict[str, Any]) -> str:
+        """A run without a registry."""
+        self.given.append(given)
+        self._do("attempt")
+        return "run-1"
 
-    def begin(self, project_id: int, workflow_id: str, _trigger: str) -> dict[str, Any]:
+    def begin(self, project_id: int, workflow_id: str, run_id: str, _trigger: str) -> dict[str, Any]:
         """A plan without a registry."""
-        self._do("begin")
-        return asdict(Plan(project_id, workflow_id, "run-1", "rankloop-v1", "rankloop-v1"))
+        plan = Plan(project_id, workflow_id, run_id, "rankloop-v1", "rankloop-v1", "default", [project_id])
+        return self._do("begin", asdict(plan))
 
     def snapshot(self, _plan: Plan) -> dict[str, Any]:
         """Thirty annotated tasks."""
@@ -67,11 +69,15 @@ class FakeSteps:
         """Always the second version."""
         return self._do("register", "rankloop-v2")
 
-    def promote(self, _plan: Plan, name: str) -> str:
-        """Done."""
-        return self._do("promote", name)
+    def promote(self, _plan: Plan, _name: str) -> str | None:
+        """Done, with nothing that holds it back."""
+        return self._do("promote")
 
     def finish(self, _plan: Plan, status: str, reason: str) -> dict[str, Any]:
+        """Done."""
+        return self.end("run-1", status, reason)
+
+    def end(self, _run_id: str, status: str, reason: str, _cause: str = "") -> dict[str, Any]:
         """Done."""
         self._do("finish")
         return {"status": status, "reason": reason}
@@ -98,21 +104,57 @@ class FakeProposals:
 
 
 class FakeProjects:
-    """A Label Studio with projects, some connected to us, some with tasks without proposals."""
+    """A Label Studio with projects, some connected to us, some with tasks without proposals.
 
-    def __init__(self, backends: dict[int, str], unproposed: Sequence[int] = ()) -> None:
+    Args:
+        backends: the URL of each project's backend.
+        unproposed: projects with tasks without proposals.
+        new_judgements: what counting finds, one after the other; the last one repeats.
+        extra_params: of the projects that have some.
+    """
+
+    def __init__(
+        self,
+        backends: dict[int, str],
+        unproposed: Sequence[int] = (),
+        new_judgements: Sequence[int] = (0,),
+        extra_params: dict[int, Any] | None = None,
+    ) -> None:
         self._backends = backends
         self.unproposed = list(unproposed)
+        self.new_judgements = list(new_judgements)
+        self.extra_params = extra_params or {}
+        self.fault: LabelStudioError | None = None
+        self.counted: list[int] = []
         self.asked: Counter[str] = Counter()
 
     def projects(self) -> list[Any]:
         """All of them."""
         self.asked["projects"] += 1
-        return [SimpleNamespace(id=number) for number in self._backends]
+        return [self.project(number) for number in self._backends]
+
+    def project(self, project_id: int) -> Any:
+        """One of them."""
+        return SimpleNamespace(id=project_id, model_version="rankloop", created_at=None, label_config="<View/>")
+
+    def all_webhooks(self) -> list[Any]:
+        """None: these projects show our predictions."""
+        return []
 
     def backends(self, project_id: int) -> list[Any]:
         """The project's backend."""
-        return [SimpleNamespace(url=self._backends[project_id])]
+        if self.fault:
+            raise self.fault
+        if project_id not in self._backends:
+            raise LabelStudioError(f"there is no project {project_id}", status=404)
+        params = self.extra_params.get(project_id, {"line": "default"})
+        return [SimpleNamespace(url=self._backends[project_id], extra_params=params)]
+
+    def judgements_since(self, project_id: int, _since: str | None) -> tuple[int, str | None]:
+        """The next of `new_judgements`."""
+        self.counted.append(project_id)
+        count = self.new_judgements.pop(0) if len(self.new_judgements) > 1 else self.new_judgements[0]
+        return count, "2026-01-01T00:00:00+00:00" if count else None
 
     def tasks_to_propose(self, project_id: int, _version: str) -> list[dict[str, Any]]:
         """One task, if there is something to do."""

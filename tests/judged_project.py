@@ -31,18 +31,23 @@ class JudgedProject:
     url: str = "http://localhost:9090"
     stored: list[Mapping[str, Any]] = field(default_factory=list)
     label_config: str = LABEL_CONFIG
+    extra_params: Mapping[str, Any] = field(default_factory=lambda: {"line": "default"})
 
     def project(self, _project_id: int) -> Any:
         """The project."""
-        return SimpleNamespace(id=7, label_config=self.label_config)
+        return SimpleNamespace(id=7, label_config=self.label_config, model_version="rankloop", created_at=None)
 
     def projects(self) -> list[Any]:
         """The only project."""
-        return [SimpleNamespace(id=7)]
+        return [self.project(7)]
+
+    def all_webhooks(self) -> list[Any]:
+        """No webhook: the project shows our predictions."""
+        return []
 
     def backends(self, _project_id: int) -> list[Any]:
         """Its backend."""
-        return [SimpleNamespace(url=self.url)]
+        return [SimpleNamespace(url=self.url, extra_params=self.extra_params)]
 
     def tasks(self, _project_id: int) -> list[dict[str, Any]]:
         """All tasks."""
@@ -52,10 +57,12 @@ class JudgedProject:
         """The judged or skipped tasks."""
         return [{**task, "annotations": [self._annotation(task["id"])]} for task in self.tasks(7)[: self.judged]]
 
-    def count_judgements_since(self, _project_id: int, since: str | None) -> int:
-        """Judgements after a moment, without skips."""
+    def judgements_since(self, _project_id: int, since: str | None) -> tuple[int, str | None]:
+        """How many judgements there are after a moment, without skips, and when the newest was made."""
         annotations = [task["annotations"][0] for task in self.export_tasks(7)]
-        return sum(not a["was_cancelled"] and (since is None or a["updated_at"] > since) for a in annotations)
+        moments = [a["updated_at"] for a in annotations if not a["was_cancelled"]]
+        new = [moment for moment in moments if since is None or moment > since]
+        return len(new), max(new, default=None)
 
     def tasks_to_propose(self, _project_id: int, version: str) -> list[dict[str, Any]]:
         """Open tasks without a prediction of this version."""
@@ -115,6 +122,9 @@ def tiny_training(folder: Path, **ppo: Any) -> Path:
                 "minibatch_size": 4,
                 "epochs": 1,
                 "checkpoint_every_iterations": 1,
+                "evaluation_answers": 1,
+                "best_of": 2,
+                "origin_answers": 2,
                 "sampling": {"top_k": 0, "top_p": 1.0, "max_new_tokens": 8},
                 **ppo,
             },

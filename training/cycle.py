@@ -101,4 +101,5 @@ def decide_on_reward_model(folder: Path, gates: GateConfig) -> Gate:
 
 def decide_on_policy(folder: Path, gates: GateConfig) -> Gate:
     """Apply the policy's gate to a cycle's folder."""
-    return policy_gate(PPOReport.from_json(read_report(folder / "ppo")), gates)
+    report = PPOReport.from_json(read_report(folder / "ppo"))
+    return policy_gate(report, gates, stopped=report.stopped, learned=report.iterations > 0)

@@ -14,7 +14,7 @@ from training.cycle import Outcome, decide_on_policy, decide_on_reward_model, ru
 from training.data import dataset_digest, read_demonstrations, read_preferences
 from training.evaluation import Gate
 from training.runs import StageProgress, open_run, read_report
-from training.stages import Options, run_ppo, run_reward, run_sft
+from training.stages import Options, PPOInputs, run_ppo, run_reward, run_sft
 
 _TOLD = {"reward": "Reward model", "ppo": "Reinforcement learning"}
 _STAGES = ("sft", "reward", "ppo")
@@ -74,8 +74,17 @@ class FileSteps:
 
     def ppo(self, inputs: CycleInputs, after_sft: bool) -> None:  # as in `CycleSteps`
         """See `CycleSteps`."""
-        policy = str(self._out / "sft" / "policy") if after_sft else inputs.policy
-        run_ppo(self._stage("ppo"), inputs.model, policy, self._out / "reward", inputs.prompts)
+        supervised = str(self._out / "sft" / "policy") if after_sft else None
+        given = PPOInputs(
+            inputs.model,
+            self._out / "reward",
+            inputs.prompts,
+            policy=supervised or inputs.policy,
+            champion=inputs.policy or inputs.model,
+            reference=supervised,
+            preferences=inputs.preferences,
+        )
+        run_ppo(self._stage("ppo"), given)
         shutil.copyfile(self._out / "ppo" / "curves.png", self._out / "curves.png")
 
     def policy_gate(self, _: CycleInputs) -> Gate:

@@ -1,10 +1,12 @@
-"""Every objective as a pure function, in the order of the papers: likelihood, policy gradient, PPO, Bradley-Terry.
+"""Every objective as a pure function: likelihood, policy gradient, PPO, best of n, Bradley-Terry, DPO.
 
 Legend: B sequences, T tokens of the longest answer, V vocabulary, N prompts, K answers to each.
 Masks are True at real tokens; values at padding never matter, not even infinity or NaN. KL is in nats.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -29,15 +31,12 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def gather_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
-    """Log-probability of each token under the logits that predict it, in float32.
+    """Log-probability (...) float32 of each token under the logits that predict it.
 
     Args:
         logits: (..., V), at the positions *before* the tokens.
         tokens: (...) long.
         temperature: the sampling temperature; training must divide by it too, or it sees another policy.
-
-    Returns:
-        (...) float32.
     """
     flat = logits.reshape(-1, logits.shape[-1]).float() / temperature
     return -F.cross_entropy(flat, tokens.reshape(-1), reduction="none").view(tokens.shape)
@@ -84,9 +83,6 @@ def rloo_advantages(scores: Tensor) -> Tensor:
     Args:
         scores: (N, K), K answers to each of N prompts.
 
-    Returns:
-        (N, K).
-
     Raises:
         ConfigError: each prompt has only one answer.
 
@@ -108,8 +104,7 @@ def kl_k1(logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor) -> Tensor:
     """KL estimate log pi(y|x) - log pi_ref(y|x) of each sequence: unbiased, but sometimes negative.
 
     Args:
-        logprobs: (B, T) under the sampling policy.
-        reference_logprobs: (B, T) under the reference policy.
+        logprobs, reference_logprobs: (B, T) under the sampling policy and under the reference.
         mask: (B, T) bool, response tokens only.
 
     Returns:
@@ -136,8 +131,7 @@ def rewards_with_kl(
 
     Args:
         scores: (B,) of whole answers.
-        logprobs: (B, T) under the sampling policy.
-        reference_logprobs: (B, T).
+        logprobs, reference_logprobs: (B, T), as for `kl_k1`.
         mask: (B, T) bool, padded on the right, at least one real token per row.
         kl_coefficient: beta.
 
@@ -198,8 +192,7 @@ def clipped_policy_loss(
     """PPO's clipped loss: a token gains nothing from a ratio beyond 1 +- `clip_ratio`.
 
     Args:
-        logprobs: (B, T) under the policy being trained.
-        old_logprobs: (B, T) under the sampling policy.
+        logprobs, old_logprobs: (B, T) under the policy being trained, and under the one that sampled.
         advantages: (B, T).
         mask: (B, T) bool.
         clip_ratio: epsilon.
@@ -222,8 +215,7 @@ def clipped_value_loss(
     """Half the squared error of the values, each clipped to within `clip_value` of its value at sampling.
 
     Args:
-        values: (B, T) of the value function being trained.
-        old_values: (B, T) at sampling.
+        values, old_values: (B, T) of the value function being trained, and at sampling.
         returns: (B, T).
         mask: (B, T) bool.
         clip_value: how far a value may move.
@@ -243,19 +235,19 @@ def clipped_value_loss(
 def adapted_kl_coefficient(
     kl_coefficient: float, kl_nats: float, *, target_nats: float, sequences: int, horizon_sequences: int
 ) -> float:
-    """The next KL coefficient: a proportional controller that changes it by at most 20% per horizon.
+    """The next KL coefficient: a proportional controller of its logarithm, which acts within a run.
 
     Args:
         kl_coefficient: the current beta.
         kl_nats: mean KL of the latest sequences, over response tokens.
         target_nats: the KL to aim for.
         sequences: how many sequences were sampled since the last update.
-        horizon_sequences: the number of sequences over which an error of 20% changes beta by 20%.
+        horizon_sequences: the number of sequences over which an error of 100% changes beta by a factor of e.
 
     Reference: Ziegler et al. 2019 (1909.08593), section 2.2.
     """
-    error = min(0.2, max(-0.2, kl_nats / target_nats - 1.0))
-    return kl_coefficient * (1.0 + error * sequences / horizon_sequences)
+    error = min(1.0, max(-1.0, kl_nats / target_nats - 1.0))
+    return kl_coefficient * math.exp(error * sequences / horizon_sequences)
 
 
 # --- Preferences ----------------------------------------------------------------------------------------------------
@@ -272,8 +264,7 @@ def bradley_terry_loss(
     """Cross-entropy between people's votes and sigmoid(score of chosen - score of rejected), in nats per pair.
 
     Args:
-        chosen: (B,) scores of the answers most people chose, or (B, K) from K models at once.
-        rejected: the same for the other answers.
+        chosen, rejected: (B,) scores of the answers most people chose and of the others, or (B, K) from K models.
         p_chosen: (B,) or (B, 1) share of votes for the chosen one; 0.5 is a tie, which pulls the scores together.
         label_smoothing: assumed probability that a vote is the opposite of what was meant.
         weights: the weight of each pair, in the shape of `chosen`; None counts each once.
@@ -288,3 +279,21 @@ def bradley_terry_loss(
     # logsigmoid, since log(sigmoid(x)) underflows to -inf below about -100.
     losses = target * F.logsigmoid(difference) + (1 - target) * F.logsigmoid(-difference)
     return -(losses if weights is None else losses * weights).mean()
+
+
+def dpo_loss(
+    chosen_log_ratios: Tensor, rejected_log_ratios: Tensor, p_chosen: Tensor, beta: float, weights: Tensor | None = None
+) -> Tensor:
+    """Direct preference optimisation: Bradley-Terry with the policy's own reward beta log(pi(y|x) / pi_ref(y|x)).
+
+    The best policy under a reward r and a KL penalty beta has r = beta log(pi / pi_ref) + c(x), where c(x) cancels.
+
+    Args:
+        chosen_log_ratios, rejected_log_ratios: (B,) log pi(y|x) - log pi_ref(y|x) of the two answers.
+        p_chosen: (B,) share of votes for the chosen one; below 1 it is conservative DPO's soft label.
+        beta: in units of reward per nat.
+        weights: (B,) the weight of each pair; None counts each once.
+
+    Reference: Rafailov et al. 2023 (2305.18290), equation 7.
+    """
+    return bradley_terry_loss(beta * chosen_log_ratios, beta * rejected_log_ratios, p_chosen, weights=weights)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ml_backend.demo.annotator import SimulatedAnnotator, annotate_round
 from ml_backend.demo.evaluation import ANSWERS_PER_PROMPT, FreshAnswers, compare, fresh_answers
-from ml_backend.demo.report import DemoReport, base_figures, trained_figures
+from ml_backend.demo.report import BeforeAndAfter, DemoReport, base_figures, trained_figures
 from ml_backend.demo.screen import Phase, Screen
 from ml_backend.demo.stack import DemoStack
 from ml_backend.demo.taste import Taste
 from ml_backend.label_studio import BackendAddress, LabelStudio, Project, init_project
+from ml_backend.lines import own_line
 from ml_backend.loop import CycleJob, Jobs
-from ml_backend.registry import Registry, Version
+from ml_backend.registry import Registry, Version, read_record
 from training.data import PromptSource
 from training.errors import RankloopError
 
-PROPOSALS_TIMEOUT_S = 300.0
+PROPOSALS_TIMEOUT_S = 1800.0
+EXAMPLES = 3
 CYCLE_TIMEOUT_S = 3600.0
 STEPS = {
     "snapshot": "reading the annotations",
@@ -33,21 +35,12 @@ STEPS = {
 """What is displayed while a step of a training cycle runs; other steps show their own names."""
 
 
-@dataclass(frozen=True, slots=True)
-class BeforeAndAfter:
-    """One held-out question, with an answer from the base and one from the latest version."""
-
-    prompt: str
-    before: str
-    after: str
-
-
 class CycleFailedError(RankloopError):
     """A training cycle failed."""
 
 
 class DemoLoop:
-    """Runs the loop against running servers.
+    """Runs the loop of one project against running servers.
 
     Args:
         stack: the running servers.
@@ -55,6 +48,8 @@ class DemoLoop:
         taste: the annotator's preference.
         judgements: judgements per round.
         screen: shows the phases.
+        title: the project's title.
+        suffix: is added to the names of its phases, where several projects have some.
     """
 
     def __init__(
@@ -64,6 +59,8 @@ class DemoLoop:
         taste: Taste,
         judgements: int,
         screen: Screen,
+        title: str = "rankloop demo",
+        suffix: str = "",
     ) -> None:
         self._stack = stack
         self._label_studio = label_studio
@@ -73,14 +70,16 @@ class DemoLoop:
         self._annotator = SimulatedAnnotator(taste)
         self._judgements = judgements
         self._screen = screen
+        self._title = title
+        self._suffix = suffix
         self._seen: set[str] = set()
 
     def open_project(self, prompts: Path) -> Project:
         """Create the project, connect the backend, import the prompts, and wait for all proposals."""
-        with self._screen.phase("import", "Importing prompts, proposing answers") as phase:
+        with self._phase("import", "Importing prompts, proposing answers") as phase:
             address = BackendAddress.from_settings(self._stack.settings)
             source = PromptSource(str(prompts))
-            ready = init_project(self._label_studio, address, title="rankloop demo", prompts=source)
+            ready = init_project(self._label_studio, address, title=self._title, prompts=source)
             phase.note("two answers each")
             self._wait_for_proposals(ready.project, phase)
         return ready.project
@@ -91,23 +90,23 @@ class DemoLoop:
         Raises:
             CycleFailedError: the cycle failed. (Rejection by a gate is no failure: the champion stays.)
         """
-        with self._screen.phase(f"annotate_{number}", f"Round {number}: annotating in Label Studio") as phase:
-            version = self._registry.current().name
+        with self._phase(f"annotate_{number}", f"Round {number}: annotating in Label Studio") as phase:
+            version = self._champion(project)
             phase.note(f"answers of {version}")
             done = annotate_round(self._label_studio, project, version, self._annotator, self._judgements, phase.at)
             phase.note(f"{done.judgements} judgements ({done.ties} ties) and {done.skips} skips on {version}")
-        with self._screen.phase(f"train_{number}", f"Round {number}: training, started by the webhook") as phase:
+        with self._phase(f"train_{number}", f"Round {number}: training, started by the webhook") as phase:
             cycle = self._wait_for_cycle(project, phase)
-            came_of_it = self._registry.current().name if cycle.state == "promoted" else cycle.reason
+            came_of_it = self._champion(project) if cycle.state == "promoted" else cycle.reason
             phase.note(f"{cycle.state}: {came_of_it}")
-        with self._screen.phase(f"refresh_{number}", f"Round {number}: proposals of the better version") as phase:
-            phase.note(f"from {self._registry.current().name}")
+        with self._phase(f"refresh_{number}", f"Round {number}: proposals of the better version") as phase:
+            phase.note(f"from {self._champion(project)}")
             self._wait_for_proposals(project, phase)
 
-    def evaluate(self, held_out: Sequence[str], project: Project) -> tuple[DemoReport, BeforeAndAfter]:
+    def evaluate(self, held_out: Sequence[str], project: Project) -> DemoReport:
         """Evaluate every version with fresh answers to prompts that were never imported."""
-        with self._screen.phase("evaluate", "Comparing versions on held-out prompts") as phase:
-            versions = self._registry.versions()
+        with self._phase("evaluate", "Comparing versions on held-out prompts") as phase:
+            versions = self._registry.versions(own_line(project.id))
             base = self._answers(versions[0], held_out, draw=0)
             again = self._answers(versions[0], held_out, draw=1)
             rows = [base_figures(versions[0], base, compare(held_out, again, base, self._taste))]
@@ -117,15 +116,31 @@ class DemoLoop:
                 last = self._answers(version, held_out, draw=number)
                 rows.append(trained_figures(version, last, compare(held_out, last, base, self._taste)))
             counts = self._label_studio.predictions_by_version(project.id)
-        shown = _telling_pair(held_out, base, last, self._taste)
-        return DemoReport(rows, counts, self._screen.seconds), shown
+        record = read_record(self._registry.fetch(versions[0]), self._stack.settings.cycle_config)
+        return DemoReport(
+            rows,
+            counts,
+            self._screen.seconds,
+            model=self._stack.settings.model,
+            chat_template=record.chat_template_sha256 is not None,
+            examples=telling_pairs(held_out, base, last, self._taste)[:EXAMPLES],
+        )
+
+    @contextmanager
+    def _phase(self, name: str, description: str) -> Iterator[Phase]:
+        told = f"{self._title}: {description}" if self._suffix else description
+        with self._screen.phase(f"{name}{self._suffix}", told) as phase:
+            yield phase
+
+    def _champion(self, project: Project) -> str:
+        return self._registry.current(own_line(project.id)).name
 
     def _answers(self, version: Version, prompts: Sequence[str], *, draw: int) -> FreshAnswers:
         return fresh_answers(version.name, self._registry.fetch(version), self._stack.settings, prompts, draw=draw)
 
     def _wait_for_proposals(self, project: Project, phase: Phase) -> None:
         """Wait until every open task shows the champion's answers."""
-        version = self._registry.current().name
+        version = self._champion(project)
 
         def done() -> bool:
             total = len(self._label_studio.open_tasks(project.id))
@@ -166,10 +181,19 @@ class DemoLoop:
         return f"{cycle.reason.rstrip('.')}. See {named}"
 
 
-def _telling_pair(prompts: Sequence[str], before: FreshAnswers, after: FreshAnswers, taste: Taste) -> BeforeAndAfter:
-    """The first question on which the annotator prefers the new answer, or else the first question."""
-    pairs = [
-        BeforeAndAfter(prompts[index // ANSWERS_PER_PROMPT], old, new)
-        for index, (old, new) in enumerate(zip(before.texts, after.texts, strict=True))
-    ]
-    return next((pair for pair in pairs if taste(pair.prompt, pair.before, pair.after) == "2"), pairs[0])
+def telling_pairs(
+    prompts: Sequence[str], before: FreshAnswers, after: FreshAnswers, taste: Taste
+) -> list[BeforeAndAfter]:
+    """One pair of answers to each question: first those of which the annotator prefers the new one.
+
+    A blank answer, or one that was cut off, isn't shown if there are others.
+    """
+    whole: list[BeforeAndAfter] = []
+    others: list[BeforeAndAfter] = []
+    for index in range(0, len(before.texts), ANSWERS_PER_PROMPT):
+        old, new = before.texts[index], after.texts[index]
+        pair = BeforeAndAfter(prompts[index // ANSWERS_PER_PROMPT], old, new)
+        cut = any(answers.cut[index : index + 1] == (True,) for answers in (before, after))
+        (others if cut or not old or not new else whole).append(pair)
+    whole.sort(key=lambda pair: taste(pair.prompt, pair.before, pair.after) != "2")
+    return [*whole, *others]

@@ -97,8 +97,10 @@ def _add_label_studio_routes(
         note(project=body.project)
         if body.label_config:
             parse_label_config(body.label_config)  # reject an unusable project when it is connected
-        line = projects.setup(body.project, project_created_at(sent.get("project")), body.extra_params).line
+        known = projects.setup(body.project, project_created_at(sent.get("project")), body.extra_params)
+        line = known.line
         version = proposer.expected(line, SETUP_PATIENCE_S)
+        proposer.check(line, known.settings)
         fault = proposer.fault_of(line)
         if fault:
             # Label Studio then shows the reason, instead of storing an empty prediction for each task.

@@ -52,6 +52,9 @@ def decide(
 ) -> Decision:
     """Decide whether a line's cycle starts by itself.
 
+    Failures in a row count for as long as the configuration is the one they had: under another one, the next attempt is
+    a first attempt; when an earlier one is back, its failures count again.
+
     Args:
         new: judgements since the line's last attempt.
         needed: how many of them start a cycle.
@@ -65,12 +68,12 @@ def decide(
     if paused:
         return Decision(False, "the line is paused, until `rankloop resume`")
     ended = [cycle for cycle in past if cycle.status not in _NO_ATTEMPT]
-    last = ended[0] if ended and ended[0].status == "failed" else None
-    mended = last is not None and (last.cause == OUTSIDE or _changed(last.config_digest, config_digest))
+    failed = list(takewhile(lambda cycle: cycle.status == "failed", ended))
+    failures = [cycle for cycle in failed if not _changed(cycle.config_digest, config_digest)]
+    mended = bool(failed) and (failed[0].cause == OUTSIDE or not failures)
     if new < needed and not mended:
-        after = " after the failed cycle" if last else ""
+        after = " after the failed cycle" if failed else ""
         return Decision(False, f"{needed - new} more judgements{after} ({new} of {needed} are there)")
-    failures = list(takewhile(lambda cycle: _counts(cycle, config_digest), ended))
     if failures:
         pause_s = min(first_pause_s * 2 ** min(len(failures) - 1, 60), longest_pause_s)
         until = failures[0].ended_at + pause_s
@@ -79,11 +82,6 @@ def decide(
             cycles = "cycle" if len(failures) == 1 else f"{len(failures)} cycles in a row"
             return Decision(False, f"a pause until {moment}, after {cycles} failed", until)
     return Decision(True, "enough new judgements" if new >= needed else "what made the last cycle fail has changed")
-
-
-def _counts(cycle: Past, config_digest: str | None) -> bool:
-    """Whether it is a failure that the next attempt may repeat; one with another configuration is another matter."""
-    return cycle.status == "failed" and not _changed(cycle.config_digest, config_digest)
 
 
 def _changed(before: str | None, now: str | None) -> bool:

@@ -23,7 +23,7 @@ from ml_backend.loop.child import MetricsLog, train
 from ml_backend.loop.considering import Considering, OpenLabelStudio, config_digest
 from ml_backend.loop.dataset import convert_snapshots, take_snapshots
 from ml_backend.loop.names import FORCED
-from ml_backend.registry import DEFAULT_LINE, Registry
+from ml_backend.registry import DEFAULT_LINE, Registry, write_record
 from ml_backend.settings import Settings
 from training.atomic import atomic_folder, write_atomically
 from training.config import CycleConfig
@@ -175,12 +175,11 @@ class CycleSteps:
     def ppo(self, plan: Plan, after_sft: bool) -> None:  # as in `training.cycle`
         """Fine-tune the policy with PPO, starting from the champion or from its supervised fine-tuning."""
         folder = self.folder(plan)
-        options: dict[str, str | Path] = {
-            "model": self._policy(plan.base),
-            "policy": folder / "sft" / "policy" if after_sft else self._policy(plan.parent),
-            "reward-model": folder / "reward",
-            "prompts": folder / "prompts.jsonl",
-        }
+        options: dict[str, str | Path] = {"model": self._policy(plan.base), "reward-model": folder / "reward"}
+        options |= dict.fromkeys(("policy", "champion"), self._policy(plan.parent))
+        options |= {name: folder / f"{name}.jsonl" for name in ("prompts", "preferences")}
+        if after_sft:
+            options |= dict.fromkeys(("policy", "reference"), folder / "sft" / "policy")
         self._train(plan, "ppo", options)
 
     def policy_gate(self, plan: Plan) -> Gate:
@@ -197,6 +196,9 @@ class CycleSteps:
             for name in ("preferences.jsonl", "summary.json", "config.json", *configs):
                 shutil.copy(folder / name, version / name)
             shutil.copy(folder / "ppo" / "curves.png", version / "curves.png")
+            base = self._registry.get(plan.base).tags
+            facts = {"base": base.get("base", ""), "base_model": base.get("base_model", "")}
+            write_record(version, self._config(plan), precision=self._settings.proposal_precision, **facts)
             reports = {stage: read_report(folder / stage) for stage in ("reward", "ppo")}
             write_atomically(version / "report.json", json.dumps(reports, indent=2) + "\n")
         summary = json.loads((folder / "summary.json").read_bytes())
@@ -247,13 +249,9 @@ class CycleSteps:
         self._registry.note(run_id, {"seen": json.dumps(texts), "config_digest": digest})
 
     def _cycle_config(self, plan: Plan) -> CycleConfig:
-        """The training settings, with the projects' own answer length."""
-        config = self._settings.cycle_config()
-        longest = ProjectSettings(**plan.settings).max_new_tokens
-        if longest is None:
-            return config
-        sampling = config.ppo.sampling.model_copy(update={"max_new_tokens": longest})
-        return config.model_copy(update={"ppo": config.ppo.model_copy(update={"sampling": sampling})})
+        """The training settings, with the projects' own system prompt and answer length."""
+        own = ProjectSettings(**plan.settings)
+        return self._settings.cycle_config().told(own.system_prompt, own.max_new_tokens)
 
     def _train(self, plan: Plan, stage: str, options: Mapping[str, str | Path]) -> None:
         folder = self.folder(plan)
@@ -261,7 +259,7 @@ class CycleSteps:
         log = MetricsLog(partial(self._registry.log_metrics, plan.run_id))
         stopped = lambda: self._is_cancelled(plan.workflow_id)  # noqa: E731
         train(stage, {**options, **common}, folder / stage, log, is_cancelled=stopped)
-        for name in ("report.json", "curves.png"):
+        for name in ("report.json", "curves.png", "frontier.png"):
             if (folder / stage / name).is_file():
                 self._registry.log_file(plan.run_id, folder / stage / name, stage)
 
@@ -292,6 +290,8 @@ def _version_metrics(reports: Mapping[str, Mapping[str, Any]], summary: Mapping[
         "win_rate_vs_base": ppo["win_rate_vs_base"],
         "win_rate_low": ppo["win_rate_interval"][0],
         "win_rate_high": ppo["win_rate_interval"][1],
+        "win_rate_vs_champion": ppo["win_rate_vs_champion"],
+        "similarity": ppo["similarity"],
         "answer_tokens": ppo["answer_tokens"],
         "base_answer_tokens": ppo["base_answer_tokens"],
     }

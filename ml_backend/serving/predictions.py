@@ -157,7 +157,9 @@ def seed_key(task: Task, prompt: Prompt) -> str:
 def _live(config: LabelConfig, pair: AnswerPair | None) -> Prediction | None:
     if pair is None:
         return None
-    return {"score": UNDECIDED, **live_prediction(config, pair.answer1, pair.answer2, pair.version)}
+    if pair.flawed:
+        return _empty(pair.version)  # under the version's name, so that it isn't asked for again
+    return {"score": UNDECIDED, **live_prediction(config, pair.answer1, pair.answer2, pair.version, cut=pair.cut)}
 
 
 def _answers_in(task: Task, config: LabelConfig) -> list[Answer]:

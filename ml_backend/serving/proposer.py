@@ -9,57 +9,21 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 from ml_backend.lines import ProjectSettings
 from ml_backend.registry import DEFAULT_LINE, Registry, Version
+from ml_backend.serving.asked import Asked, Pairs, Scores
 from ml_backend.serving.batching import FairBatcher
 from ml_backend.serving.version import Answer, AnswerPair, LoadedVersion, Question, load_version
 from ml_backend.settings import Settings
-from training.errors import RankloopError
+from training.errors import DataError, ModelError, RankloopError
 from training.models import load_causal_lm
 
 MAX_WAIT_S = 60.0
 """The longest pause between two attempts to load a champion after a failure."""
 
 logger = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Pairs = FairBatcher[LoadedVersion, Question, AnswerPair]
-Scores = FairBatcher[LoadedVersion, Answer, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The version that was loaded when a request arrived, queried in turn with other requests until its deadline.
-
-    What misses the deadline is None, and so is everything while no version is loaded.
-    """
-
-    name: str
-    until: float
-    version: LoadedVersion | None
-    pairs: Pairs
-    scores: Scores
-
-    @property
-    def judges(self) -> bool:
-        """Whether there is a reward model; assumed while no version is loaded."""
-        return self.version is None or self.version.judges
-
-    def propose(self, questions: Sequence[Question]) -> list[AnswerPair | None]:
-        """Sample a pair of answers to each prompt; see `LoadedVersion.propose`."""
-        return self._in_time(self.pairs, questions)
-
-    def log_odds(self, answers: Sequence[Answer]) -> list[float | None]:
-        """Score answers with the reward model; see `LoadedVersion.log_odds`."""
-        return self._in_time(self.scores, answers)
-
-    def _in_time(self, batches: FairBatcher[LoadedVersion, Item, Result], items: Sequence[Item]) -> list[Result | None]:
-        if self.version is None:
-            return [None] * len(items)
-        return batches.submit(self.version, items, deadline_s=max(0.0, self.until - time.monotonic()))
 
 
 @dataclass(slots=True, eq=False)
@@ -194,8 +158,21 @@ class Proposer:
             current = slot.current
             if current is not None:
                 own = ProjectSettings(None, settings.system_prompt, settings.max_new_tokens)
-                current = slot.told.setdefault(own, current.told(own))
+                if own not in slot.told:
+                    slot.told[own] = current.told(own)
+                current = slot.told[own]
             return Asked(current.name if current else slot.expected, until, current, self._pairs, self._scores)
+
+    def check(self, line: str, settings: ProjectSettings) -> None:
+        """Check that the line's loaded version can follow a project's settings.
+
+        Raises:
+            DataError: it can't.
+        """
+        try:
+            self.asked(until=0.0, line=line, settings=settings)
+        except ModelError as error:
+            raise DataError(f"extra_params can't be used: {error.what}", remedy=error.remedy) from error
 
     def _last(self) -> _Slot | None:
         with self._changed:

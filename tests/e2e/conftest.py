@@ -45,6 +45,7 @@ def quick_training(tmp_path_factory: pytest.TempPathFactory) -> Path:
     demo = CycleConfig.for_model("ml_backend/demo/data/model").model_dump()
     demo["reward"] |= {"epochs": 2}
     demo["ppo"] |= {"iterations": 3, "prompts_per_iteration": 8, "minibatch_size": 8, "epochs": 1}
+    demo["ppo"] |= {"evaluation_answers": 1, "best_of": 2, "origin_answers": 2}
     demo["gates"] |= {"min_preferences": 5, "min_reward_accuracy": 0.0, "min_win_rate": 0.0}
     path = tmp_path_factory.mktemp("training") / "quick.json"
     CycleConfig.model_validate(demo).save(path)

@@ -96,7 +96,9 @@ def _wait_until_loaded(url: str, children: Children, log: Path) -> None:
 def site(label_studio_server: LabelStudioServer, backend: BackendAddress) -> Iterator[Site]:
     """Logged in, on a connected project whose tasks contain only a prompt."""
     with LabelStudio(label_studio_server.url, label_studio_server.token) as client, chromium_page() as page:
-        project_id = init_project(client, backend, title="browser labeling", label_config=LIVE).project.id
+        project_id = init_project(
+            client, backend, title="browser labeling", label_config=LIVE, extra_params={"line": "default"}
+        ).project.id
         tasks = client.import_tasks(project_id, [{"prompt": prompt} for prompt in PROMPTS])
         labeling = LabelingPage(page, label_studio_server.url)
         labeling.log_in(label_studio_server.username, label_studio_server.password)

@@ -101,6 +101,7 @@ def test_a_worker_killed_in_ppo_loses_nothing(
         BackendAddress.from_settings(settings),
         title="killed worker",
         prompts=PromptSource(str(prompts)),
+        extra_params={"line": "default"},
     ).project
     _until(lambda: not label_studio.tasks_to_propose(project.id, "rankloop-v1"), "all tasks have answers")
 
@@ -128,7 +129,7 @@ def test_a_worker_killed_in_ppo_loses_nothing(
     version = registry.get("rankloop-v2")
     assert version.metrics["judgements"] == made.judgements == JUDGEMENTS
     assert version.metrics["annotations"] == made.judgements + made.skips
-    attempt = registry.last_attempt(project.id)
+    attempt = next(iter(registry.attempts("default")), None)
     assert attempt is not None
     assert label_studio.count_judgements_since(project.id, attempt.snapshot_at) == later.judgements == 3
     by_version = label_studio.predictions_by_version(project.id)

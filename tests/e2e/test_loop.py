@@ -20,6 +20,7 @@ from ml_backend.demo.annotator import SimulatedAnnotator, annotate_round
 from ml_backend.demo.loop import DemoLoop
 from ml_backend.demo.screen import Screen
 from ml_backend.label_studio.client import LabelStudio
+from ml_backend.lines import own_line
 from ml_backend.loop.client import Jobs
 from ml_backend.registry.registry import Registry
 from training.data.files import read_preferences
@@ -60,16 +61,18 @@ def test_judgements_become_a_version_whose_answers_reach_the_labeling_page(stack
     with LabelStudio(stack.label_studio.url, stack.label_studio.token) as label_studio, Screen() as screen:
         loop = DemoLoop(stack, label_studio, _longer, JUDGEMENTS, screen)
         project = loop.open_project(prompts)
-        assert label_studio.predictions_by_version(project.id) == {"rankloop-v1": len(chosen)}
+        line = own_line(project.id)
+        first, second = f"rankloop.{line}-v1", f"rankloop.{line}-v2"
+        assert label_studio.predictions_by_version(project.id) == {first: len(chosen)}
         assert [cycle.job for cycle in jobs.cycles()] == []
 
         loop.go_round(1, project)
 
-        base, better = registry.versions()
-        assert (base.name, better.name, better.parent) == ("rankloop-v1", "rankloop-v2", "rankloop-v1")
-        champion = registry.champion()
+        base, better = registry.versions(line)
+        assert (base.name, better.name, better.parent) == (first, second, first)
+        champion = registry.champion(line)
         assert champion is not None
-        assert champion.name == "rankloop-v2"
+        assert champion.name == second
         assert [(cycle.state, cycle.project_id) for cycle in jobs.cycles()] == [("promoted", project.id)]
 
         judged = [
@@ -80,16 +83,16 @@ def test_judgements_become_a_version_whose_answers_reach_the_labeling_page(stack
         ]
         used = read_preferences(registry.fetch(better) / "preferences.jsonl")
         assert len(judged) == JUDGEMENTS == better.metrics["judgements"] == sum(item.votes for item in used)
-        assert {item.source.chosen_version for item in used} == {"rankloop-v1"}
+        assert {item.source.chosen_version for item in used} == {first}
         assert {i for item in used for i in item.source.annotation_ids} == {annotation["id"] for annotation in judged}
 
         still_open = {task["id"] for task in label_studio.open_tasks(project.id)}
-        shown = [row for row in label_studio.predictions(project.id) if row["model_version"] == "rankloop-v2"]
+        shown = [row for row in label_studio.predictions(project.id) if row["model_version"] == second]
         assert {row["task"] for row in shown} == still_open
         assert len(shown) == len(still_open) > 0
-        stack.wait_until(lambda: _loaded(stack) == "rankloop-v2", "the server answers with the new version")
+        stack.wait_until(lambda: _loaded(stack) == second, "the server answers with the new version")
 
-        annotate_round(label_studio, project, "rankloop-v2", SimulatedAnnotator(_longer), 3, lambda *_: None)
+        annotate_round(label_studio, project, second, SimulatedAnnotator(_longer), 3, lambda *_: None)
         assert label_studio.count_judgements_since(project.id, None) == JUDGEMENTS + 3
 
 

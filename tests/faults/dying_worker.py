@@ -25,6 +25,7 @@ from training.atomic import write_atomically
 PLAN = "kills.json"
 READY = "the worker is ready"
 STEPS = {
+    "attempt": "attempt",
     "begin": "begin",
     "snapshot": "snapshot",
     "preferences": "prepare",

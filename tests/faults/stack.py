@@ -23,6 +23,7 @@ from ml_backend.demo.stack import environment_of
 from ml_backend.label_studio.client import LabelStudio
 from ml_backend.label_studio.connection import BackendAddress
 from ml_backend.label_studio.setup import init_project
+from ml_backend.lines import own_line
 from ml_backend.loop.client import CycleJob, Jobs
 from ml_backend.processes.children import Children, rankloop_command
 from ml_backend.processes.logs import log_tail
@@ -131,6 +132,7 @@ class Stack:
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{self.settings.port}", timeout=5.0)
         self._before: Judged | None = None
         self.projects: list[int] = []
+        self.line = "default"
 
     def start(self) -> None:
         """Start everything, and wait until the first version answers."""
@@ -173,6 +175,9 @@ class Stack:
                 "minibatch_size": 4,
                 "epochs": 1,
                 "checkpoint_every_iterations": 1,
+                "evaluation_answers": 1,
+                "best_of": 2,
+                "origin_answers": 2,
                 "sampling": {"top_k": 0, "top_p": 1.0, "max_new_tokens": 8},
             },
             "gates": {
@@ -193,6 +198,7 @@ class Stack:
             label_config=LABEL_CONFIG,
         )
         project = Judged(ready.project.id)
+        self.line = own_line(project.id)
         self.annotators.fill(project, judged=JUDGED_BEFORE)
         self.projects.append(project.id)
         self._visitor.visit(project)
@@ -244,8 +250,8 @@ class Stack:
         return outcome
 
     def await_server(self) -> None:
-        """Wait until the server answers with the champion, which must be intact."""
-        champion = self.until(self.registry.champion, "there is a champion")
+        """Wait until the server answers with the champion of the project's line, which must be intact."""
+        champion = self.until(lambda: self.registry.champion(self.line), "there is a champion")
         self.registry.fetch(champion)
         self.until(lambda: self.status().get("loaded") == champion.name, f"{champion.name} answers")
 
@@ -289,7 +295,8 @@ class Stack:
 
     def _used(self, cycle: CycleJob, project: Judged) -> tuple[int, int]:
         """How many of the project's judgements the cycle's version learned from, and how many wrongly."""
-        made = [version for version in self.registry.versions() if version.tags.get("workflow_id") == cycle.job]
+        versions = self.registry.versions(own_line(project.id))
+        made = [version for version in versions if version.tags.get("workflow_id") == cycle.job]
         if len(made) != 1:
             return 0, 0
         preferences = read_preferences(self.registry.fetch(made[0]) / "preferences.jsonl")

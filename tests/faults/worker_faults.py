@@ -86,7 +86,7 @@ def server_killed_in_swap(stack: Stack) -> None:
     stack.server.start()
     stack.jobs.wait(cycle.job, timeout_s=60)
     stack.await_server()
-    new, old = [version.name for version in stack.registry.versions()[:-3:-1]]
+    new, old = [version.name for version in stack.registry.versions(stack.line)[:-3:-1]]
     for name in (old, new):
         stack.registry.promote(name)
         stack.until(lambda: _swapping(stack), "a swap by hand")
@@ -98,13 +98,14 @@ def server_killed_in_swap(stack: Stack) -> None:
 
 def registry_damaged(stack: Stack) -> None:
     """Files of versions are damaged: the local copies, those in the registry, and those not promoted yet."""
-    stack.await_server()
-    champion = stack.registry.champion()
-    assert champion is not None
-    weights = Path("policy") / "model.safetensors"
-    local = stack.home / "versions" / champion.name / weights
-    os.truncate(local, 1000)  # the registry's copy is intact
     project = stack.open_project("registry damaged")
+    stack.await_server()
+    champion = stack.registry.current(stack.line)
+    weights = Path("policy") / "model.safetensors"
+    local = stack.home / "versions" / champion.files / weights
+    os.truncate(local, 1000)  # the registry's copy is intact
+    stack.server.kill()
+    stack.server.start()
     stack.plan_kills([("after", "register")])
     stack.annotators.judge(project, JUDGED_NOW - 1)
     stack.await_server()
@@ -115,7 +116,7 @@ def registry_damaged(stack: Stack) -> None:
     cycle = stack.cycle(project)
     while not stack.worker.died(0.2):
         assert not stack.jobs.wait(cycle.job, timeout_s=0).ended
-    fresh = max(stack.registry.versions(), key=lambda version: version.number)
+    fresh = max(stack.registry.versions(stack.line), key=lambda version: version.number)
     os.truncate(_stored(stack, fresh.run_id) / weights, 1000)
     stack.worker.start()
     tried = {"local copy of a version truncated": 1, "registry's artifact corrupted": 2}

@@ -46,29 +46,48 @@ def reward_gate(winners: int, found: Accuracy, gates: GateConfig) -> Gate:
     return Gate(passed=True, reason=f"{measure}; at least {gates.min_reward_accuracy:.0%} is required.")
 
 
-def policy_gate(found: PolicyEvaluation, gates: GateConfig) -> Gate:
-    """Whether a policy beats its base on held-out prompts while staying close enough to it.
+def policy_gate(
+    found: PolicyEvaluation, gates: GateConfig, *, stopped: str | None = None, learned: bool = True
+) -> Gate:
+    """Whether a policy beats the champion on held-out prompts while staying close enough to its reference.
 
     Args:
-        found: the comparison of its answers with the base's.
+        found: the comparison of its answers with the champion's.
         gates: the thresholds.
+        stopped: why its training ended early, if it did.
+        learned: whether the kept policy was trained at all.
     """
-    win_rate, kl_nats = found.win_rate_vs_base, found.kl_nats
-    low, high = found.win_rate_interval
+    if not learned:
+        return _refused(f"Training ended before the policy had learned anything. {stopped or ''}".strip())
+    win_rate, kl_nats, tokens = found.win_rate_vs_champion, found.kl_nats, found.base_answer_tokens
     if win_rate is None or kl_nats is None:
         return _refused("No prompt was held out, so it is unknown whether the policy improved.")
     if not (math.isfinite(win_rate) and math.isfinite(kl_nats)):
         return _refused(f"The measurements are NaN or infinite (win rate {win_rate}, KL {kl_nats}).")
-    if kl_nats > gates.max_kl_nats:
-        moved = f"The policy moved {kl_nats:.1f} nats from the base"
-        return _refused(f"{moved}, more than the {gates.max_kl_nats:g} allowed.")
+    largest = gates.largest_kl(tokens or 1.0)
+    if kl_nats > largest:
+        return _refused(f"The policy moved {kl_nats:.1f} nats from the base, more than the {largest:.3g} allowed.")
+    prompts, (low, high) = found.evaluated_prompts, found.champion_interval
+    if gates.min_win_rate == 0.0:
+        return Gate(passed=True, reason=f"Any policy passes, as gates.min_win_rate is 0; {kl_nats:.1f} nats.")
+    if prompts < gates.min_held_out_prompts:
+        return _refused(
+            f"Not enough held-out prompts to tell whether the policy beats the champion: {prompts}, "
+            f"at least {gates.min_held_out_prompts} are needed. Three in ten prompts are held out, so add prompts."
+        )
     measure = (
-        f"The policy's answers score higher than the base's on {win_rate:.0%} of {found.evaluated_prompts} held-out "
-        f"prompts (95% interval {low:.0%} to {high:.0%})"
+        f"The policy's answers beat the champion's in {win_rate:.0%} of comparisons on {prompts} held-out prompts "
+        f"(95% interval {low:.0%} to {high:.0%})"
     )
-    if win_rate < gates.min_win_rate:
-        return _refused(f"{measure}, below the required {gates.min_win_rate:.0%}.")
-    return Gate(passed=True, reason=f"{measure}, {kl_nats:.1f} nats from the base.")
+    if low > gates.min_win_rate:
+        return Gate(passed=True, reason=f"{measure}, {kl_nats:.1f} nats from the base.")
+    required = f"the interval must lie above {gates.min_win_rate:.0%}"
+    if win_rate <= gates.min_win_rate:
+        return _refused(f"{measure}; {required}.")
+    needed = math.ceil(prompts * ((win_rate - low) / (win_rate - gates.min_win_rate)) ** 2) + 1
+    return _refused(
+        f"{measure}; {required}. To confirm a gain of this size, about {needed} held-out prompts are needed."
+    )
 
 
 def _refused(reason: str) -> Gate:

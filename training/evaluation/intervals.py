@@ -68,7 +68,7 @@ def clustered_accuracy(right: Tensor, groups: Tensor) -> Accuracy:
     between = float(deviations.square().sum()) * prompts / (prompts - 1) / total**2
     alone = share * (1 - share) / total
     effect = max(1.0, between / alone) if alone > 0 else float(torch.bincount(cluster).double().square().sum()) / total
-    return Accuracy(share, _wilson(share, total / effect, _student_95(prompts - 1)), total, prompts)
+    return Accuracy(share, _wilson(share, total / effect, student_t_95(prompts - 1)), total, prompts)
 
 
 def _wilson(share: float, total: float, quantile: float) -> tuple[float, float]:
@@ -78,8 +78,30 @@ def _wilson(share: float, total: float, quantile: float) -> tuple[float, float]:
     return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
-def _student_95(freedom: int) -> float:
-    """The two-sided 95% quantile of Student's t with `freedom` degrees, by the first terms of its expansion."""
+def mean_with_interval(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean of P clusters' shares and both ends of its 95% interval, by Student's t: (..., P), P > 1, to three (...).
+
+    Answers to one prompt are alike, so a prompt counts once, however many answers it has.
+
+    Args:
+        values: one share in [0, 1] for each cluster, for instance the win rate on a prompt.
+    """
+    clusters = values.shape[-1]
+    values = values.double()
+    mean, reach = values.mean(dim=-1), student_t_95(clusters - 1) * (values.var(dim=-1) / clusters).sqrt()
+    return mean, (mean - reach).clamp(min=0.0), (mean + reach).clamp(max=1.0)
+
+
+def student_t_95(freedom: int) -> float:
+    """The 97.5% quantile of Student's t, by its expansion around the normal; within 2% from 3 degrees of freedom up.
+
+    Reference: Abramowitz & Stegun 1964, 26.7.5.
+    """
     z = _Z_95
-    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    return z + first / freedom + second / freedom**2
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / float(freedom) ** power for power, term in enumerate(terms, start=1))

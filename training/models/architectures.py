@@ -23,9 +23,9 @@ from training.models.backbone import (
     BlockContext,
     TopLayers,
     attention_mask,
-    without_dropout,
     without_right_padding,
 )
+from training.models.copies import without_dropout
 from training.models.structure import BlockCall, Structure, structure_of, unsupported
 
 _ROTATIONS_OF_ANY_LENGTH = {"default", "linear", "llama3", "yarn", "proportional"}
@@ -80,8 +80,8 @@ def backbone_of(model: Any) -> Backbone:
         device = model.get_input_embeddings().weight.device
         with torch.no_grad(), full_precision(device):
             ids = (torch.arange(_TOKENS, device=device)[None] + 3) % model.get_input_embeddings().weight.shape[0]
-            found = structure_of(model, ids)
-            _check(kind(model, found), ids)
+            found, logits = structure_of(model, ids)
+            _check(kind(model, found), ids, logits[0].float())
         _KNOWN[key] = found
     return kind(model, _KNOWN[key])
 
@@ -127,19 +127,18 @@ def _rotations(parameters: Any) -> Iterator[str]:
             yield from _rotations(value)
 
 
-def _check(backbone: Backbone, ids: Tensor) -> None:
-    """Compare the parts of a model with the whole on token ids (1, T) long: alone, and padded on either side.
+def _check(backbone: Backbone, ids: Tensor, whole: Tensor) -> None:
+    """Compare the parts of a model, on token ids (1, T) padded on either side, with its own logits (T, V) without.
 
     Raises:
         ModelError: they differ, so the model does something between its parts that isn't known here.
     """
-    whole = backbone.model(input_ids=ids, use_cache=False).logits[0].float()
     if not bool(torch.isfinite(whole).all()):
         raise ModelError("the model's logits are NaN or infinite", remedy="Its weights are damaged: fetch it again.")
     spread = float(whole.std()) + 1e-6
     noise = ids.flip(1)[:, :2]  # a causal model doesn't see padding, whatever tokens it consists of
-    for left, right in ((0, 0), (0, 2), (2, 0)):
-        padded = torch.cat([noise[:, :left], ids, noise[:, :right]], dim=1)
+    for side, left in (("right", 0), ("left", noise.shape[1])):
+        padded = torch.cat([noise, ids] if left else [ids, noise], dim=1)
         mask = torch.zeros_like(padded, dtype=torch.bool)
         mask[:, left : left + ids.shape[1]] = True
         context = backbone.context(mask)
@@ -147,7 +146,6 @@ def _check(backbone: Backbone, ids: Tensor) -> None:
         below = backbone.run(backbone.embed(padded, context), context, 0, middle)
         found = backbone.logits(backbone.top(middle)(below, context)[mask]).float()
         if not bool(((found - whole).abs().max() / spread) < _TOLERANCE):
-            place = "padded on the right" if right else "padded on the left" if left else "alone"
             raise unsupported(
-                backbone.model, f"its parts don't give what the whole model gives, for a sequence {place}"
+                backbone.model, f"its parts don't give what the whole model gives, for a sequence padded on the {side}"
             )

@@ -240,17 +240,6 @@ def tensor_digest(named: Iterable[tuple[str, Tensor]]) -> str:
     return digest.hexdigest()
 
 
-def without_dropout(module: nn.Module) -> None:
-    """Disable dropout permanently: with it, two passes disagree, and PPO's ratios would measure noise."""
-    module.eval()
-    child: Any
-    for child in module.modules():
-        if isinstance(child, nn.Dropout):
-            child.p = 0.0
-        elif isinstance(getattr(child, "attention_dropout", None), float):
-            child.attention_dropout = 0.0
-
-
 def position_ids(mask: Tensor) -> Tensor:
     """Positions (B, T) long over real tokens of `mask` (B, T) bool, padded on either side; 0 at padding."""
     return ((mask.long().cumsum(dim=1) - 1) * mask).clamp(min=0)

@@ -50,3 +50,14 @@ def own_parameters(module: Module) -> Module:
         value.data = value.data.to(torch.float32, copy=True)
         value.requires_grad_()
     return module
+
+
+def without_dropout(module: nn.Module) -> None:
+    """Disable dropout permanently: with it, two passes disagree, and PPO's ratios would measure noise."""
+    module.eval()
+    child: Any
+    for child in module.modules():
+        if isinstance(child, nn.Dropout):
+            child.p = 0.0
+        elif isinstance(getattr(child, "attention_dropout", None), float):
+            child.attention_dropout = 0.0

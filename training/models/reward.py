@@ -27,8 +27,7 @@ from training.fast import full_precision
 from training.models.architectures import backbone_of
 from training.models.backbone import Backbone, BlockContext, TopLayers
 from training.models.policy import reward_layer_count
-from training.models.probe import Probe
-from training.models.saved_reward import CONFIG_FILE, WEIGHTS_FILE, SavedReward
+from training.models.probe import CONFIG_FILE, WEIGHTS_FILE, Probe, SavedReward
 from training.models.sequences import last_real_token, pad_answers, sequences_of
 from training.models.text import TextCodec
 

@@ -5,7 +5,7 @@ Legend: B batch, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -40,10 +40,3 @@ def last_real_token(mask: Tensor) -> Tensor:
     """The index (B,) long of each row's last real token, for padding on either side."""
     length = mask.shape[1]
     return length - 1 - mask.flip(1).long().argmax(dim=1)
-
-
-def spread(scores: Iterable[float]) -> tuple[float, float]:
-    """Mean and standard deviation of scores, the latter never 0, for normalising them."""
-    values = torch.tensor(list(scores), dtype=torch.float64)
-    deviation = float(values.std()) if len(values) > 1 else 1.0
-    return (float(values.mean()) if len(values) else 0.0), (deviation if deviation > 1e-6 else 1.0)

@@ -100,8 +100,11 @@ def logits_of(model: Any, structure: Structure, hidden: Tensor) -> Tensor:
     return found.view(*hidden.shape[:-1], -1)  # type: ignore[no-any-return]
 
 
-def structure_of(model: Any, ids: Tensor) -> Structure:
+def structure_of(model: Any, ids: Tensor) -> tuple[Structure, Tensor]:
     """Find a model's parts by watching it read token ids (1, T) long.
+
+    Returns:
+        The parts, and the model's own logits (1, T, V).
 
     Raises:
         ModelError: its blocks can't be found.
@@ -122,7 +125,7 @@ def structure_of(model: Any, ids: Tensor) -> Structure:
     plain_head = (
         isinstance(head, nn.Linear) and head.in_features == final.shape[-1] and _same(head(final), found.logits)
     )
-    return Structure(path, structure.norm, structure.decoder, outputs, plain_embedding, plain_head)
+    return Structure(path, structure.norm, structure.decoder, outputs, plain_embedding, plain_head), found.logits
 
 
 def with_replaced(model: nn.Module, modules: Mapping[str, nn.Module]) -> Any:

@@ -1,6 +1,7 @@
-"""Reinforcement learning of the policy against the reward model, kept near the base by a KL penalty."""
+"""Reinforcement learning of the policy against the reward model, kept near a reference by a KL penalty; also DPO."""
 
 from training.ppo.report import PPOPoint, PPOReport
-from training.ppo.train import PPOTrainer, train_ppo
+from training.ppo.train import train_ppo
+from training.ppo.trainer import PPOTrainer, Start
 
-__all__ = ["PPOPoint", "PPOReport", "PPOTrainer", "train_ppo"]
+__all__ = ["PPOPoint", "PPOReport", "PPOTrainer", "Start", "train_ppo"]

@@ -7,40 +7,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-import torch
 from torch import Tensor
 
 from training.config import PPOConfig
+from training.evaluation import distinct_share, repetition, similarity
 from training.objectives import kl_k1, kl_k3, masked_mean
 from training.ppo.report import PPOPoint
 from training.ppo.update import UpdateStats
 from training.sampling import Rollout
-
-_REPEATED_TOKENS = 4  # shorter n-grams recur in good text too
-
-
-def distinct_share(tokens: Tensor, mask: Tensor, length: int) -> float:
-    """Distinct n-grams of `length` tokens as a share of all n-grams in a batch, 0 where there are none.
-
-    It falls as answers become alike. `tokens` and `mask` are (B, T), padded on the right.
-    """
-    if tokens.shape[1] < length:
-        return 0.0
-    stretches = tokens.unfold(1, length, 1)[mask[:, length - 1 :]]
-    return len(torch.unique(stretches, dim=0)) / len(stretches) if len(stretches) else 0.0
-
-
-def repetition(tokens: Tensor, mask: Tensor) -> float:
-    """How much answers repeat themselves: the mean share of an answer's 4-grams that occurred in it before.
-
-    0 is no repetition; an answer of one token over and over is near 1; one of fewer than 4 tokens counts as 0.
-    `tokens` and `mask` are (B, T), padded on the right.
-    """
-    shares = []
-    for row, real in zip(tokens.tolist(), mask.sum(dim=1).tolist(), strict=True):
-        stretches = [tuple(row[at : at + _REPEATED_TOKENS]) for at in range(real - _REPEATED_TOKENS + 1)]
-        shares.append(1 - len(set(stretches)) / len(stretches) if stretches else 0.0)
-    return sum(shares) / len(shares) if shares else 0.0
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> float | None:
@@ -89,8 +63,15 @@ def point_of(
         distinct_1=distinct_share(rollout.tokens, mask, 1),
         distinct_2=distinct_share(rollout.tokens, mask, 2),
         repetition=repetition(rollout.tokens, mask),
+        similarity=_similarity(rollout, config.answers),
         explained_variance=explained_variance(rollout.values[mask], returns[mask])
         if config.algorithm == "ppo"
         else None,
         **asdict(stats),
     )
+
+
+def _similarity(rollout: Rollout, answers: int) -> float | None:
+    """How alike the first answers to different prompts are."""
+    tokens, lengths = rollout.tokens[::answers].tolist(), rollout.answer_mask[::answers].sum(dim=1).tolist()
+    return similarity([row[:length] for row, length in zip(tokens, lengths, strict=True)])

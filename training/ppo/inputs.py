@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
 
 from training.config import PPOConfig
-from training.data import PromptRecord, Split, split_of
+from training.data import Preference, PromptRecord, Split, prompt_as_json, split_of
 from training.errors import ConfigError, DataError, ModelError
 from training.models import RewardModel, TextCodec, tensor_digest
 from training.runs import run_digest
@@ -22,9 +23,9 @@ def check_inputs(
     """Reject inputs that can't be trained on, before anything is computed; `train_ppo` lists the errors."""
     if reward_model.base.model is not base:
         raise ModelError("the reward model has a different base", remedy="Load it on the base that PPO is given.")
-    if config.algorithm == "rloo" and config.answers_per_prompt < 2:
+    if config.algorithm in {"rloo", "best-of-n"} and config.answers < 2:
         raise ConfigError(
-            "rloo compares answers to the same prompt",
+            f"{config.algorithm} compares answers to the same prompt",
             got=f"ppo.answers_per_prompt = {config.answers_per_prompt}",
             expected="2 or more",
         )
@@ -58,18 +59,17 @@ def check_inputs(
 
 
 def inputs_digest(
-    base: Any,
-    policy: Any,
-    reward_model: RewardModel,
+    models: Sequence[Any],
     codec: TextCodec,
     prompts: Sequence[PromptRecord],
+    preferences: Sequence[Preference],
     config: PPOConfig,
 ) -> str:
     """A hash of everything that determines a run's outcome; taken before the policy is changed."""
-    models = [tensor_digest((base if policy is None else policy).named_parameters())]
-    models += [tensor_digest(base.named_parameters()), tensor_digest(reward_model.named_parameters())]
-    texts = json.dumps([[record.prompt, record.reference] for record in prompts])
-    return run_digest("ppo", *models, texts, codec.config.model_dump_json(), config.model_dump_json())
+    digests = ["none" if model is None else tensor_digest(model.named_parameters()) for model in models]
+    texts = json.dumps([[prompt_as_json(record.prompt), record.reference] for record in prompts])
+    pairs = json.dumps([asdict(pair) for pair in preferences])
+    return run_digest("ppo", *digests, texts, pairs, codec.config.model_dump_json(), config.model_dump_json())
 
 
 def held_out_prompts(prompts: Sequence[PromptRecord], config: PPOConfig) -> list[PromptRecord]:

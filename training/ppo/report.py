@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from training.atomic import write_atomically
-from training.evaluation import PolicyEvaluation
+from training.evaluation import PolicyEvaluation, draw_frontier
 from training.runs import Panel, draw_curves
 
 _PANELS = {
@@ -23,6 +23,7 @@ _PANELS = {
         "ended": "ended_share",
         "distinct bigrams": "distinct_2",
         "repeated 4-grams": "repetition",
+        "alike between prompts": "similarity",
     },
     "reward penalties": {"KL": "kl_penalty", "missing EOS": "eos_penalty"},
 }
@@ -43,6 +44,7 @@ class PPOPoint:
     ended_share: share of answers that reached their end of text.
     distinct_1, distinct_2: distinct unigrams and bigrams as a share of all in the batch.
     repetition: mean share of an answer's 4-grams that occurred in it before.
+    similarity: how alike answers to different prompts are; None where there is one prompt, or in older reports.
     explained_variance: of the returns by the values; None where the algorithm has no value function.
     first_ratio_gap: largest |ratio - 1| in the first minibatch; 0 up to rounding.
     ratio_min, ratio_max: smallest and largest ratio of new to old probability of a token.
@@ -70,12 +72,14 @@ class PPOPoint:
     ratio_min: float
     ratio_max: float
     gradient_norm: float
+    similarity: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PPOReport(PolicyEvaluation):
     """The policy's evaluation on held-out prompts, and its training.
 
+    algorithm: how it was trained.
     reward_mean: mean normalised reward of the last iteration's samples.
     iterations: number of iterations that the kept policy was trained for.
     stopped: why training ended early, None if it didn't.
@@ -87,16 +91,16 @@ class PPOReport(PolicyEvaluation):
     stopped: str | None
     curve: tuple[PPOPoint, ...]
     truncated_prompts: int = 0
+    algorithm: str = "ppo"
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> PPOReport:
         """The report in a `report.json`."""
         curve = tuple(PPOPoint(**point) for point in content["curve"])
-        low, high = content["win_rate_interval"]
-        return cls(**{**content, "curve": curve, "win_rate_interval": (low, high)})
+        return cls(**{**PolicyEvaluation.fields_from_json(content), "curve": curve})
 
     def save(self, folder: Path) -> None:
-        """Write `report.json` and `curves.png`."""
+        """Write `report.json`, `curves.png` and, where best-of-n was measured, `frontier.png`."""
         steps = [point.iteration for point in self.curve]
         panels = [
             Panel(
@@ -105,4 +109,7 @@ class PPOReport(PolicyEvaluation):
             for title, lines in _PANELS.items()
         ]
         draw_curves(folder / "curves.png", "Reinforcement learning", panels)
+        if self.best_of_n and self.kl_from_base_nats is not None:
+            reached = {"gain": self.gain_on_pool, "win rate": self.win_rate_on_pool}
+            draw_frontier(folder / "frontier.png", self.best_of_n, self.kl_from_base_nats, reached)
         write_atomically(folder / "report.json", json.dumps(asdict(self), indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""From a rollout's rewards to a better policy: the advantages of three algorithms, and epochs of clipped updates.
+"""From a rollout's rewards to a better policy: what each algorithm learns from it, and epochs of clipped updates.
 
 Legend: B answers, T tokens of the longest answer.
 """
@@ -35,11 +35,13 @@ class Targets:
     advantages: (B, T), how much better than expected each token turned out.
     returns: (B, T), targets of the values.
     value_mask: (B, T) bool, where the value head is trained.
+    learned: (M,) long, the answers that are learned from; None for all.
     """
 
     advantages: Tensor
     returns: Tensor
     value_mask: Tensor
+    learned: Tensor | None = None
 
     def rows(self, index: Tensor, length: int) -> Self:
         """The answers `index` (M,) long, cut to `length` tokens."""
@@ -67,6 +69,8 @@ def targets_of(rollout: Rollout, rewards: Tensor, config: PPOConfig, kl_coeffici
     - `ppo`: generalised advantages over token rewards, with the value function as a critic of every state.
     - `rloo`: the sequence's reward minus the mean of the other answers to the same prompt; no value function.
     - `reinforce`: the sequence's reward minus b(x), the value of the prompt alone.
+    - `best-of-n`: 1 for the best of the answers to a prompt and nothing for the others, which is maximum likelihood of
+      the best one, and clipped like the rest.
 
     Args:
         rollout: B answers, those to the same prompt adjacent.
@@ -83,8 +87,10 @@ def targets_of(rollout: Rollout, rewards: Tensor, config: PPOConfig, kl_coeffici
         value_mask = mask
     else:
         totals = rewards - kl_coefficient * kl_k1(rollout.logprobs, rollout.reference_logprobs, mask)
+        if config.algorithm == "best-of-n":
+            return _imitation_of_the_best(totals, mask, config.answers)
         if config.algorithm == "rloo":
-            of_answers = rloo_advantages(totals.view(-1, config.answers_per_prompt)).flatten()
+            of_answers = rloo_advantages(totals.view(-1, config.answers)).flatten()
             value_mask = torch.zeros_like(mask)
         else:
             of_answers = advantages_over_baseline(totals, rollout.values[:, 0])
@@ -96,6 +102,17 @@ def targets_of(rollout: Rollout, rewards: Tensor, config: PPOConfig, kl_coeffici
         # Both baselines already centre by prompt; centring again over tokens would favour short answers or long ones.
         advantages = whiten(advantages, mask, center=config.algorithm == "ppo")
     return Targets(advantages, returns, value_mask)
+
+
+def _imitation_of_the_best(totals: Tensor, mask: Tensor, answers: int) -> Targets:
+    """Targets for likelihood of the best answer to each prompt, by penalised rewards (B,); mask (B, T).
+
+    Reference: Dong et al. 2023 (2304.06767); Sessa et al. 2024 (2407.14622).
+    """
+    by_prompt = totals.view(-1, answers)
+    best = by_prompt.argmax(dim=1) + answers * torch.arange(len(by_prompt), device=totals.device)
+    nothing = torch.zeros(mask.shape, device=totals.device)
+    return Targets(mask.float(), nothing, torch.zeros_like(mask), best)
 
 
 def update(
@@ -113,8 +130,9 @@ def update(
     """
     generator = torch.Generator().manual_seed(seed)
     stats: list[tuple[Tensor, ...]] = []
+    rows = torch.arange(len(rollout)) if targets.learned is None else targets.learned.cpu()
     for _ in range(config.epochs):
-        order = torch.randperm(len(rollout), generator=generator).to(rollout.mask.device)
+        order = rows[torch.randperm(len(rows), generator=generator)].to(rollout.mask.device)
         for index in torch.split(order, config.minibatch_size):
             optimizer.zero_grad(set_to_none=True)
             loss, measured = accumulate_gradients(policy, rollout, targets, index, config)

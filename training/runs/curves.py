@@ -15,11 +15,12 @@ _COLOURS = ("#3457d5", "#e0603c", "#2b9c6a", "#8a5cc2")
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One set of axes: named lines over shared steps; None and NaN leave a gap."""
+    """One set of axes: named lines over shared steps, or over another quantity; None and NaN leave a gap."""
 
     title: str
-    steps: Sequence[int]
+    steps: Sequence[float]
     lines: Mapping[str, Sequence[float | None]]
+    over: str = "step"
 
 
 def draw_curves(path: Path, title: str, panels: Sequence[Panel]) -> None:
@@ -41,7 +42,7 @@ def draw_curves(path: Path, title: str, panels: Sequence[Panel]) -> None:
                 panel.steps, heights, label=name, color=colour, linewidth=1.6, marker="." if len(heights) < 30 else ""
             )
         axes.set_title(panel.title, fontsize=10)
-        axes.set_xlabel("step", fontsize=8)
+        axes.set_xlabel(panel.over, fontsize=8)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.25)
         if len(panel.lines) > 1:

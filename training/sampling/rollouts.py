@@ -11,9 +11,10 @@ from dataclasses import dataclass, fields
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.models import PolicyWithValue, RewardModel, pad_right
+from training.sampling.reference import Reference
 from training.sampling.sampler import Samples
 
 
@@ -98,6 +99,7 @@ def respond(
     eos_id: int,
     temperature: float,
     batch: int,
+    reference: Reference | None = None,
 ) -> Rollout:
     """Score sampled answers and compute their log-probs under policy and reference, in one pass over shared layers.
 
@@ -113,13 +115,42 @@ def respond(
         eos_id: the end-of-text token, which also fills batches.
         temperature: what sampling divided the logits by.
         batch: answers per forward pass.
+        reference: where the KL is measured from; None is the base.
     """
-    device = policy.base.device
+    top = reference.top if reference else None
+    sequences = _sequences(policy, prompts, samples, eos_id)
+    return Rollout.joined([_read(policy, reward_model, part, temperature, top) for part in sequences.split(batch)])
+
+
+@torch.no_grad()
+def reference_entropy(
+    policy: PolicyWithValue,
+    reference: Reference,
+    prompts: Sequence[Sequence[int]],
+    samples: Samples,
+    *,
+    eos_id: int,
+    temperature: float,
+    batch: int,
+) -> float:
+    """The reference's mean entropy in nats at a token of its own answers; arguments as for `respond`."""
+    total, count = 0.0, 0
+    for part in _sequences(policy, prompts, samples, eos_id).split(batch):
+        context = policy.base.context(part.mask)
+        depth = _top_of(policy, reference.top)
+        below = policy.base.activations(part.ids, context, [depth])[depth]
+        hidden = policy.base.norm(below) if reference.top is None else reference.top(below, context)
+        found = answer_hidden(hidden, part.starts, part.answer_mask)
+        _, entropies = policy.head.logprobs_and_entropies(found, part.tokens[part.answer_mask], temperature)
+        total, count = total + float(entropies.sum()), count + len(entropies)
+    return total / max(1, count)
+
+
+def _sequences(policy: PolicyWithValue, prompts: Sequence[Sequence[int]], samples: Samples, eos_id: int) -> _Sequences:
     ids, mask = pad_right(whole_sequences(prompts, samples, eos_id), eos_id)
     starts = torch.tensor([len(prompt) - 1 for prompt in prompts])
     columns = ids, mask, starts, samples.tokens, samples.mask, samples.ended
-    sequences = _Sequences(*(column.to(device) for column in columns))
-    return Rollout.joined([_read(policy, reward_model, part, temperature) for part in sequences.split(batch)])
+    return _Sequences(*(column.to(policy.base.device) for column in columns))
 
 
 def whole_sequences(prompts: Sequence[Sequence[int]], samples: Samples, eos_id: int) -> list[list[int]]:
@@ -159,15 +190,23 @@ def spread_out(values: Tensor, answer_mask: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _read(policy: PolicyWithValue, reward_model: RewardModel, given: _Sequences, temperature: float) -> Rollout:
-    """Run policy, reference and reward model on one batch."""
+def _read(
+    policy: PolicyWithValue,
+    reward_model: RewardModel,
+    given: _Sequences,
+    temperature: float,
+    reference: nn.Module | None,
+) -> Rollout:
+    """Run policy, reference and reward model on one batch; `reference` None is the base."""
     base, mask = policy.base, given.answer_mask
     context = base.context(given.mask)
-    shared = base.activations(given.ids, context, [policy.depth, *reward_model.depths, base.n_layers])
+    depths = {policy.depth, *reward_model.depths, _top_of(policy, reference)}
+    shared = base.activations(given.ids, context, depths)
     trunk, chosen = shared[policy.depth], given.tokens[mask]
     hidden = answer_hidden(policy(trunk, context), given.starts, mask)
     logprobs, entropies = policy.head.logprobs_and_entropies(hidden, chosen, temperature)
-    reference = answer_hidden(base.norm(shared[base.n_layers]), given.starts, mask)
+    states = base.norm(shared[base.n_layers]) if reference is None else reference(trunk, context)
+    reference_logprobs = policy.head.logprobs(answer_hidden(states, given.starts, mask), chosen, temperature)
     return Rollout(
         trunk=trunk,
         mask=given.mask,
@@ -176,8 +215,13 @@ def _read(policy: PolicyWithValue, reward_model: RewardModel, given: _Sequences,
         answer_mask=mask,
         ended=given.ended,
         logprobs=spread_out(logprobs, mask),
-        reference_logprobs=spread_out(policy.head.logprobs(reference, chosen, temperature), mask),
+        reference_logprobs=spread_out(reference_logprobs, mask),
         values=spread_out(policy.values(hidden), mask),
         entropies=spread_out(entropies, mask),
         scores=reward_model.score_over(shared, given.ids, given.mask, context, given.starts).float(),
     )
+
+
+def _top_of(policy: PolicyWithValue, reference: nn.Module | None) -> int:
+    """The depth to which the base's layers must run for the reference's sake."""
+    return policy.base.n_layers if reference is None else policy.depth

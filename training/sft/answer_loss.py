@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from training.fast import full_precision
 from training.models import backbone_of
 from training.objectives import gather_logprobs
 
@@ -38,5 +39,7 @@ class AnswerLoss(nn.Module):
             below = backbone.activations(ids, context, [self._depth])[self._depth]
         else:
             below = backbone.embed(ids, context)
-        logits = backbone.logits(top(below, context)[:, :-1][targets[:, 1:]])
+        hidden = top(below, context)[:, :-1][targets[:, 1:]]
+        with full_precision(hidden.device):  # at logits of 100, bfloat16 has steps of a half
+            logits = backbone.logits(hidden.float())
         return -gather_logprobs(logits, ids[:, 1:][targets[:, 1:]]).sum()

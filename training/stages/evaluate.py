@@ -56,7 +56,7 @@ def run_evaluate(
             codec,
             judge,
             chosen,
-            config.ppo.sampling,
+            config.ppo,
             seed=config.ppo.seed,
             on_answers=progress.evaluating,
         )

@@ -70,8 +70,7 @@ def policy_inputs(
 
 def fitting_text(text: TextConfig, model: Any, new_tokens: int) -> TextConfig:
     """The text settings, with prompts limited so that an answer and its end of text still fit into the model."""
-    room = max(1, backbone_of(model).max_positions - new_tokens - 1)
-    return text.model_copy(update={"max_prompt_tokens": min(text.max_prompt_tokens, room)})
+    return text.leaving_room(backbone_of(model).max_positions, new_tokens)
 
 
 def say_truncations(progress: StageProgress, codec: TextCodec) -> None:
@@ -91,9 +90,16 @@ def say_wins(progress: StageProgress, found: PolicyEvaluation) -> None:
         return
     low, high = found.win_rate_interval
     progress.say(
-        f"The policy's answers score higher than the base's on {found.win_rate_vs_base:.0%} of held-out prompts "
-        f"(95% interval {low:.0%} to {high:.0%}), at a KL of {found.kl_nats:.1f} nats."
+        f"The policy's answers score higher than the base's in {found.win_rate_vs_base:.0%} of comparisons on held-out "
+        f"prompts (95% interval {low:.0%} to {high:.0%}), at a KL of {found.kl_nats:.1f} nats."
     )
+    if found.verdict:
+        progress.say(found.verdict)
+    if found.similarity is not None and found.base_similarity is not None:
+        progress.say(
+            f"Answers to two different prompts share {found.similarity:.1%} of their bigrams, "
+            f"the base's {found.base_similarity:.1%}."
+        )
     if found.win_rate_vs_reference is None or found.rouge is None or found.base_rouge is None:
         return
     progress.say(

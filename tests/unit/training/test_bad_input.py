@@ -21,6 +21,7 @@ from training.models.load import load_causal_lm
 from training.models.reward import RewardModel
 from training.models.text import TextCodec
 from training.ppo.train import train_ppo
+from training.ppo.trainer import Start
 from training.reward.tune import train_reward
 from training.runs.checkpoints import Checkpoints
 from training.sft.train import train_sft
@@ -30,6 +31,8 @@ Run = Callable[..., Result]
 PAIRS = [Preference(f"What is {n}?", f"tea {n}", f"egg {n}") for n in range(40)]
 REWARD = RewardConfig(epochs=3, patience_epochs=3)
 PPO = PPOConfig(
+    best_of=2,
+    origin_answers=2,
     iterations=2,
     prompts_per_iteration=4,
     minibatch_size=4,
@@ -169,7 +172,7 @@ def test_a_checkpoint_of_another_model_is_refused(tiny_model_dir: Path, codec: T
         train_sft(base, codec, demonstrations, SFT, tmp_path / "sft")
 
     def ppo(base: Any) -> None:
-        train_ppo(base, None, codec, RewardModel.on_base(base, 0.7), prompts, PPO, tmp_path / "ppo")
+        train_ppo(base, Start(), codec, RewardModel.on_base(base, 0.7), prompts, PPO, tmp_path / "ppo")
 
     for stage in (reward, sft, ppo):
         stage(load_causal_lm(str(tiny_model_dir), "cpu"))

@@ -16,6 +16,7 @@ from training.objectives import (
     bradley_terry_loss,
     clipped_policy_loss,
     clipped_value_loss,
+    dpo_loss,
     gather_logprobs,
     generalized_advantages,
     kl_k1,
@@ -142,12 +143,12 @@ def test_the_score_stands_at_the_last_real_token() -> None:
 
 
 def test_the_kl_controller_moves_towards_its_target() -> None:
-    """Too much KL raises the coefficient, too little lowers it, by at most 20% of a horizon at a time."""
+    """Too much KL raises the coefficient, too little lowers it: in proportion, by a factor of at most e per horizon."""
     settings = {"target_nats": 6.0, "sequences": 64, "horizon_sequences": 640}
     assert adapted_kl_coefficient(0.1, 6.0, **settings) == 0.1
-    assert adapted_kl_coefficient(0.1, 6.6, **settings) == pytest.approx(0.1 * 1.01)
-    assert adapted_kl_coefficient(0.1, 60.0, **settings) == pytest.approx(0.1 * 1.02)
-    assert adapted_kl_coefficient(0.1, -9.0, **settings) == pytest.approx(0.1 * 0.98)
+    assert adapted_kl_coefficient(0.1, 9.0, **settings) == pytest.approx(0.1 * math.exp(0.05))
+    assert adapted_kl_coefficient(0.1, 60.0, **settings) == pytest.approx(0.1 * math.exp(0.1))
+    assert adapted_kl_coefficient(0.1, -9.0, **settings) == pytest.approx(0.1 * math.exp(-0.1))
 
 
 # --- PPO ------------------------------------------------------------------------------------------------------------
@@ -280,6 +281,15 @@ def test_a_tie_pulls_scores_together() -> None:
         assert chosen.grad is not None
         assert float(chosen.grad) * difference > 0
     assert float(bradley_terry_loss(torch.ones(1), torch.ones(1), torch.tensor([0.5]))) == pytest.approx(math.log(2))
+
+
+def test_dpo_by_hand() -> None:
+    """At beta 1/2 log-ratios of ln 9 and 0 differ by ln 3: the chosen answer is expected to win with 3/4."""
+    ratios, votes = torch.tensor([math.log(9), 0.0]), torch.tensor([1.0, 1.0])
+    expected = [-math.log(0.75), math.log(2)]
+    assert float(dpo_loss(ratios, torch.zeros(2), votes, 0.5)) == pytest.approx(sum(expected) / 2)
+    weighted = dpo_loss(ratios, torch.zeros(2), votes, 0.5, torch.tensor([2.0, 0.0]))
+    assert float(weighted) == pytest.approx(expected[0])
 
 
 def test_bradley_terry_doesnt_underflow() -> None:

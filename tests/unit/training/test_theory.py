@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from tiny_policy import ALL_REAL, ANSWERS, LENGTH, answer_logprobs, answer_rewar
 from torch import Tensor
 
 from training import objectives
+from training.errors import ConfigError
+from training.evaluation.best_of_n import best_of_n_kl, best_of_n_weights
 from training.objectives import (
     advantages_over_baseline,
     bradley_terry_loss,
     clipped_policy_loss,
+    dpo_loss,
     generalized_advantages,
     kl_k1,
     mle_loss,
@@ -238,6 +242,87 @@ def test_bradley_terry_recovers_the_scores_that_people_vote_by() -> None:
     optimizer.step(loss)
     learned = scores.detach()
     torch.testing.assert_close(learned - learned.mean(), true - true.mean(), rtol=0, atol=1e-3)
+
+
+def _every_pair() -> tuple[Tensor, Tensor]:
+    first, second = torch.combinations(torch.arange(len(ANSWERS))).T
+    return first, second
+
+
+def test_dpos_gradient_is_prediction_minus_votes_times_the_scores_difference() -> None:
+    """Over all 351 pairs of answers it is beta (sigmoid(difference) - p) (grad log pi(y1) - grad log pi(y2))."""
+    policy, beta = tiny_policy(), 0.3
+    reference = answer_logprobs(tiny_policy(1)).detach().sum(dim=1)
+    first, second = _every_pair()
+    votes = torch.rand(len(first), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    ratios = answer_logprobs(policy).sum(dim=1) - reference
+    ours = _gradient(dpo_loss(ratios[first], ratios[second], votes, beta), policy)
+    logprobs = answer_logprobs(policy).sum(dim=1)
+    scores = torch.stack([torch.autograd.grad(value, policy, retain_graph=True)[0].flatten() for value in logprobs])
+    wrong = (beta * (ratios[first] - ratios[second]).detach()).sigmoid() - votes
+    exact = (beta * wrong[:, None] * (scores[first] - scores[second])).mean(dim=0)
+    torch.testing.assert_close(ours, exact, rtol=1e-5, atol=1e-7)  # the loss is in float32
+
+
+def test_dpo_is_bradley_terry_with_the_policys_own_reward() -> None:
+    """If people vote by rewards, DPO's minimum is the optimum under those rewards and the KL penalty."""
+    beta, rewards = 0.5, answer_rewards()
+    reference = _probabilities(tiny_policy(1)).detach().log()
+    optimum = (reference + rewards / beta).log_softmax(dim=-1)
+    first, second = _every_pair()
+    votes = (rewards[first] - rewards[second]).sigmoid()
+    implied = beta * (optimum - reference)  # the rewards, up to a constant that cancels in each pair
+    torch.testing.assert_close(implied - implied.mean(), rewards - rewards.mean())
+    policy = optimum.clone().requires_grad_()  # logits over whole answers
+    ratios = policy.log_softmax(dim=-1) - reference
+    loss = dpo_loss(ratios[first], ratios[second], votes, beta)
+    assert float(loss.detach()) == pytest.approx(float(bradley_terry_loss(rewards[first], rewards[second], votes)))
+    assert float(_gradient(loss, policy).abs().max()) < 1e-7
+
+
+# --- Best of n ------------------------------------------------------------------------------------------------------
+
+
+def _best_of_n(probabilities: Tensor, rewards: Tensor, n: int) -> Tensor:
+    """The probability of each answer to be the best of n: it is the best if none of the n is better."""
+    order = rewards.argsort()
+    up_to = probabilities[order].cumsum(dim=0)
+    found = torch.empty_like(probabilities)
+    found[order] = up_to**n - (up_to - probabilities[order]) ** n
+    return found
+
+
+def test_the_best_of_n_distribution_by_enumeration() -> None:
+    """Over all 27^3 triples of answers the best one is distributed as the formula says."""
+    probabilities, rewards = _probabilities(tiny_policy()).detach(), answer_rewards()
+    found = torch.zeros_like(probabilities)
+    for triple in itertools.product(range(len(ANSWERS)), repeat=3):
+        rows = torch.tensor(triple)
+        found[rows[rewards[rows].argmax()]] += probabilities[rows].prod()
+    torch.testing.assert_close(found, _best_of_n(probabilities, rewards, 3))
+
+
+def test_the_kl_of_best_of_n() -> None:
+    """Enumerated it is at most ln n - (n - 1) / n, which it reaches as single answers become unlikely."""
+    few, rewards = _probabilities(tiny_policy()).detach(), answer_rewards()
+    many = torch.full((20_000,), 1 / 20_000, dtype=torch.float64)
+    for n in (1, 2, 4, 16, 64):
+        best = _best_of_n(few, rewards, n)
+        assert float((best * (best.clamp(min=1e-300) / few).log()).sum()) <= best_of_n_kl(n) + 1e-12
+        best = _best_of_n(many, torch.arange(20_000), n)
+        exact = float((best * (best.clamp(min=1e-300) / many).log()).sum())
+        assert exact == pytest.approx(best_of_n_kl(n), abs=1e-3)
+
+
+def test_a_pool_estimates_best_of_n_without_bias() -> None:
+    """The weights of a pool of 6 are the shares of all 20 triples in which each answer is the best."""
+    weights = best_of_n_weights(6, 3)
+    counts = [sum(min(triple) == rank for triple in itertools.combinations(range(6), 3)) for rank in range(6)]
+    torch.testing.assert_close(weights, torch.tensor(counts, dtype=torch.float64) / 20)
+    assert best_of_n_weights(4, 4).tolist() == [1, 0, 0, 0]
+    assert best_of_n_weights(4, 1).tolist() == [0.25] * 4
+    with pytest.raises(ConfigError, match="n = 5"):
+        best_of_n_weights(4, 5)
 
 
 # --- The page -------------------------------------------------------------------------------------------------------

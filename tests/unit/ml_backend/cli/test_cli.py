@@ -90,6 +90,16 @@ def test_export_from_a_file_prints_the_summary_alone(tmp_path: Path) -> None:
     assert (row["chosen"], row["rejected"], row["votes"]) == ("Boil it.", "Go away.", 1)
 
 
+def test_an_export_without_judgements_exits_with_1_and_says_why(tmp_path: Path) -> None:
+    """The counts are still on stdout; no file is written."""
+    task = {"id": 9, "data": {"prompt": "Egg?"}, "annotations": [], "drafts": [{"result": []}]}
+    (tmp_path / "export.json").write_text(json.dumps([task]), encoding="utf-8")
+    done = _rankloop("export", "--from-file", "export.json", "--out", "prefs.jsonl", cwd=tmp_path)
+    assert (done.returncode, json.loads(done.stdout)["drafts"]) == (1, 1)
+    assert "nobody has submitted them yet" in done.stderr
+    assert not (tmp_path / "prefs.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "said"),
     [
@@ -119,21 +129,22 @@ def test_debug_shows_where_it_happened(tmp_path: Path) -> None:
 
 def test_rows_of_the_versions_table() -> None:
     """The champion is marked, figures are rounded, and a base without figures has dashes."""
-    base = Version(1, "m-v1", None, None, {}, {}, 0.0)
+    base = Version(1, "m-v1", "default", None, None, {}, {}, 0.0)
     figures = {"annotations": 120.0, "reward_accuracy": 0.8125, "kl_nats": 5.4321, "win_rate_vs_base": 0.9}
-    tuned = Version(2, "m-v2", "run", "m-v1", figures, {}, 0.0)
+    tuned = Version(2, "m-v2", "default", "run", "m-v1", figures, {}, 0.0)
     rows = list(version_rows([base, tuned], tuned))
-    assert rows[0][:7] == ("m-v1", "", "-", "-", "-", "-", "-")
-    assert rows[1][:7] == ("m-v2", "*", "120", "81.2%", "5.43", "90.0%", "m-v1")
+    assert rows[0][:8] == ("default", "m-v1", "", "-", "-", "-", "-", "-")
+    assert rows[1][:8] == ("default", "m-v2", "*", "120", "81.2%", "5.43", "90.0%", "m-v1")
 
 
 def test_rows_of_the_training_cycles() -> None:
     """A running cycle shows its progress, a finished one the reason for its outcome."""
     job = CycleJob("cycle-7-ab", 7, "running", "ppo", 3, 10)
-    assert cycle_row(job)[:2] == ("cycle-7-ab", "7")
-    assert cycle_row(job)[3:] == ("ppo 3/10", "")
-    assert cycle_row(replace(job, step="snapshot", done=None, total=None))[3] == "snapshot"
-    assert cycle_row(replace(job, state="rejected", step=None, reason="too close"))[3:] == ("rejected", "too close")
+    assert cycle_row(job)[:3] == ("cycle-7-ab", "-", "7")
+    assert cycle_row(job)[4:] == ("ppo 3/10", "")
+    assert cycle_row(replace(job, line="shared"))[1] == "shared"
+    assert cycle_row(replace(job, step="snapshot", done=None, total=None))[4] == "snapshot"
+    assert cycle_row(replace(job, state="rejected", step=None, reason="too close"))[4:] == ("rejected", "too close")
 
 
 def test_help_loads_nothing_heavy(tmp_path: Path) -> None:

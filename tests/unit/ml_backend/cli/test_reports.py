@@ -34,7 +34,9 @@ class _Jobs:
         """5,000 tasks of one project in progress, another project waiting."""
         running = {"project_id": 7, "state": "running", "stored": 500, "left": 4500}
         queued = {"project_id": 8, "state": "queued", "stored": 0, "left": None}
-        return {"proposing": [running, queued], "new_judgements": {7: 41}}
+        look = {"line": "default", "projects": [[7, 41]], "why": "9 more judgements (41 of 50 are there)"}
+        foreign = {"line": None, "projects": [[9, 0]], "why": "Project 9 isn't connected."}
+        return {"proposing": [running, queued], "waiting": [look, foreign]}
 
     def cycles(self, _limit: int) -> list[object]:
         """No training yet."""
@@ -44,11 +46,21 @@ class _Jobs:
 def test_status_shows_progress_and_what_training_waits_for(
     settings: Settings, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It shows the champion, the progress of proposals, and the number of new judgements."""
+    """It shows the champion, the progress of proposals, the new judgements, and what a line waits for."""
     registry.promote("rankloop-v2")
     monkeypatch.setattr(registry_package, "Registry", lambda _settings: registry)
     monkeypatch.setattr(loop, "Jobs", _Jobs)
     show_status(settings)
     shown = capsys.readouterr().out
-    for said in ("rankloop-v2", "project 7: 500 stored, 4500 tasks left", "project 8: queued", "41 in project 7", "50"):
+    for said in (
+        "rankloop-v2",
+        "project 7: 500 stored, 4500 tasks left",
+        "project 8: queued",
+        "7 (41 new judgements)",
+        "9 more judgements",
+        "Project 9 isn't connected.",
+    ):
         assert said in shown
+    registry.paused["default"] = "2026-01-01T00:00:00+00:00"
+    show_status(settings)
+    assert "rankloop resume default" in capsys.readouterr().out

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ml_backend.demo.evaluation import FreshAnswers, Shares, compare
-from ml_backend.demo.report import COLUMNS, DemoReport, base_figures, trained_figures
+from ml_backend.demo.loop import telling_pairs
+from ml_backend.demo.report import COLUMNS, BeforeAndAfter, DemoReport, base_figures, trained_figures
 from ml_backend.registry.records import Version
 
 PROMPTS = ["a", "b"]
 
 
 def _answers(*texts: str) -> FreshAnswers:
-    return FreshAnswers(texts, answer_tokens=4.0)
+    return FreshAnswers(texts, answer_tokens=4.0, cut=(False,) * len(texts))
 
 
 def _longer(_prompt: str, answer1: str, answer2: str) -> Any:
@@ -28,7 +30,7 @@ def _left(_prompt: str, _answer1: str, _answer2: str) -> Any:
 
 
 def _version(number: int, metrics: dict[str, float]) -> Version:
-    return Version(number, f"rankloop-v{number}", "run", None, metrics, {}, 0.0)
+    return Version(number, f"rankloop-v{number}", "default", "run", None, metrics, {}, 0.0)
 
 
 def test_wins_losses_and_ties_are_told_apart() -> None:
@@ -72,12 +74,22 @@ def test_the_report_holds_what_others_read(tmp_path: Path) -> None:
         "kl_nats": 9.5,
         "win_rate_vs_base": 0.9,
     }
-    base = base_figures(_version(1, {}), _answers("a"), Shares(0.48, 0.2))
+    base = base_figures(_version(1, {}), FreshAnswers(("One, two!", "two"), 4.0, (True, False)), Shares(0.48, 0.2))
     trained = trained_figures(_version(2, metrics), _answers("b"), Shares(0.8, 0.1))
-    report = DemoReport([base, trained], {"rankloop-v1": 300, "rankloop-v2": 180}, {"start": 1.234, "total": 5.0})
+    report = DemoReport(
+        [base, trained],
+        {"rankloop-v1": 300, "rankloop-v2": 180},
+        {"start": 1.234, "total": 5.0},
+        model="smollm2",
+        chat_template=True,
+        examples=[BeforeAndAfter("q", "old", "new")],
+    )
     report.write(tmp_path / "report.json")
     content = json.loads((tmp_path / "report.json").read_text())
     assert content == {
+        "model": "smollm2",
+        "chat_template": True,
+        "examples": [{"prompt": "q", "before": "old", "after": "new"}],
         "versions": [
             {
                 "version": "rankloop-v1",
@@ -89,6 +101,8 @@ def test_the_report_holds_what_others_read(tmp_path: Path) -> None:
                 "answer_tokens": 4.0,
                 "preferred_share": 0.5,
                 "tie_share": 0.2,
+                "distinct_words": 2,
+                "cut_share": 0.5,
             },
             {
                 "version": "rankloop-v2",
@@ -100,13 +114,44 @@ def test_the_report_holds_what_others_read(tmp_path: Path) -> None:
                 "answer_tokens": 4.0,
                 "preferred_share": 0.8,
                 "tie_share": 0.1,
+                "distinct_words": 1,
+                "cut_share": 0.0,
             },
         ],
         "predictions_by_version": {"rankloop-v1": 300, "rankloop-v2": 180},
         "seconds": {"start": 1.2, "total": 5.0},
     }
     assert report.rows() == [
-        ("rankloop-v1", "0", "-", "0.0", "50%", "50%", "20%", "4.0"),
-        ("rankloop-v2", "120", "75% (60% to 85%)", "9.5", "90%", "80%", "10%", "4.0"),
+        ("rankloop-v1", "0", "-", "0.0", "50%", "50%", "20%", "4.0", "2"),
+        ("rankloop-v2", "120", "75% (60% to 85%)", "9.5", "90%", "80%", "10%", "4.0", "1"),
     ]
     assert all(len(row) == len(COLUMNS) for row in report.rows())
+
+
+def test_two_tastes_have_a_line_each(tmp_path: Path) -> None:
+    """Under `lines` stands each line's champion with its share under its own taste; the rest is the first project's."""
+    reports = []
+    for line, share in (("project-1", 0.9), ("project-2", 0.85)):
+        metrics = dict.fromkeys(
+            ["annotations", "reward_accuracy_low", "reward_accuracy_high", "kl_nats", "win_rate_vs_base"], 0.5
+        )
+        version = replace(_version(2, metrics), name=f"rankloop.{line}-v2", line=line)
+        rows = [trained_figures(version, _answers("b"), Shares(share, 0.0))]
+        reports.append(DemoReport(rows, {version.name: 7}, {"total": 1.0}, model="tiny", chat_template=False))
+    report = replace(reports[0], second=reports[1])
+    report.write(tmp_path / "report.json")
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content["versions"] == content["lines"][0]["versions"]
+    assert [(line["champion"], line["preferred_share"]) for line in content["lines"]] == [
+        ("rankloop.project-1-v2", 0.9),
+        ("rankloop.project-2-v2", 0.85),
+    ]
+    assert [row[0] for row in report.rows()] == ["rankloop.project-1-v2", "rankloop.project-2-v2"]
+
+
+def test_examples_begin_with_what_the_taste_prefers() -> None:
+    """One of each question, the preferred ones first; blank and cut answers only if there is nothing else."""
+    before = FreshAnswers(("aaaa", "-", "bb", "-", "cc", "-", "dd", "-"), 1.0, (False,) * 8)
+    after = FreshAnswers(("a", "-", "bbbb", "-", "", "-", "dddd", "-"), 1.0, (False,) * 6 + (True, False))
+    found = telling_pairs(["p", "q", "r", "s"], before, after, _longer)
+    assert [(pair.prompt, pair.after) for pair in found] == [("q", "bbbb"), ("p", "a"), ("r", ""), ("s", "dddd")]

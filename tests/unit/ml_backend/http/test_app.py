@@ -109,10 +109,73 @@ def test_setup_names_the_loaded_version(client: FlaskClient) -> None:
     assert client.post("/setup", json=SETUP).json == {"model_version": "rankloop-v1"}
 
 
-@pytest.mark.parametrize("extra", [None, {}, {"a": 1}, "text", 5])
-def test_setup_takes_any_extra_params(client: FlaskClient, extra: Any) -> None:
-    """`extra_params` may be null, as a PATCH of the backend sends it, or anything that people entered."""
+@pytest.mark.parametrize("extra", [None, {}, "", {"line": None}, {"train_after": 5}, '{"max_new_tokens": 8}'])
+def test_setup_takes_a_projects_own_settings(client: FlaskClient, extra: Any) -> None:
+    """`extra_params` may be null, as a PATCH of the backend sends it, an object, or its JSON."""
     assert client.post("/setup", json={**SETUP, "extra_params": extra}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ({"lnie": "a"}, "unknown key; got 'lnie'; expected one of line, system_prompt"),
+        ({"line": "Two words"}, "extra_params.line can't be used; got \"'Two words'\"; expected a name of 1 to 40"),
+        ({"train_after": 0}, "extra_params.train_after can't be used; got '0'; expected a whole number from 1"),
+        ({"max_new_tokens": True}, "extra_params.max_new_tokens can't be used; got 'true'"),
+        ({"system_prompt": 7}, "extra_params.system_prompt can't be used; got '7'; expected a text"),
+        ("text", "isn't JSON"),
+        (5, "a int"),
+    ],
+)
+def test_setup_refuses_settings_it_cannot_use(client: FlaskClient, extra: Any, said: str) -> None:
+    """A 400 names the key, the value and what was expected; Label Studio shows it."""
+    answer = client.post("/setup", json={**SETUP, "extra_params": extra})
+    assert answer.status_code == 400
+    assert said in answer.json["error"]
+
+
+def test_each_line_answers_with_its_own_champion(client: FlaskClient, registry: FakeRegistry) -> None:
+    """Two projects on two lines: /setup reports the version that is loaded for each, and /predict answers with it. A
+    /setup without `extra_params` changes nothing.
+    """
+    registry.promote("rankloop.a-v2")
+    registry.promote("rankloop.b-v3")
+    for project, line, version in (("3.5", "a", "rankloop.a-v2"), ("4.5", "b", "rankloop.b-v3")):
+        setup = {**SETUP, "project": project, "extra_params": {"line": line}}
+        assert client.post("/setup", json=setup).json == {"model_version": version}
+        assert client.post("/setup", json={**setup, "extra_params": None}).json == {"model_version": version}
+    for project, version in (("3.5", "rankloop.a-v2"), ("4.5", "rankloop.b-v3")):
+        (result,) = client.post("/predict", json={**_predict(_task(1)), "project": project}).json["results"]
+        assert result["model_version"] == version
+    lines = {line["line"]: line for line in client.get("/status").json["lines"]}
+    assert {name: (line["champion"], line["loaded"], line["projects"]) for name, line in lines.items()} == {
+        "default": ("rankloop-v1", "rankloop-v1", []),
+        "a": ("rankloop.a-v2", "rankloop.a-v2", [3]),
+        "b": ("rankloop.b-v3", "rankloop.b-v3", [4]),
+    }
+
+
+def test_a_project_has_a_line_of_its_own_unless_it_is_older_than_lines(
+    client: FlaskClient, registry: FakeRegistry
+) -> None:
+    """A project from before the data folder was taken over stays on the default line; a later one gets its own."""
+    registry.taken_over = 1000.0
+    older, newer = {**SETUP, "project": "3.999"}, {**SETUP, "project": "4.1000"}
+    assert client.post("/setup", json=older).json == {"model_version": "rankloop-v1"}
+    assert client.post("/setup", json=newer).json == {"model_version": "rankloop.project-4-v1"}
+
+
+def test_the_answer_length_of_a_project_is_its_own(client: FlaskClient) -> None:
+    """One project asks for answers of a single token, and another on the same line doesn't."""
+    short = {**SETUP, "project": "3.5", "extra_params": {"line": "a", "max_new_tokens": 1}}
+    client.post("/setup", json=short)
+    client.post("/setup", json={**SETUP, "project": "4.5", "extra_params": {"line": "a"}})
+    lengths = []
+    for project in ("3.5", "4.5"):
+        results = client.post("/predict", json={**_predict(*(_task(n) for n in range(8))), "project": project}).json
+        texts = [region["value"]["text"][0] for result in results["results"] for region in result["result"]]
+        lengths.append(max(map(len, texts)))
+    assert lengths[0] < lengths[1]
 
 
 def test_setup_while_loading_answers_with_a_string(settings: Any, jobs: FakeJobs, registry: FakeRegistry) -> None:
@@ -234,7 +297,7 @@ def test_versions_and_status(client: FlaskClient, registry: FakeRegistry) -> Non
     assert status["loaded"] == status["champion"] == "rankloop-v1"
     assert status["fault"] is None
     assert status["waiting"] == 0
-    assert status["jobs"] == {"running": []}
+    assert status["jobs"] == {"running": [], "waiting": []}
     registry.broken = "MLflow is away"
     assert client.get("/status").status_code == 503
 

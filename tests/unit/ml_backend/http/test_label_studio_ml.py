@@ -45,13 +45,13 @@ def test_it_speaks_the_same_protocol_there(client: Any, jobs: FakeJobs) -> None:
     """Health, setup, predict and webhook answer as they do on our own server."""
     assert client.get("/health").json["status"] == "UP"
     setup = {"project": "1.1795380917", "schema": LIVE, "hostname": "x", "access_token": "x", "extra_params": None}
-    assert client.post("/setup", json=setup).json == {"model_version": "rankloop-v1"}
+    assert client.post("/setup", json=setup).json == {"model_version": "rankloop.project-1-v1"}
     tasks = [{"id": 1, "data": {"prompt": "Tea?"}, "project": 1}, {"id": 2, "data": {}, "project": 1}]
     params = {"login": None, "password": None, "context": None}
     body = {"tasks": tasks, "project": "1.1795380917", "label_config": LIVE, "params": params}
     results = client.post("/predict", json=body).json["results"]
     assert [len(result["result"]) for result in results] == [2, 0]
-    assert {result["model_version"] for result in results} == {"rankloop-v1"}
+    assert {result["model_version"] for result in results} == {"rankloop.project-1-v1"}
     project = {"id": 1, "label_config": LIVE}
     answer = client.post("/webhook", json={"action": "START_TRAINING", "project": project})
     assert answer.json["result"]["job"] == "cycle-1"
@@ -63,12 +63,12 @@ def test_it_speaks_the_same_protocol_there(client: Any, jobs: FakeJobs) -> None:
 def test_it_follows_the_champion_there(client: Any, proposer: Proposer, registry: FakeRegistry) -> None:
     """A new champion shows up in /setup despite label-studio-ml's own cache of the version."""
     setup = {"project": "1.2", "schema": LIVE, "extra_params": None}
-    assert client.post("/setup", json=setup).json == {"model_version": "rankloop-v1"}
-    registry.promote("rankloop-v2")
-    while proposer.version != "rankloop-v2":
+    assert client.post("/setup", json=setup).json == {"model_version": "rankloop.project-1-v1"}
+    registry.promote("rankloop.project-1-v2")
+    while proposer.version != "rankloop.project-1-v2":
         with proposer._changed:
             proposer._changed.wait(0.05)
-    assert client.post("/setup", json=setup).json == {"model_version": "rankloop-v2"}
+    assert client.post("/setup", json=setup).json == {"model_version": "rankloop.project-1-v2"}
 
 
 def test_without_the_package_the_error_says_how_to_get_it(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

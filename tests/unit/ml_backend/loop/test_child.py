@@ -14,6 +14,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
+from ml_backend.errors import CancelledError
 from ml_backend.loop import child
 from ml_backend.loop.child import Progress, read_progress, train
 from training.errors import ConfigError, RankloopError
@@ -55,6 +56,16 @@ def test_a_stage_runs_at_low_priority_and_tells_its_progress(
     before = (tmp_path / "sft" / "policy" / "model.safetensors").stat().st_mtime_ns
     train("sft", options, tmp_path / "sft")
     assert (tmp_path / "sft" / "policy" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_cancelled_training_ends_at_once(tmp_path: Path, tiny_model_dir: Path, demonstrations: Path) -> None:
+    """Its process is gone when the error is raised, long before it would have been done."""
+    options = {"model": tiny_model_dir, "data": demonstrations, "config": _config(tmp_path, 100_000), "device": "cpu"}
+    before = set(psutil.Process().children(recursive=True))
+    looks = iter([False, False, True])
+    with pytest.raises(CancelledError):
+        train("sft", options, tmp_path / "sft", is_cancelled=lambda: next(looks), poll_s=0.05)
+    assert set(psutil.Process().children(recursive=True)) <= before
 
 
 def test_a_refusal_is_passed_on_in_its_own_words(tmp_path: Path, demonstrations: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,36 @@ import pytest
 from judged_project import JudgedProject, tiny_training
 
 from ml_backend.errors import LabelConfigError
+from ml_backend.lines import Connections
+from ml_backend.loop.considering import Considering
 from ml_backend.loop.cycle import CycleSteps, Plan
 from ml_backend.loop.proposals import BulkProposals
 from ml_backend.registry.registry import Registry
 from ml_backend.registry.version_files import damage_in
 from ml_backend.settings import Settings
 from training.data.files import read_preferences, read_prompts
-from training.errors import DataError
+from training.errors import ConfigError, DataError
+
+
+@dataclass(slots=True)
+class _TwoProjects(JudgedProject):
+    """Projects 7 and 8, which were judged alike; `others` are the second one's settings, if they differ."""
+
+    others: Mapping[str, Any] | None = None
+
+    def projects(self) -> list[Any]:
+        return [self.project(7), self.project(8)]
+
+    def project(self, project_id: int) -> Any:
+        found = JudgedProject.project(self, project_id)
+        found.id = project_id
+        return found
+
+    def backends(self, project_id: int) -> list[Any]:
+        (backend,) = JudgedProject.backends(self, project_id)
+        if project_id == 8 and self.others is not None:
+            backend.extra_params = self.others
+        return [backend]
 
 
 @pytest.fixture
@@ -46,27 +71,40 @@ def steps(cycle_settings: Settings, registry: Registry, project: JudgedProject) 
 @pytest.fixture
 def plan(steps: CycleSteps) -> Plan:
     """A cycle that has started."""
-    return Plan(**steps.begin(7, "cycle-7-test", "asked"))
+    run_id = steps.attempt(7, "cycle-7-test", "asked", {})
+    return Plan(**steps.begin(7, "cycle-7-test", run_id, "asked"))
+
+
+@pytest.fixture
+def considering(cycle_settings: Settings, registry: Registry, project: JudgedProject) -> Considering:
+    """Looks at the project's line."""
+    connections = Connections(cycle_settings, registry, project.open)  # type: ignore[arg-type]
+    return Considering(cycle_settings, registry, connections, project.open)  # type: ignore[arg-type]
 
 
 def test_beginning_is_repeatable(steps: CycleSteps, plan: Plan, registry: Registry) -> None:
     """The plan names base and parent; repeating `begin` finds the same run."""
     assert (plan.base, plan.parent) == ("rankloop-v1", "rankloop-v1")
-    assert Plan(**steps.begin(7, "cycle-7-test", "asked")) == plan
-    attempt = registry.attempts(7)[0]
+    assert (plan.line, plan.projects, plan.settings) == ("default", [7], {"line": "default"})
+    assert steps.attempt(7, "cycle-7-test", "asked", {}) == plan.run_id
+    assert Plan(**steps.begin(7, "cycle-7-test", plan.run_id, "asked")) == plan
+    attempt = registry.attempts("default")[0]
     assert (attempt.status, attempt.tags["trigger"], attempt.tags["parent"]) == ("running", "asked", "rankloop-v1")
 
 
 def test_new_judgements_are_those_since_the_last_snapshot(
-    steps: CycleSteps, plan: Plan, project: JudgedProject
+    steps: CycleSteps, considering: Considering, project: JudgedProject
 ) -> None:
-    """Before the first cycle all judgements are new, after its snapshot only later ones; skips never count."""
+    """Before the first cycle all judgements are new, once it is tried only later ones; skips never count."""
     project.judged = 40
-    assert steps.count_new(7) == 36
+    assert considering.project(7)["new"] == 36
+    run_id = steps.attempt(7, "cycle-7-test", "asked", {})
+    plan = Plan(**steps.begin(7, "cycle-7-test", run_id, "asked"))
+    assert considering.project(7)["new"] == 0
     assert steps.snapshot(plan) == {"tasks": 40, "snapshot_at": "2026-01-01T00:00:40+00:00"}
-    assert steps.count_new(7) == 0
+    assert considering.project(7)["new"] == 0
     project.judged = 52
-    assert steps.count_new(7) == 11
+    assert considering.project(7)["new"] == 11
 
 
 def test_the_snapshot_becomes_preferences(steps: CycleSteps, plan: Plan) -> None:
@@ -80,6 +118,59 @@ def test_the_snapshot_becomes_preferences(steps: CycleSteps, plan: Plan) -> None
     assert all(len(p.chosen.split()) < len(p.rejected.split()) for p in preferences)
     assert len(read_prompts(folder / "prompts.jsonl")) == 60
     assert json.loads((folder / "summary.json").read_bytes())["kept"] == 54
+
+
+def test_a_shared_line_trains_on_the_judgements_of_all_its_projects(
+    cycle_settings: Settings, registry: Registry
+) -> None:
+    """Two projects of one line: both are copied and converted, their counts add up, and what each saw is recorded."""
+    both = _TwoProjects(judged=30, extra_params={"line": "shared", "max_new_tokens": 5})
+    steps = CycleSteps(cycle_settings, registry, both.open)
+    run_id = steps.attempt(8, "cycle-8-test", "asked", {})
+    plan = Plan(**steps.begin(8, "cycle-8-test", run_id, "asked"))
+    assert (plan.line, plan.projects, plan.parent) == ("shared", [7, 8], "rankloop.shared-v1")
+    assert steps.snapshot(plan)["tasks"] == 60
+    counts = steps.prepare(plan)
+    assert (counts["annotations"], counts["kept"], counts["skipped"]) == (60, 54, 6)
+    folder = steps.folder(plan)
+    preferences = read_preferences(folder / "preferences.jsonl")
+    assert {preference.source.project_id for preference in preferences} == {7, 8}
+    assert len(read_prompts(folder / "prompts.jsonl")) == 60  # the two ask the same
+    assert json.loads((folder / "config.json").read_bytes())["ppo"]["sampling"]["max_new_tokens"] == 5
+    assert (folder / "label_config.8.xml").is_file()
+    (attempt,) = registry.attempts("shared")
+    assert attempt.seen == dict.fromkeys([7, 8], "2026-01-01T00:00:30+00:00")
+
+
+def test_projects_of_one_line_that_want_different_things_are_told(cycle_settings: Settings, registry: Registry) -> None:
+    """The cycle fails before anything is trained, and names the setting."""
+    both = _TwoProjects(extra_params={"line": "shared"}, others={"line": "shared", "max_new_tokens": 5})
+    steps = CycleSteps(cycle_settings, registry, both.open)
+    run_id = steps.attempt(8, "cycle-8-test", "asked", {})
+    with pytest.raises(ConfigError, match="different settings: max_new_tokens"):
+        steps.begin(8, "cycle-8-test", run_id, "asked")
+
+
+def test_a_rollback_during_a_cycle_holds(steps: CycleSteps, plan: Plan, registry: Registry, tmp_path: Path) -> None:
+    """The cycle's version doesn't become champion, the reason says who is, and the next cycle may replace that one."""
+    made = [_small_version(registry, tmp_path / name, name) for name in ("a", "b", "c")]
+    registry.promote(made[0])
+    running = replace(plan, parent=made[0])
+    registry.rollback()
+    held_back = steps.promote(running, made[1])
+    assert held_back == (
+        f"the champion is rankloop-v1 now, no longer {made[0]}. `rankloop promote {made[1]}` makes it champion."
+    )
+    assert registry.current().name == "rankloop-v1"
+    assert steps.promote(replace(plan, parent="rankloop-v1"), made[2]) is None
+    assert registry.current().name == made[2]
+
+
+def _small_version(registry: Registry, folder: Path, name: str) -> str:
+    folder.mkdir()
+    (folder / "file").write_text(name)
+    run_id = registry.start_cycle_run(7, f"cycle-{name}")
+    return registry.register(folder, run_id=run_id, parent="rankloop-v1", metrics={}, tags={"kind": "cycle"}).name
 
 
 def test_too_few_judgements_are_a_reason_to_stop(steps: CycleSteps, plan: Plan, project: JudgedProject) -> None:
@@ -123,8 +214,8 @@ def test_a_cycle_makes_a_version(
     assert steps.register(plan) == name == "rankloop-v2"
     stored = next((cycle_settings.home() / "mlartifacts").rglob(f"{plan.run_id}/artifacts/version"))
     (stored / "policy" / "model.safetensors").write_bytes(b"the registry's disk lost it")
-    assert steps.promote(plan, name) == name
-    assert steps.promote(plan, name) == name
+    assert steps.promote(plan, name) is None
+    assert steps.promote(plan, name) is None
     assert damage_in(stored, registry.get(name).tags["manifest_sha256"]) is None
     assert not (steps.folder(plan) / "version").exists()
     assert steps.finish(plan, "promoted", "It wins.") == {"status": "promoted", "reason": "It wins."}
@@ -138,8 +229,7 @@ def test_a_cycle_makes_a_version(
     assert {"policy", "reward", "report.json", "config.json", "preferences.jsonl", "curves.png"} <= {
         path.name for path in folder.iterdir()
     }
-    attempt = registry.last_attempt(7)
-    assert attempt is not None
+    attempt = registry.attempts("default")[0]
     assert (attempt.status, attempt.tags["version"], len(attempt.tags["dataset_digest"])) == ("promoted", name, 64)
 
     project.judged, project.stored = 50, []

@@ -83,7 +83,8 @@ def test_lines_of_a_job_carry_its_ids(
     before = root.level, root.handlers[:]
     configure_logging("json", stream=log)
     steps = TalkativeSteps()
-    worker = Worker(job_settings, registry, steps, StepwiseProposals(), FakeProjects({}).open)  # type: ignore[arg-type]
+    projects = FakeProjects({7: job_settings.public_url()})
+    worker = Worker(job_settings, registry, steps, StepwiseProposals(), projects.open)  # type: ignore[arg-type]
     worker.start()
     try:
         job = asked.start_training(7)["job"]
@@ -106,9 +107,10 @@ def test_progress_of_proposals_and_new_judgements(
     asked.propose(7)
     assert asked.status()["proposing"] == [{"project_id": 7, "state": "queued", "stored": 0, "left": None}]
     proposals = StepwiseProposals()
-    projects = FakeProjects({8: job_settings.public_url()}, [])
+    url = job_settings.public_url()
+    projects = FakeProjects({8: url, 9: url}, [], [41], {9: {"line": "nine"}})
     settings = job_settings.model_copy(update={"label_studio_api_key": "key"})
-    worker = Worker(settings, registry, FakeSteps([41]), proposals, projects.open)  # type: ignore[arg-type]
+    worker = Worker(settings, registry, FakeSteps(), proposals, projects.open)  # type: ignore[arg-type]
     worker.start()
     try:
         _until(lambda: asked.status()["proposing"] and asked.status()["proposing"][0]["stored"])

@@ -11,14 +11,17 @@ import pytest
 from edge_fakes import FakeRegistry
 from job_fakes import FakeProjects, FakeProposals, FakeSteps
 
-from ml_backend.errors import CrashError, JobsError, LabelStudioError
+from ml_backend.errors import CancelledError, CrashError, JobsError, LabelStudioError
+from ml_backend.loop import names
 from ml_backend.loop import worker as worker_module
 from ml_backend.loop.client import Jobs
+from ml_backend.loop.durable import is_cancelled
 from ml_backend.loop.worker import Worker
 from ml_backend.settings import Settings
 from training.errors import ConfigError, RankloopError
 
 CYCLE = [
+    "attempt",
     "begin",
     "snapshot",
     "prepare",
@@ -53,6 +56,13 @@ def proposals() -> FakeProposals:
 
 
 @pytest.fixture
+def projects(job_settings: Settings) -> FakeProjects:
+    """Two projects that are connected, on the default line each."""
+    url = job_settings.public_url()
+    return FakeProjects({7: url, 8: url}, extra_params={8: {"line": "eight"}})
+
+
+@pytest.fixture
 def asked(job_settings: Settings) -> Iterator[Jobs]:
     """The client."""
     jobs = Jobs(job_settings)
@@ -66,6 +76,7 @@ def start(
     steps: FakeSteps,
     proposals: FakeProposals,
     registry: FakeRegistry,
+    projects: FakeProjects,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[..., Worker]]:
     """Starts a worker with the fakes, and stops it at the end."""
@@ -73,9 +84,9 @@ def start(
     monkeypatch.setattr(worker_module, "RECONSIDER_AFTER_S", 0.3)
     started: list[Worker] = []
 
-    def make(projects: FakeProjects | None = None, **changes: Any) -> Worker:
+    def make(others: FakeProjects | None = None, **changes: Any) -> Worker:
         settings = job_settings.model_copy(update=changes)
-        worker = Worker(settings, registry, steps, proposals, (projects or FakeProjects({})).open)  # type: ignore[arg-type]
+        worker = Worker(settings, registry, steps, proposals, (others or projects).open)  # type: ignore[arg-type]
         worker.start()
         started.append(worker)
         return worker
@@ -93,24 +104,27 @@ def _until(condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
         pause.wait(0.02)
 
 
-def test_a_burst_of_judgements_is_counted_once(start: Any, asked: Jobs, steps: FakeSteps) -> None:
-    """Twenty webhooks in a row cause one query to Label Studio, once it is quiet."""
+def test_a_burst_of_judgements_is_counted_once(
+    start: Any, asked: Jobs, steps: FakeSteps, projects: FakeProjects
+) -> None:
+    """Twenty webhooks in a row cause one query to Label Studio, or two, once it is quiet."""
     start()
     for _ in range(20):
         asked.judgement_arrived(7)
-    _until(lambda: "count" in steps.done)
+    _until(lambda: projects.counted)
     asked.judgement_arrived(8)
-    _until(lambda: steps.done.count("count") == 2)
+    _until(lambda: 8 in projects.counted)
+    assert projects.counted.count(7) <= 2
     assert "begin" not in steps.done
 
 
-def test_judgements_that_keep_coming_are_counted_in_the_end(start: Any, asked: Jobs, steps: FakeSteps) -> None:
+def test_judgements_that_keep_coming_are_counted_in_the_end(start: Any, asked: Jobs, projects: FakeProjects) -> None:
     """If it never gets quiet, the longest debounce limits the wait."""
     jobs = Jobs(asked._settings.model_copy(update={"debounce_s": 0.5, "debounce_max_s": 1.0}))
     start()
     began = time.monotonic()
     pause = threading.Event()
-    while "count" not in steps.done and time.monotonic() - began < 20:
+    while not projects.counted and time.monotonic() - began < 20:
         jobs.judgement_arrived(7)
         pause.wait(0.1)
     jobs.close()
@@ -131,25 +145,32 @@ def test_asking_takes_milliseconds(asked: Jobs) -> None:
 def test_enough_judgements_start_a_cycle_that_ends_in_new_proposals(
     start: Any, asked: Jobs, steps: FakeSteps, proposals: FakeProposals
 ) -> None:
-    """A whole cycle: judgements counted, trained on, promoted, and new proposals in every connected project."""
-    steps.new_judgements = [10, 0]
+    """A whole cycle: judgements counted, trained on, promoted, and new proposals in the connected projects of the line,
+    and in no other.
+    """
     url = asked._settings.public_url()
-    start(FakeProjects({7: url, 8: url, 9: "http://elsewhere"}))
+    lines = {10: {"line": "another"}}
+    projects = FakeProjects({7: url, 8: url, 9: "http://elsewhere", 10: url}, [], [6, 4, 0], lines)
+    start(projects)
     asked.judgement_arrived(7)
     _until(lambda: len(proposals.asked) == 2)
     cycle = asked.cycles()[0]
-    assert (cycle.project_id, cycle.state, cycle.reason) == (7, "promoted", "rankloop-v2 is champion. It wins.")
+    assert (cycle.project_id, cycle.line, cycle.state) == (7, "default", "promoted")
+    assert cycle.reason == "rankloop-v2 is champion. It wins."
     assert sorted(proposals.asked) == [7, 8]
-    assert [name for name in steps.done if name != "count"] == CYCLE
-    _until(lambda: steps.done.count("count") == 2)
+    assert steps.done == CYCLE
+    assert steps.given == [{"line": "default", "seen": dict.fromkeys(["7", "8"], "2026-01-01T00:00:00+00:00")}]
+    _until(lambda: len(projects.counted) >= 4)
 
 
-def test_nine_of_ten_judgements_are_not_enough(start: Any, asked: Jobs, steps: FakeSteps) -> None:
+def test_nine_of_ten_judgements_are_not_enough(
+    start: Any, asked: Jobs, steps: FakeSteps, projects: FakeProjects
+) -> None:
     """Below the threshold nothing starts; the tenth starts it."""
-    steps.new_judgements = [9, 10, 0]
+    projects.new_judgements = [9, 10, 0]
     start()
     asked.judgement_arrived(7)
-    _until(lambda: steps.done.count("count") == 1)
+    _until(lambda: len(projects.counted) == 1)
     assert asked.cycles() == []
     asked.judgement_arrived(7)
     _until(lambda: "finish" in steps.done)
@@ -176,16 +197,18 @@ def test_a_project_has_one_cycle_at_a_time(start: Any, asked: Jobs, steps: FakeS
     assert steps.done.count("begin") == 2
 
 
-def test_judgements_made_during_a_cycle_are_not_lost(start: Any, asked: Jobs, steps: FakeSteps) -> None:
+def test_judgements_made_during_a_cycle_are_not_lost(
+    start: Any, asked: Jobs, steps: FakeSteps, projects: FakeProjects
+) -> None:
     """A webhook during a cycle starts no second one, but the count at the cycle's end does."""
     hold = threading.Event()
     steps.on["reward"] = lambda: hold.wait(30)
-    steps.new_judgements = [12, 12, 0]
+    projects.new_judgements = [12, 12, 0]
     start()
     first = asked.start_training(7)
     _until(lambda: "reward" in steps.done)
     asked.judgement_arrived(7)
-    _until(lambda: steps.done.count("count") == 1)
+    _until(lambda: len(projects.counted) == 1)
     assert len(asked.cycles()) == 1
     hold.set()
     _until(lambda: steps.done.count("finish") == 2)
@@ -210,7 +233,7 @@ def test_a_gate_that_fails_ends_the_cycle(
     start()
     cycle = asked.wait(asked.start_training(7)["job"], timeout_s=20)
     assert (cycle.state, cycle.reason) == ("rejected", "too few")
-    assert [name for name in steps.done if name != "count"] == [*CYCLE[: CYCLE.index(last) + 1], "finish"]
+    assert steps.done == [*CYCLE[: CYCLE.index(last) + 1], "finish"]
 
 
 def test_a_cycle_that_fails_says_why(start: Any, asked: Jobs, steps: FakeSteps) -> None:
@@ -306,9 +329,8 @@ def test_reconciliation_finds_what_webhooks_missed(
     start: Any, asked: Jobs, steps: FakeSteps, proposals: FakeProposals
 ) -> None:
     """At its start and on schedule the worker counts in every project that is connected to this backend."""
-    steps.new_judgements = [10, 0]
     ours = asked._settings.public_url()
-    projects = FakeProjects({7: ours + "/", 8: "http://elsewhere"}, unproposed=[7, 8])
+    projects = FakeProjects({7: ours + "/", 8: "http://elsewhere"}, unproposed=[7, 8], new_judgements=[10, 0])
     start(projects, label_studio_api_key="key", reconcile_cron="* * * * * *")
     _until(lambda: "finish" in steps.done and 7 in proposals.asked)
     _until(lambda: projects.asked["projects"] >= 3)
@@ -327,29 +349,24 @@ def test_a_champion_chosen_by_hand_gets_its_answers_at_once(start: Any, asked: J
 
 
 def test_a_small_job_that_fails_says_so_and_keeps_nobody_waiting(
-    start: Any, asked: Jobs, steps: FakeSteps, caplog: pytest.LogCaptureFixture
+    start: Any, asked: Jobs, projects: FakeProjects, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An error while counting is logged in one sentence, and the next judgement is counted."""
-
-    def refuse(_project_id: int) -> int:
-        raise LabelStudioError("the key is wrong", status=401)
-
-    usual = steps.count_new
-    steps.count_new = refuse  # type: ignore[method-assign]
+    projects.fault = LabelStudioError("the key is wrong", status=401)
     start()
     asked.judgement_arrived(7)
     _until(lambda: "consider_training(7,): the key is wrong." in caplog.text)
-    steps.count_new = usual  # type: ignore[method-assign]
+    projects.fault = None
     asked.judgement_arrived(7)
-    _until(lambda: "count" in steps.done)
+    _until(lambda: projects.counted)
 
 
 def test_small_jobs_are_forgotten_after_a_while_and_cycles_never(
-    start: Any, asked: Jobs, steps: FakeSteps, monkeypatch: pytest.MonkeyPatch
+    start: Any, asked: Jobs, projects: FakeProjects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tables don't grow with every webhook; what trained a version stays on record."""
     monkeypatch.setattr(worker_module, "KEEP_ENDED_S", 0.0)
-    steps.new_judgements = [10, 0]
+    projects.new_judgements = [10, 0]
     start(reconcile_cron="* * * * * *")
     asked.judgement_arrived(7)
 
@@ -357,7 +374,7 @@ def test_small_jobs_are_forgotten_after_a_while_and_cycles_never(
         with asked._asking() as client:
             return len(client.list_workflows(name="consider_training", status="SUCCESS"))
 
-    _until(lambda: steps.done.count("count") == 2 and considered() == 0)
+    _until(lambda: len(projects.counted) == 2 and considered() == 0)
     assert [cycle.state for cycle in asked.cycles()] == ["promoted"]
 
 
@@ -386,3 +403,114 @@ def test_a_database_that_cannot_be_reached_is_said(job_settings: Settings) -> No
     with pytest.raises(JobsError, match="RANKLOOP_DATABASE_URL") as caught:
         Jobs(job_settings.model_copy(update={"database_url": url})).judgement_arrived(7)
     assert "secret" not in str(caught.value)
+
+
+def test_an_event_of_a_project_that_is_not_connected_starts_nothing(
+    start: Any, asked: Jobs, steps: FakeSteps, projects: FakeProjects
+) -> None:
+    """A webhook that was left behind: nothing is counted, nothing trained, and the status says why."""
+    start()
+    asked.judgement_arrived(9)
+    _until(lambda: asked.status()["waiting"])
+    (look,) = asked.status()["waiting"]
+    assert look["line"] is None
+    assert look["why"].startswith("Project 9 isn't connected to this backend, so nothing starts")
+    assert (projects.counted, asked.cycles(), steps.done) == ([], [], [])
+
+
+def test_a_cycle_that_is_refused_is_recorded_with_its_reason(start: Any, asked: Jobs, steps: FakeSteps) -> None:
+    """What turns out to be in the way when the cycle begins ends it, as refused; nothing is considered afterwards."""
+    steps.on["begin"] = lambda: {"refused": "Project 9 isn't connected."}
+    start()
+    cycle = asked.wait(asked.start_training(9)["job"], timeout_s=20)
+    assert (cycle.state, cycle.reason) == ("refused", "Project 9 isn't connected.")
+    assert steps.done == ["attempt", "begin", "finish"]
+
+
+def test_what_fails_at_the_very_beginning_is_recorded_first(start: Any, asked: Jobs, steps: FakeSteps) -> None:
+    """The attempt stands before anything can fail, and is closed as failed."""
+
+    def fail() -> None:
+        raise RankloopError("the base model is gone")
+
+    steps.on["begin"] = fail
+    start()
+    cycle = asked.wait(asked.start_training(7)["job"], timeout_s=20)
+    assert (cycle.state, cycle.reason) == ("failed", "the base model is gone.")
+    assert steps.done == ["attempt", "begin", "finish"]
+
+
+def test_a_version_that_may_not_replace_the_champion_is_only_registered(
+    start: Any, asked: Jobs, steps: FakeSteps, proposals: FakeProposals
+) -> None:
+    """Somebody rolled back while the cycle ran: that holds, the outcome says so, and nobody's proposals change."""
+    steps.on["promote"] = lambda: "the champion is rankloop-v1 now."
+    start()
+    cycle = asked.wait(asked.start_training(7)["job"], timeout_s=20)
+    assert cycle.state == "registered"
+    assert cycle.reason == "rankloop-v2 is registered, but not champion: the champion is rankloop-v1 now."
+    assert proposals.asked == []
+
+
+def test_a_cancelled_cycle_ends_and_the_next_one_can_start(start: Any, asked: Jobs, steps: FakeSteps) -> None:
+    """Cancelling a running cycle frees its line at once; a cycle that has ended can't be cancelled."""
+    hold = threading.Event()
+    steps.on["reward"] = lambda: hold.wait(30)
+    start()
+    job = asked.start_training(7, "default")["job"]
+    _until(lambda: "reward" in steps.done)
+    cycle, given = asked.cancel(job)
+    assert (cycle.state, given) == ("running", {"line": "default"})
+    assert asked.cycles()[0].state == "cancelled"
+    hold.set()
+    steps.on.clear()
+    assert asked.wait(asked.start_training(7, "default")["job"], timeout_s=20).state == "promoted"
+    with pytest.raises(JobsError, match=r"has ended.*promoted"):
+        asked.cancel(asked.cycles()[0].job)
+    with pytest.raises(JobsError, match="no such training cycle"):
+        asked.cancel("cycle-7-unknown")
+
+
+def test_a_running_step_is_told_that_its_cycle_is_cancelled(start: Any, asked: Jobs, steps: FakeSteps) -> None:
+    """That is how training ends at once; nothing after it runs, not even the recording of a failure."""
+    told = threading.Event()
+
+    def train() -> None:
+        _until(lambda: is_cancelled(job))
+        told.set()
+        raise CancelledError("the cycle was cancelled")
+
+    steps.on["ppo"] = train
+    start()
+    job = asked.start_training(7)["job"]
+    _until(lambda: "ppo" in steps.done)
+    assert not told.is_set()
+    asked.cancel(job)
+    assert told.wait(20)
+    assert asked.wait(job, timeout_s=20).state == "cancelled"
+    assert asked.wait(asked.start_training(8)["job"], timeout_s=0.1).job != job
+    assert "finish" not in steps.done
+
+
+def test_unfinished_work_of_an_older_release_is_ended(
+    start: Any, asked: Jobs, steps: FakeSteps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cycle that began with other steps can't go on: it is ended and recorded, instead of waiting for ever."""
+    with monkeypatch.context() as older:
+        older.setattr(names, "APPLICATION_VERSION", "1")
+        job = asked.start_training(7)["job"]
+    start()
+    _until(lambda: steps.done == ["finish"])
+    assert asked.wait(job, timeout_s=20).state == "cancelled"
+
+
+def test_a_line_has_one_cycle_whichever_of_its_projects_asks(start: Any, asked: Jobs, steps: FakeSteps) -> None:
+    """A second project of the line is told of the first one's cycle."""
+    hold = threading.Event()
+    steps.on["reward"] = lambda: hold.wait(30)
+    start()
+    first = asked.start_training(7, "shared")
+    other = asked.start_training(8, "shared")
+    hold.set()
+    assert other["job"] == first["job"]
+    assert "of line shared is already" in other["message"]

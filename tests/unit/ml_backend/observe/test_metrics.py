@@ -45,9 +45,14 @@ class Parts:
         self.hold: threading.Event | None = None
         self.looks = 0
 
-    def champion(self) -> Any:
-        """Version 3, trained on 120 annotations."""
-        return SimpleNamespace(name="rankloop-v3", metrics={"annotations": 120.0})
+    def loaded(self) -> dict[str, str | None]:
+        """One line is loaded, another isn't at the moment."""
+        return {"default": "rankloop-v2", "other": None}
+
+    def line_states(self) -> list[Any]:
+        """Version 3, trained on 120 annotations, and a line without a champion."""
+        champion = SimpleNamespace(name="rankloop-v3", metrics={"annotations": 120.0})
+        return [SimpleNamespace(name="default", champion=champion), SimpleNamespace(name="other", champion=None)]
 
     def status(self) -> Any:
         """The jobs above, or the injected fault."""
@@ -122,9 +127,9 @@ def test_the_loop_is_described(parts: Parts) -> None:
     """Queue, versions, the running cycle's step, what is left to propose, and how many judgements are new."""
     found = _samples(Metrics(_facts(parts)))
     assert found["rankloop_queue_waiting",] == 17
-    assert found["rankloop_version", "loaded", "rankloop-v2"] == 1
-    assert found["rankloop_version", "champion", "rankloop-v3"] == 1
-    assert found["rankloop_champion_annotations",] == 120
+    assert found["rankloop_version", "default", "loaded", "rankloop-v2"] == 1
+    assert found["rankloop_version", "default", "champion", "rankloop-v3"] == 1
+    assert found["rankloop_champion_annotations", "default"] == 120
     assert found["rankloop_cycles", "running"] == 1
     assert found["rankloop_cycles", "queued"] == 2
     assert found["rankloop_cycle_step", "7", "ppo"] == 1

@@ -207,17 +207,20 @@ def test_a_damaged_version_is_refused_and_the_one_before_answers(
 
 
 def test_a_cycle_run_is_found_again_by_its_workflow(registry: Registry) -> None:
-    """One workflow, one run; the last attempt is the latest cycle that saw annotations."""
+    """One workflow, one run. A run from before there were lines belongs to the default line."""
     first = registry.start_cycle_run(7, "w-1", {"trigger": "judgements"})
-    assert registry.start_cycle_run(7, "w-1") == first
-    assert registry.last_attempt(7) is None
+    assert registry.start_cycle_run(7, "w-1") == registry.run_of("w-1") == first
+    assert registry.run_of("w-2") is None
     registry.note(first, {"snapshot_at": "2026-01-02T03:04:05.000006Z"})
     registry.finish_run(first, "rejected", "accuracy 0.5 is below 0.55")
-    registry.start_cycle_run(7, "w-2")
-    registry.start_cycle_run(8, "w-3")
-    attempt = registry.last_attempt(7)
-    assert attempt is not None
-    assert (attempt.workflow_id, attempt.status) == ("w-1", "rejected")
+    registry.start_cycle_run(7, "w-2", {"line": "project-7"})
+    registry.start_cycle_run(8, "w-3", {"line": "shared"})
+    assert [item.workflow_id for item in registry.attempts("project-7")] == ["w-2"]
+    (attempt,) = registry.attempts("default")
+    assert (attempt.workflow_id, attempt.status, attempt.line) == ("w-1", "rejected", "default")
+    assert attempt.seen == {7: "2026-01-02T03:04:05.000006Z"}
+    assert attempt.ended_at is not None
+    assert attempt.began_at <= attempt.ended_at <= time.time()
     assert attempt.snapshot_at == "2026-01-02T03:04:05.000006Z"
     assert attempt.reason == "accuracy 0.5 is below 0.55"
     assert attempt.tags["trigger"] == "judgements"

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from edge_fakes import FakeRegistry
 
-from ml_backend.serving.proposer import Asked, Proposer
+from ml_backend.serving.asked import Asked
+from ml_backend.serving.proposer import Proposer
 from ml_backend.serving.version import LoadedVersion, load_version
 from ml_backend.settings import load_settings
-from training.fast.precision import SamplingPrecision, proposal_precision
 
 QUESTIONS = [(f"task {n}", f"How do I boil {n} eggs?") for n in range(6)]
 
@@ -43,7 +43,7 @@ def test_the_base_becomes_champion_where_there_is_none(proposer: Proposer, regis
     """The base is registered in an empty registry, and answers."""
     assert proposer.wait_until_loaded(30)
     assert registry.champion() is not None
-    assert proposer.version == proposer.expected == "rankloop-v1"
+    assert proposer.version == proposer.expected() == "rankloop-v1"
     pairs = _asked(proposer).propose(QUESTIONS)
     assert [pair.version for pair in pairs if pair] == ["rankloop-v1"] * 6
 
@@ -52,7 +52,7 @@ def test_nothing_is_answered_before_a_version_is_loaded(registry: FakeRegistry, 
     """A proposer that was never started has no version, and says so at once."""
     proposer = Proposer(registry, settings)  # type: ignore[arg-type]
     assert proposer.version is None
-    assert proposer.expected == "rankloop-loading"
+    assert (proposer.expected(), proposer.expected("a")) == ("rankloop-loading", "rankloop.a-loading")
     assert _asked(proposer).propose(QUESTIONS) == [None] * 6
     assert _asked(proposer).log_odds([("a", "b")]) == [None]
 
@@ -82,7 +82,9 @@ def test_both_answers_differ_and_say_something(version_folders: dict[str, Path],
 def test_which_answer_stands_left_is_chance(version_folders: dict[str, Path], tiny_model_dir: Path) -> None:
     """Of 400 pairs about half are swapped (within 4 standard deviations of 200)."""
     version = _load(version_folders, tiny_model_dir, "rankloop-v1")
-    swapped = sum(version._shown(f"task {n}", "first", "second").answer1 == "second" for n in range(400))
+    swapped = sum(
+        version._shown(f"task {n}", ("first", False), ("second", False)).answer1 == "second" for n in range(400)
+    )
     assert abs(swapped - 200) <= 40
 
 
@@ -129,13 +131,75 @@ def test_the_old_champions_memory_is_given_back(proposer: Proposer, registry: Fa
     """After a swap nothing references the old model, even though it has answered."""
     assert proposer.wait_until_loaded(30)
     assert all(_asked(proposer).propose(QUESTIONS))
-    assert proposer._current is not None
-    old = weakref.ref(proposer._current.sampler)
+    current = proposer._slots["default"].current
+    assert current is not None
+    old = weakref.ref(current.sampler)
+    del current
     registry.promote("rankloop-v2")
     _until(lambda: proposer.version == "rankloop-v2")
     assert all(_asked(proposer).propose(QUESTIONS))
     gc.collect()
     assert old() is None
+
+
+def test_lines_share_what_is_equal(proposer: Proposer, registry: FakeRegistry) -> None:
+    """Two lines at the base are one model under two names, whose answers differ by the name; a trained version shares
+    the layers that training froze, and all of them answer for their own line.
+    """
+    registry.promote("rankloop.b-v2")
+    for line in ("default", "a", "b"):
+        assert proposer.wait_until_loaded(30, line)
+    slots = {line: slot.current for line, slot in proposer._slots.items()}
+    first, same, trained = slots["default"], slots["a"], slots["b"]
+    assert first is not None
+    assert same is not None
+    assert trained is not None
+    assert (first.name, same.name, trained.name) == ("rankloop-v1", "rankloop.a-v1", "rankloop.b-v2")
+    assert same.sampler is first.sampler
+    wte = proposer._base.transformer.wte.weight
+    assert trained.sampler.model.transformer.wte.weight.data_ptr() == wte.data_ptr()
+    until = time.monotonic() + 30
+    pairs = {line: proposer.asked(until=until, line=line).propose(QUESTIONS) for line in slots}
+    assert [{pair.version for pair in found if pair} for found in pairs.values()] == [
+        {"rankloop-v1"},
+        {"rankloop.a-v1"},
+        {"rankloop.b-v2"},
+    ]
+
+
+def test_the_line_asked_longest_ago_gives_way(registry: FakeRegistry, settings: Any) -> None:
+    """With room for two lines a third one pushes out the first; it is loaded again when it is asked, and its version is
+    known all along.
+    """
+    registry.promote("rankloop.a-v2")
+    proposer = Proposer(registry, settings.model_copy(update={"lines_in_memory": 2}))  # type: ignore[arg-type]
+    proposer.start()
+    try:
+        for line in ("a", "b", "c"):
+            assert proposer.wait_until_loaded(30, line)
+        _until(lambda: proposer.loaded()["c"])
+        assert proposer.loaded() == {
+            "default": None,
+            "a": None,
+            "b": "rankloop.b-v1",
+            "c": "rankloop.c-v1",
+        }
+        assert proposer.expected("a") == "rankloop.a-v2"
+        _until(lambda: proposer.loaded()["a"] == "rankloop.a-v2")
+        assert proposer.loaded()["b"] is None
+    finally:
+        proposer.stop()
+
+
+def test_one_lines_fault_is_not_anothers(registry: FakeRegistry, proposer: Proposer, tmp_path: Path) -> None:
+    """A damaged version on one line leaves the others answering."""
+    registry.folders = {**registry.folders, "rankloop-v4": tmp_path / "gone"}
+    registry.promote("rankloop.a-v4")
+    assert not proposer.wait_until_loaded(30, "a")
+    assert "gone" in str(proposer.fault_of("a"))
+    assert proposer.wait_until_loaded(30)
+    assert proposer.fault_of("default") is None
+    assert all(_asked(proposer).propose(QUESTIONS))
 
 
 def test_a_champion_that_cannot_be_loaded_changes_nothing(
@@ -199,14 +263,3 @@ def test_no_answer_mixes_versions_while_champions_change(proposer: Proposer, reg
         assert len(versions) == 1
         assert known.setdefault(versions.pop(), pairs) == pairs
     assert set(known) == {"rankloop-v1", "rankloop-v2", "rankloop-v3"}
-
-
-@pytest.mark.parametrize(
-    ("asked", "hidden_size", "chosen"),
-    [("auto", 768, "int8"), ("auto", 192, "auto"), ("bfloat16", 768, "bfloat16"), ("int8", 192, "int8")],
-)
-def test_wide_models_propose_in_8_bits_unless_told_otherwise(
-    asked: SamplingPrecision, hidden_size: int, chosen: str
-) -> None:
-    """The setting chooses the precision; the default is 8 bits if the model is wide enough for that to pay off."""
-    assert proposal_precision(asked, hidden_size) == chosen

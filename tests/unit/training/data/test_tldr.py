@@ -222,12 +222,15 @@ def test_the_reward_is_measured_against_the_persons_summary(tiny_model_dir: Path
     from training.models.reward import RewardModel
     from training.models.text import TextCodec
     from training.ppo.train import train_ppo
+    from training.ppo.trainer import Start
 
     base = load_causal_lm(str(tiny_model_dir), "cpu")
     reward_model = RewardModel.on_base(base, 0.7)
     torch.nn.init.normal_(reward_model.head.weight, generator=torch.Generator().manual_seed(0))
     codec = TextCodec.load(str(tiny_model_dir), Task("tldr").text(TextConfig(max_prompt_tokens=100)))
     config = PPOConfig(
+        best_of=2,
+        origin_answers=2,
         iterations=1,
         prompts_per_iteration=8,
         epochs=1,
@@ -240,7 +243,7 @@ def test_the_reward_is_measured_against_the_persons_summary(tiny_model_dir: Path
         records = Task("tldr").prompts(Path(path))
         assert split_of(records[0].prompt) is Split.TRAIN
         origins.append(float(reward_model.score_texts(codec, [_post(0)], [summary])[0]))
-        points.append(train_ppo(base, None, codec, reward_model, records, config, tmp_path / name).curve[0])
+        points.append(train_ppo(base, Start(), codec, reward_model, records, config, tmp_path / name).curve[0])
     assert points[0].score == points[1].score
     # The scale is the base's own answers' to this one prompt, of which there is one, hence 1.
     assert points[0].reward - points[1].reward == pytest.approx(origins[1] - origins[0], abs=1e-4)

@@ -19,12 +19,15 @@ from training.models.reward import RewardModel
 from training.models.text import TextCodec
 from training.ppo.report import PPOReport
 from training.ppo.train import train_ppo
+from training.ppo.trainer import Start
 from training.reward.tune import train_reward
 from training.runs.checkpoints import Checkpoints
 from training.sft.train import train_sft
 
 WORDS = ["water", "leaves", "boil", "hot"]
 PPO = PPOConfig(
+    best_of=2,
+    origin_answers=2,
     iterations=3,
     prompts_per_iteration=8,
     minibatch_size=4,
@@ -70,7 +73,7 @@ def codec(llama_dir: Path) -> TextCodec:
 def _run_ppo(folder: Path, codec: TextCodec, config: PPOConfig, out: Path, **options: Any) -> PPOReport:
     base = load_causal_lm(str(folder), "cpu")
     prompts = [PromptRecord(f"What is {number}?") for number in range(40)]
-    return train_ppo(base, None, codec, EvenTokens(base, 1), prompts, config, out, **options)
+    return train_ppo(base, Start(), codec, EvenTokens(base, 1), prompts, config, out, **options)
 
 
 def _interrupt(step: int) -> Any:

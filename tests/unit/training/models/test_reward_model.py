@@ -14,7 +14,7 @@ from training.errors import ModelError
 from training.models.load import load_causal_lm
 from training.models.policy import PolicyWithValue
 from training.models.reward import RewardModel
-from training.models.sequences import last_real_token, sequences_of, spread
+from training.models.sequences import last_real_token, sequences_of
 from training.models.text import TextCodec, pad_left, pad_right
 
 SEQUENCES = [[1, 2, 3, EOS], [4, 5, 6, 7, 8, 9, EOS], [1, EOS]]
@@ -155,10 +155,3 @@ def test_preference_probability_is_calibrated_log_odds() -> None:
     assert model.preference_probability(0.0) == 0.5
     assert model.preference_probability(2.0 * 1.0986122886681098) == pytest.approx(0.75)
     assert model.preference_probability(-4000.0) == pytest.approx(0.0)
-
-
-def test_spread() -> None:
-    """1 and 3 have mean 2 and deviation sqrt(2); scores that don't vary get a deviation of 1, to divide by."""
-    assert spread([1.0, 3.0]) == pytest.approx((2.0, 2.0**0.5))
-    assert spread([4.0, 4.0]) == (4.0, 1.0)
-    assert spread([]) == (0.0, 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from training.config import PPOConfig, SamplingConfig
 from training.data.split import split_of
-from training.data.types import PromptRecord, Split
+from training.data.types import Preference, PromptRecord, Split
 from training.errors import CheckpointError, ConfigError, DataError, ModelError
 from training.evaluation.policy import evaluate_policy
 from training.models.load import load_causal_lm
@@ -23,7 +24,9 @@ from training.models.reward import RewardModel
 from training.models.text import TextCodec
 from training.ppo.report import PPOPoint, PPOReport
 from training.ppo.train import train_ppo
+from training.ppo.trainer import Start
 from training.runs.checkpoints import Checkpoints
+from training.sampling.sampler import Sampler
 
 PROMPTS = [PromptRecord(f"What is {number}?") for number in range(40)]
 CONFIG = PPOConfig(
@@ -34,6 +37,11 @@ CONFIG = PPOConfig(
     learning_rate=3e-3,
     sampling=SamplingConfig(top_k=0, top_p=1.0, max_new_tokens=8),
     checkpoint_every_iterations=2,
+    evaluation_answers=2,
+    best_of=4,
+    origin_answers=2,
+    max_similarity_gain=1.0,
+    max_kl_nats=60.0,
 )
 
 
@@ -65,10 +73,29 @@ def codec(tiny_model_dir: Path) -> TextCodec:
 def _run(folder: Path, codec: TextCodec, config: PPOConfig, out: Path, **options: Any) -> PPOReport:
     base = load_causal_lm(str(folder), "cpu")
     prompts = options.pop("prompts", PROMPTS)
-    return train_ppo(base, options.pop("policy", None), codec, EvenTokens(base, 1), prompts, config, out, **options)
+    start = Start(**{name: options.pop(name, None) for name in ("policy", "reference", "champion")})
+    return train_ppo(base, start, codec, EvenTokens(base, 1), prompts, config, out, **options)
 
 
-@pytest.mark.parametrize(("algorithm", "answers"), [("ppo", 1), ("rloo", 2), ("reinforce", 1)])
+def _even_preferences(folder: Path, codec: TextCodec, prompts: list[PromptRecord]) -> list[Preference]:
+    """Pairs of the model's own answers, of which the one with the larger share of even tokens is preferred."""
+    base = load_causal_lm(str(folder), "cpu")
+    ids = codec.encode_prompts([record.prompt for record in prompts])
+    sampler = Sampler(base, end_ids=codec.end_ids, pad_id=codec.pad_id)
+    samples = sampler.sample(ids, CONFIG.sampling, seeds=range(2 * len(ids)), answers_per_prompt=2)
+    texts = [codec.decode_answer(row) for row in samples.answers()]
+    scores = EvenTokens(base, 1).score_texts(codec, [record.prompt for record in prompts for _ in range(2)], texts)
+    pairs = []
+    for row, record in enumerate(prompts):
+        first, second = texts[2 * row : 2 * row + 2]
+        better = scores[2 * row] > scores[2 * row + 1]
+        pairs.append(Preference(record.prompt, *((first, second) if better else (second, first))))
+    return pairs
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "answers"), [("ppo", 1), ("rloo", 2), ("reinforce", 1), ("best-of-n", 4), ("dpo", 1)]
+)
 def test_it_learns(lively_model_dir: Path, codec: TextCodec, tmp_path: Path, algorithm: str, answers: int) -> None:
     """Rewarded for even tokens, the policy learns to beat the base on held-out prompts."""
     changes = {
@@ -82,8 +109,12 @@ def test_it_learns(lively_model_dir: Path, codec: TextCodec, tmp_path: Path, alg
         "kl_coefficient": 0.0,
     }
     prompts = [PromptRecord(f"What is {number}?") for number in range(200)]
-    report = _run(lively_model_dir, codec, CONFIG.model_copy(update=changes), tmp_path, prompts=prompts)
+    preferences = _even_preferences(lively_model_dir, codec, prompts) if algorithm == "dpo" else []
+    report = _run(
+        lively_model_dir, codec, CONFIG.model_copy(update=changes), tmp_path, prompts=prompts, preferences=preferences
+    )
     assert report.stopped is None
+    assert report.algorithm == algorithm
     assert report.win_rate_interval[0] > 0.5
     first, last = report.curve[:5], report.curve[-5:]
     assert sum(point.score for point in last) / 5 > sum(point.score for point in first) / 5 + 0.05
@@ -154,7 +185,7 @@ def test_what_it_is_given_stays_as_it_was(tiny_model_dir: Path, codec: TextCodec
 
     before = state()
     config = CONFIG.model_copy(update={"iterations": 1, "precision": "bfloat16", "uncertainty_penalty": 0.0})
-    train_ppo(base, policy, codec, reward_model, PROMPTS, config, tmp_path)
+    train_ppo(base, Start(policy), codec, reward_model, PROMPTS, config, tmp_path)
     after = state()
     assert after[-1] == before[-1]
     for (name, flag, value), (_, flag_after, value_after) in zip(before[:-1], after[:-1], strict=True):
@@ -203,7 +234,7 @@ def test_it_stops_at_nan(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path)
             return scores * (torch.nan if 6 < next(self.calls) < 9 else 1.0)
 
     base = load_causal_lm(str(tiny_model_dir), "cpu")
-    report = train_ppo(base, None, codec, BreaksLater(base, 1), PROMPTS, CONFIG, tmp_path)
+    report = train_ppo(base, Start(), codec, BreaksLater(base, 1), PROMPTS, CONFIG, tmp_path)
     assert report.stopped is not None
     assert "NaN or infinite" in report.stopped
     weights = load_file(tmp_path / "policy" / "model.safetensors")
@@ -230,7 +261,7 @@ def test_it_stops_when_answers_repeat_themselves(lively_model_dir: Path, codec: 
         "max_repetition": 0.25,
         "checkpoint_every_iterations": 1,
     }
-    report = train_ppo(base, None, codec, SameAgain(base, 1), PROMPTS, CONFIG.model_copy(update=changes), tmp_path)
+    report = train_ppo(base, Start(), codec, SameAgain(base, 1), PROMPTS, CONFIG.model_copy(update=changes), tmp_path)
     assert report.stopped is not None
     assert "answers repeat themselves" in report.stopped
     assert "max_repetition = 0.25" in report.stopped
@@ -238,6 +269,116 @@ def test_it_stops_when_answers_repeat_themselves(lively_model_dir: Path, codec: 
     assert 0 < report.iterations < len(report.curve) + 1 < 40
     assert all(point.repetition <= 0.25 for point in report.curve)
     assert (tmp_path / "policy" / "model.safetensors").exists()
+
+
+def test_it_stops_when_all_prompts_get_the_same_answer(
+    lively_model_dir: Path, codec: TextCodec, tmp_path: Path
+) -> None:
+    """A policy rewarded for one token, whatever is asked, is stopped, and one from before is kept."""
+
+    class OneToken(EvenTokens):
+        def score_over(self, activations: Any, ids: Tensor, mask: Tensor, context: Any, starts: Any) -> Tensor:  # noqa: ARG002
+            """Count one token."""
+            return ((ids == 65) & mask).sum(dim=1).float()
+
+    base = load_causal_lm(str(lively_model_dir), "cpu")
+    changes = {
+        "iterations": 40,
+        "prompts_per_iteration": 16,
+        "minibatch_size": 16,
+        "learning_rate": 5e-3,
+        "epochs": 4,
+        "kl_coefficient": 0.0,
+        "missing_eos_penalty": 0.0,
+        "max_repetition": 1.0,
+        "max_similarity_gain": 0.2,
+        "min_entropy_share": 0.0,
+    }
+    config = CONFIG.model_copy(update=changes)
+    report = train_ppo(base, Start(), codec, OneToken(base, 1), PROMPTS, config, tmp_path)
+    assert report.stopped is not None
+    assert "answers different prompts alike" in report.stopped
+    assert 0 < report.iterations < len(report.curve) + 1 < 40
+    assert report.similarity is not None
+    assert report.base_similarity is not None
+    assert report.similarity < report.base_similarity + 0.4
+    last = report.curve[-1].similarity
+    assert last is not None
+    assert last <= report.base_similarity + 0.25
+
+
+def test_the_last_policy_is_measured_too(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
+    """If only the evaluation finds the policy out of bounds, the one before the last iteration is kept."""
+    config = CONFIG.model_copy(update={"iterations": 2, "learning_rate": 1e-2, "evaluation_answers": 8})
+    free = _run(tiny_model_dir, codec, config, tmp_path / "free")
+    assert free.kl_nats is not None
+    between = (max(point.kl_nats for point in free.curve) + free.kl_nats) / 2
+    report = _run(tiny_model_dir, codec, config.model_copy(update={"max_kl_nats": between}), tmp_path / "bound")
+    assert report.stopped is not None
+    assert "After iteration 2: the policy moved too far" in report.stopped
+    assert report.iterations == 1
+    assert report.kl_nats is not None
+    assert report.kl_nats < free.kl_nats
+
+
+def test_the_supervised_policy_is_the_reference_where_there_is_one(
+    tiny_model_dir: Path, codec: TextCodec, tmp_path: Path
+) -> None:
+    """The KL starts at 0 from there, though it isn't from the base; and a champion that is the policy is its equal."""
+    supervised = load_causal_lm(str(tiny_model_dir), "cpu")
+    nudge(supervised.transformer.h[2].parameters(), scale=0.3)
+    one = CONFIG.model_copy(update={"iterations": 1, "learning_rate": 1e-6, "evaluation_answers": 8})
+    report = _run(tiny_model_dir, codec, one, tmp_path, policy=supervised, reference=supervised, champion=supervised)
+    assert report.curve[0].kl_nats == 0.0
+    assert report.kl_nats == pytest.approx(0.0, abs=0.01)
+    assert report.kl_from_base_nats is not None
+    assert report.kl_from_base_nats > 0.05
+    low, high = report.champion_interval
+    assert low < 0.5 < high
+
+
+def test_each_prompt_has_an_origin_of_its_own(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
+    """A reward that only depends on the prompt is no reward: scores differ, rewards are the missing-EOS penalty's."""
+
+    class ByPrompt(EvenTokens):
+        def score_over(self, activations: Any, ids: Tensor, mask: Tensor, context: Any, starts: Any) -> Tensor:  # noqa: ARG002
+            """Read the prompt's number alone."""
+            return ids[:, 5].float() + 0.01 * (ids[:, -1] % 2)
+
+    base = load_causal_lm(str(tiny_model_dir), "cpu")
+    config = CONFIG.model_copy(update={"iterations": 1, "missing_eos_penalty": 0.0})
+    report = train_ppo(base, Start(), codec, ByPrompt(base, 1), PROMPTS, config, tmp_path)
+    assert abs(report.curve[0].reward) < 3.0
+    assert report.curve[0].score > 10.0
+
+
+def test_blank_answers_are_penalised(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
+    """With every answer cut to one blank token, the reward falls by the penalty."""
+
+    class Blank(TextCodec):
+        def decode_answer(self, ids: Any) -> str:  # noqa: ARG002
+            """Nothing."""
+            return " "
+
+    blank = Blank(codec.tokenizer, codec.config)
+    one = CONFIG.model_copy(update={"iterations": 1, "blank_penalty": 3.0})
+    plain = _run(tiny_model_dir, codec, one, tmp_path / "plain")
+    found = _run(tiny_model_dir, blank, one, tmp_path / "blank")
+    assert found.curve[0].reward == pytest.approx(plain.curve[0].reward - 3.0, abs=0.2)
+    assert found.blank_share == 1.0
+
+
+def test_the_report_says_whether_the_policy_earns_its_kl(
+    tiny_model_dir: Path, codec: TextCodec, tmp_path: Path
+) -> None:
+    """Best of 1, 2 and 4 of the base stand beside the policy, with a plot; more is better by the same scores."""
+    report = _run(tiny_model_dir, codec, CONFIG, tmp_path)
+    assert [point.n for point in report.best_of_n] == [1, 2, 4]
+    gains = [point.gain for point in report.best_of_n]
+    assert gains[0] == pytest.approx(0.0, abs=1e-5)
+    assert gains == sorted(gains)
+    assert "earn its KL" in report.verdict or "earns its KL" in report.verdict
+    assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_every_diagnostic_is_measured(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
@@ -284,7 +425,7 @@ def test_the_reference_answer_is_what_the_reward_is_measured_against(
 
     def first(name: str, reference: str | None) -> PPOPoint:
         prompts = [PromptRecord(record.prompt, reference) for record in PROMPTS]
-        return train_ppo(base, None, codec, reward_model, prompts, one, tmp_path / name).curve[0]
+        return train_ppo(base, Start(), codec, reward_model, prompts, one, tmp_path / name).curve[0]
 
     low, high = first("low", "Leaves in hot water."), first("high", "Put it into boiling water for eight minutes.")
     texts = ["Leaves in hot water.", "Put it into boiling water for eight minutes."]
@@ -308,11 +449,11 @@ def test_answers_that_never_end_are_penalised(tiny_model_dir: Path, codec: TextC
 
 
 def test_the_kl_coefficient_adapts(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """At zero KL, an adaptive coefficient falls by 20% times 8 sequences over the horizon; a fixed one stays."""
+    """At zero KL, an adaptive coefficient falls by a factor of e over the horizon; a fixed one stays."""
     changes = {"kl_horizon_sequences": 80, "iterations": 2}
     adaptive = _run(tiny_model_dir, codec, CONFIG.model_copy(update=changes), tmp_path / "adaptive")
     fixed = _run(tiny_model_dir, codec, CONFIG.model_copy(update={**changes, "adaptive_kl": False}), tmp_path / "fixed")
-    assert adaptive.curve[1].kl_coefficient == pytest.approx(0.05 * (1 - 0.2 * 8 / 80))
+    assert adaptive.curve[1].kl_coefficient == pytest.approx(0.05 * math.exp(-8 / 80))
     assert fixed.curve[1].kl_coefficient == 0.05
 
 
@@ -323,7 +464,7 @@ def test_an_evaluation_of_the_base_against_itself_is_even(tiny_model_dir: Path, 
     base = load_causal_lm(str(tiny_model_dir), "cpu")
     prompts = [PromptRecord(f"What is {number}?") for number in range(200)]
     policy = PolicyWithValue(base)
-    found = evaluate_policy(policy, codec, EvenTokens(base, 1), prompts, CONFIG.sampling, seed=0)
+    found = evaluate_policy(policy, codec, EvenTokens(base, 1), prompts, CONFIG, seed=0)
     assert found.kl_nats == 0.0
     assert found.win_rate_vs_base is not None
     assert 0.35 < found.win_rate_vs_base < 0.65
@@ -342,7 +483,7 @@ def test_unusable_settings_are_refused(tiny_model_dir: Path, codec: TextCodec, t
         _run(tiny_model_dir, codec, long, tmp_path)
     base, other = load_causal_lm(str(tiny_model_dir), "cpu"), load_causal_lm(str(tiny_model_dir), "cpu")
     with pytest.raises(ModelError, match="different base"):
-        train_ppo(base, None, codec, EvenTokens(other, 1), PROMPTS, CONFIG, tmp_path)
+        train_ppo(base, Start(), codec, EvenTokens(other, 1), PROMPTS, CONFIG, tmp_path)
 
 
 def test_another_runs_folder_is_refused(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from training.models.probe import Probe, Site
 from training.models.reward import RewardModel
 from training.models.text import TextCodec, pad_left, pad_right
 from training.ppo.train import train_ppo
+from training.ppo.trainer import Start
 from training.reward.train import jackknife_scale
 
 SEQUENCES = [[1, 2, 3, EOS], [4, 5, 6, 7, 8, 9, EOS], [1, EOS]]
@@ -24,6 +25,8 @@ STARTS = torch.tensor([1, 2, 0])
 PAIRS = [Preference(f"What is {n}?", f"hot tea {n}", f"hot egg {n}") for n in range(40)]
 SITES = (Site(1, "mean"), Site(3, "last"))
 PPO = PPOConfig(
+    best_of=2,
+    origin_answers=2,
     iterations=1,
     prompts_per_iteration=8,
     epochs=1,
@@ -118,7 +121,7 @@ def test_ppo_takes_the_uncertainty_off(tiny_model_dir: Path, codec: TextCodec, t
         base = load_causal_lm(str(tiny_model_dir), "cpu")
         model = _with_probe(base, heads=4)
         config = PPO.model_copy(update={"uncertainty_penalty": penalty, "learning_rate": 1e-12})
-        report = train_ppo(base, None, codec, model, prompts, config, tmp_path / str(penalty))
+        report = train_ppo(base, Start(), codec, model, prompts, config, tmp_path / str(penalty))
         assert model.uncertainty_penalty == 0.0
         return report
 
@@ -132,4 +135,4 @@ def test_a_single_model_knows_no_uncertainty(tiny_model_dir: Path, codec: TextCo
     base = load_causal_lm(str(tiny_model_dir), "cpu")
     config = PPO.model_copy(update={"uncertainty_penalty": 1.0})
     with pytest.raises(ConfigError, match=r"uncertainty_penalty = 1\.0"):
-        train_ppo(base, None, codec, RewardModel.on_base(base, 0.7), [PromptRecord("What?")], config, tmp_path)
+        train_ppo(base, Start(), codec, RewardModel.on_base(base, 0.7), [PromptRecord("What?")], config, tmp_path)

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from training.config.ppo import PPOConfig
+from training.config.values import Config, LearningRate, LoRAConfig, Positive, SamplingConfig, Share
 from training.errors import ConfigError
 
 TRAINING_CONFIG_FILE = "rankloop_training.json"
@@ -16,20 +18,13 @@ TRAINING_CONFIG_FILE = "rankloop_training.json"
 CHAT_SAMPLING = {"temperature": 0.7, "max_new_tokens": 256}
 """A chat model's defaults: it was tuned to be sampled cooler than a plain language model, and ends by itself."""
 
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-LearningRate = Annotated[float, Field(gt=0.0, lt=1.0)]
 
-
-class _Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TextConfig(_Config):
+class TextConfig(Config):
     """How a prompt and an answer become one sequence.
 
-    `chat_template` auto prompts through the tokenizer's chat template, told `system_prompt` first, if it has one. Others
-    (and `off`) get prompt, separator, answer, end of text. Prompts may be as long as the model reads, less an answer.
+    `chat_template` auto prompts through the tokenizer's chat template, told `system_prompt` first, if it has one.
+    Others (and `off`) get prompt, separator, answer, end of text. Prompts may be as long as the model reads, less an
+    answer.
     """
 
     chat_template: Literal["auto", "off"] = "auto"
@@ -38,40 +33,15 @@ class TextConfig(_Config):
     max_prompt_tokens: Positive = 512
     max_answer_tokens: Positive = 512
 
-
-class SamplingConfig(_Config):
-    """How answers are sampled: for people, in PPO and in evaluations alike.
-
-    PPO's log-probs are those of the full distribution at the temperature, so `top_k` 0 and `top_p` 1, which cut nothing
-    off, are the default, and the temperature is what keeps answers sensible. A chat model's defaults are a temperature
-    of 0.7 and 256 tokens; see `CycleConfig.suited_to`.
-    """
-
-    temperature: Annotated[float, Field(gt=0.0)] = 1.0
-    top_k: Annotated[int, Field(ge=0)] = 0
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    max_new_tokens: Positive = 64
-
-    def changed(self, **settings: float | None) -> Self:
-        """With the settings that are given; those that are None stay."""
-        return self.model_validate(
-            {**self.model_dump(exclude_unset=True), **{k: v for k, v in settings.items() if v is not None}}
-        )
+    def leaving_room(self, positions: int | None, new_tokens: int) -> Self:
+        """With prompts short enough for an answer and its end to fit into a model's `positions`; None is any length."""
+        if positions is None:
+            return self
+        room = max(1, positions - new_tokens - 1)
+        return self.model_copy(update={"max_prompt_tokens": min(self.max_prompt_tokens, room)})
 
 
-class LoRAConfig(_Config):
-    """Low-rank adapters beside the linear layers, for `trainable: lora` (Hu et al. 2021, 2106.09685).
-
-    `targets` are names of linear layers as they end, for instance `q_proj`; None adapts all of them. The adapters'
-    product is scaled by `alpha / rank`. They need a learning rate about ten times that of whole layers.
-    """
-
-    rank: Positive = 16
-    alpha: Annotated[float, Field(gt=0.0)] = 32.0
-    targets: tuple[str, ...] | None = None
-
-
-class SFTConfig(_Config):
+class SFTConfig(Config):
     """Supervised (maximum likelihood) training on answers people wrote.
 
     `trainable_layers` None trains the same layers as PPO, so that PPO can start from the result; `all` trains every
@@ -100,7 +70,7 @@ class SFTConfig(_Config):
     checkpoint_every_steps: Positive = 200
 
 
-class RewardConfig(_Config):
+class RewardConfig(Config):
     """The reward model: a linear probe of the frozen base and, where cross-validation finds it better, own top layers.
 
     Pairs are dealt to `folds` parts by prompt; a model that never saw a part's prompts scores it. Probes read
@@ -143,63 +113,26 @@ class RewardConfig(_Config):
         return {**ensemble, **{name: value for name, value in given.items() if name != "heads"}}
 
 
-class PPOConfig(_Config):
-    """Reinforcement learning of the policy against the reward model.
+class GateConfig(Config):
+    """Thresholds that a reward model and a policy must meet for the cycle to continue.
 
-    `kl_coefficient` and `target_kl_nats` are per sequence, in nats. `trainable_layers` None means the last 8 layers,
-    or all but the lowest third of a smaller model. `precision` auto computes in bfloat16 where the hardware supports it
-    and the model is wide enough to benefit; the output head stays in float32.
-
-    With `trainable` lora, adapters beside these layers are trained in their place, and merged when the policy is saved.
-    `micro_batch_size` answers pass through the models at a time (None: a whole minibatch); gradients stay those of the
-    whole minibatch. `recompute_activations` saves memory by computing the trained layers again in the backward pass.
+    `min_win_rate` is against the champion, for the lower end of the 95% interval; 0 lets any policy pass. The KL limit
+    is as in `PPOConfig`.
     """
-
-    algorithm: Literal["ppo", "rloo", "reinforce"] = "ppo"
-    seed: int = 0
-    iterations: Positive = 100
-    prompts_per_iteration: Positive = 32
-    answers_per_prompt: Positive = 1
-    minibatch_size: Positive = 16
-    epochs: Positive = 4
-    learning_rate: LearningRate = 1.5e-5
-    warmup_share: Share = 0.05
-    trainable_layers: Positive | None = None
-    trainable: Literal["layers", "lora"] = "layers"
-    lora: LoRAConfig = LoRAConfig()
-    micro_batch_size: Positive | None = None
-    recompute_activations: bool = False
-    kl_coefficient: Annotated[float, Field(ge=0.0)] = 0.05
-    adaptive_kl: bool = True
-    target_kl_nats: Annotated[float, Field(gt=0.0)] = 6.0
-    kl_horizon_sequences: Positive = 10_000
-    max_kl_nats: Annotated[float, Field(gt=0.0)] = 60.0  # beyond it, training stops and keeps the last good checkpoint
-    max_repetition: Share = 0.9  # likewise; share of an answer's 4-grams that repeat earlier ones
-    evaluation_prompts: Positive = 1000  # at most this many held-out prompts are answered at the end
-    gamma: Share = 1.0
-    lam: Share = 0.95
-    clip_ratio: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
-    clip_value: Annotated[float, Field(gt=0.0)] = 0.2
-    value_coefficient: Annotated[float, Field(ge=0.0)] = 0.1
-    whiten_advantages: bool = True
-    missing_eos_penalty: Annotated[float, Field(ge=0.0)] = 1.0
-    uncertainty_penalty: Annotated[float, Field(ge=0.0)] = 0.0  # standard deviations of the reward model's heads
-    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
-    sampling: SamplingConfig = SamplingConfig()  # the cycle's; a file says it at its top
-    checkpoint_every_iterations: Positive = 10
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-
-
-class GateConfig(_Config):
-    """Thresholds that a reward model and a policy must meet for the cycle to continue."""
 
     min_preferences: Positive = 20
     min_reward_accuracy: Share = 0.55
     min_win_rate: Share = 0.5
-    max_kl_nats: Annotated[float, Field(gt=0.0)] = 40.0
+    min_held_out_prompts: Positive = 8
+    max_kl_nats: Annotated[float, Field(gt=0.0)] | None = None
+    max_kl_nats_per_token: Annotated[float, Field(gt=0.0)] = 1.0
+
+    def largest_kl(self, base_tokens: float) -> float:
+        """The KL beyond which a policy is refused, in nats per sequence."""
+        return self.max_kl_nats or self.max_kl_nats_per_token * base_tokens
 
 
-class CycleConfig(_Config):
+class CycleConfig(Config):
     """Settings of a whole training cycle. `ppo.sampling` is always `sampling`, which older files have there."""
 
     text: TextConfig = TextConfig()
@@ -226,14 +159,6 @@ class CycleConfig(_Config):
         sampling = {**inner, **top}
         return {**data, "sampling": sampling, "ppo": {**ppo, "sampling": sampling}}
 
-    @model_validator(mode="after")
-    def _answers_fit(self) -> Self:
-        if "max_answer_tokens" in self.text.model_fields_set:
-            longest, limit = self.sampling.max_new_tokens, self.text.max_answer_tokens
-            if longest > limit:
-                raise ValueError(f"sampling.max_new_tokens is {longest}, but text.max_answer_tokens is only {limit}")
-        return self
-
     @classmethod
     def from_file(cls, path: Path) -> Self:
         """Read settings from a JSON file; settings it omits keep their defaults.
@@ -250,23 +175,45 @@ class CycleConfig(_Config):
             raise ConfigError(f"training settings in {path} can't be used", expected=_first_fault(error)) from error
 
     @classmethod
-    def for_model(cls, model: str) -> Self:
-        """The settings in a model folder's `rankloop_training.json`, or the defaults, which suit GPT-2 124M."""
+    def in_folder(cls, model: str) -> Self:
+        """What a model folder's `rankloop_training.json` says, if it has one."""
         path = Path(model) / TRAINING_CONFIG_FILE
-        return (cls.from_file(path) if path.is_file() else cls()).suited_to(model)
+        return cls.from_file(path) if path.is_file() else cls()
+
+    @classmethod
+    def for_model(cls, model: str) -> Self:
+        """The settings in a model folder's `rankloop_training.json`, else defaults that suit the model."""
+        return cls.in_folder(model).suited_to(model)
 
     def suited_to(self, model: str) -> Self:
-        """With defaults that follow the model, for what isn't set: a chat model's answers are sampled longer and cooler,
-        and answers are read as long as they are sampled.
+        """With defaults that follow the model, for what isn't set.
+
+        A chat model's answers are sampled longer and cooler, and answers are read as long as they are sampled.
+
+        Raises:
+            ConfigError: answers are to be longer than they are read.
         """
         sampling = self.sampling
         if self.text.chat_template == "auto" and has_chat_template(model):
-            own = sampling.model_dump(exclude_unset=True)
-            sampling = SamplingConfig.model_validate({**CHAT_SAMPLING, **own})
+            sampling = SamplingConfig.model_validate({**CHAT_SAMPLING, **sampling.model_dump(exclude_unset=True)})
         text = self.text
         if text.max_answer_tokens <= sampling.max_new_tokens and "max_answer_tokens" not in text.model_fields_set:
             text = text.model_copy(update={"max_answer_tokens": sampling.max_new_tokens + 1})
+        if text.max_answer_tokens < sampling.max_new_tokens:
+            raise ConfigError(
+                "answers would be sampled longer than they are read",
+                got=f"sampling.max_new_tokens = {sampling.max_new_tokens}",
+                expected=f"at most text.max_answer_tokens = {text.max_answer_tokens}",
+            )
         return self.model_copy(update={"text": text}).sampled(sampling)
+
+    def told(self, system_prompt: str | None, max_new_tokens: int | None) -> Self:
+        """With a project's own system prompt and answer length, where they aren't None."""
+        text: dict[str, Any] = {} if system_prompt is None else {"system_prompt": system_prompt}
+        if max_new_tokens is not None:
+            text["max_answer_tokens"] = max(self.text.max_answer_tokens, max_new_tokens + 1)
+        changed = self.model_copy(update={"text": self.text.model_copy(update=text)})
+        return changed.sampled(self.sampling.changed(max_new_tokens=max_new_tokens))
 
     def sampled(self, sampling: SamplingConfig) -> Self:
         """With another sampling, throughout."""
