@@ -118,7 +118,7 @@ def test_too_few_pairs_are_refused(tiny_model_dir: Path, codec: TextCodec, tmp_p
     ties = [Preference(f"What is tie {n}?", "tea", "egg", 0.5) for n in range(30)]
     with pytest.raises(DataError, match="got '5 pairs with a winner and 30 ties'; expected at least 20"):
         train_reward(base, codec, _preferences(5) + ties, CONFIG, tmp_path)
-    held_out = [item for item in _preferences(200) if split_of(item.prompt) is not Split.TRAIN]
+    held_out = [item for item in _preferences(200) if split_of(item.prompt) is Split.TEST]
     with pytest.raises(DataError, match="no training pair has a winner"):
         train_reward(base, codec, held_out, CONFIG, tmp_path)
 
