@@ -66,8 +66,7 @@ def propose(turns: Turns, folder: str, part: str = "propose") -> None:
 
 def reward(turns: Turns, folder: str) -> None:
     """One pass of the frozen trunk over 64 pairs and an epoch of 4 steps; reports seconds per step over 6 epochs."""
-    from training.data import Split
-    from training.reward import RewardRun, features_by_split, train_epoch
+    from training.reward import RewardRun, pair_features, train_epoch
 
     base = load_causal_lm(folder, "cpu")
     codec = TextCodec.load(folder, TextConfig(separator=" "))
@@ -79,11 +78,11 @@ def reward(turns: Turns, folder: str) -> None:
     while True:
         turns.wait()
         start = clock()
-        features = features_by_split(run.model, codec, pairs)[Split.TRAIN]
+        features = pair_features(run.model, codec, pairs, [run.model.depth], keep_trunk=True)
         trunk = clock() - start
-        train_epoch(run, features, config, 0)
+        train_epoch(run, features, torch.arange(len(pairs)), config, 0)
         whole = clock() - start
-        tokens = sum(len(part) for part in (*features.chosen, *features.rejected)) / steps
+        tokens = sum(len(features.trunk[int(place)]) for place in features.places.flatten()) / steps
         # A step's time includes only its share of the trunk's pass, which the other epochs use too.
         share = (trunk / config.epochs + (whole - trunk)) / whole
         turns.done(units=steps / share, trunk_s=trunk, tokens_per_step=tokens)
