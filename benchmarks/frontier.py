@@ -64,7 +64,7 @@ class Taste:
     def sample(self, model: Any, seed: int, answers: int) -> Samples:
         """So many answers to every held-out prompt."""
         codec = self._material.codec
-        sampler = Sampler(model, eos_id=codec.eos_id, pad_id=codec.pad_id)
+        sampler = Sampler(model, end_ids=codec.end_ids, pad_id=codec.pad_id)
         seeds = range(seed * 1_000_000, seed * 1_000_000 + len(self.ids) * answers)
         sampling = self._material.config.ppo.sampling
         return sampler.sample(self.ids, sampling, seeds=seeds, answers_per_prompt=answers)

@@ -59,7 +59,7 @@ class Material:
 
     def answers(self, model: Any, prompts: list[str], seed: int) -> list[str]:
         """One sampled answer to each prompt."""
-        sampler = Sampler(model, eos_id=self.codec.eos_id, pad_id=self.codec.pad_id)
+        sampler = Sampler(model, end_ids=self.codec.end_ids, pad_id=self.codec.pad_id)
         seeds = range(seed * 1_000_000, seed * 1_000_000 + len(prompts))
         samples = sampler.sample(self.codec.encode_prompts(prompts), SAMPLING, seeds=seeds)
         return [self.codec.decode_answer(tokens) for tokens in samples.answers()]

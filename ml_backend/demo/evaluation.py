@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,24 @@ _SEEDS_PER_SET = 1_000_000
 class FreshAnswers:
     """Answers sampled only for the evaluation, grouped by prompt.
 
-    `answer_tokens` is their mean length, including the end of text.
+    texts: what they say.
+    answer_tokens: their mean length, including the end of text.
+    cut: which of them were cut off at the length limit.
     """
 
     texts: tuple[str, ...]
     answer_tokens: float
+    cut: tuple[bool, ...] = ()
+
+    @property
+    def cut_share(self) -> float:
+        """Share of the answers that were cut off."""
+        return sum(self.cut) / len(self.texts)
+
+    @property
+    def distinct_words(self) -> int:
+        """How many different words all answers have: a policy that says the same to everybody has few."""
+        return len({word for text in self.texts for word in re.findall(r"[\w']+", text.lower())})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +52,12 @@ def fresh_answers(version: str, folder: Path, settings: Settings, prompts: Seque
     Args:
         version: its name.
         folder: its artifacts.
-        settings: how answers are sampled.
+        settings: where it computes, and what replaces its own sampling.
         prompts: N of them; `ANSWERS_PER_PROMPT` answers each.
         draw: different draws are independent.
     """
-    from transformers.utils import logging as transformers_logging
-
     from ml_backend.serving import load_version
 
-    transformers_logging.disable_progress_bar()  # it would break up the demo's own lines
     loaded = load_version(version, folder, settings)
     ids = loaded.codec.encode_prompts(prompts)
     first = draw * _SEEDS_PER_SET
@@ -54,7 +65,8 @@ def fresh_answers(version: str, folder: Path, settings: Settings, prompts: Seque
     samples = loaded.sampler.sample(ids, loaded.sampling, seeds=seeds, answers_per_prompt=ANSWERS_PER_PROMPT)
     answers = samples.answers()
     texts = tuple(loaded.codec.decode_answer(tokens) for tokens in answers)
-    return FreshAnswers(texts, sum(len(tokens) for tokens in answers) / len(answers))
+    cut = tuple(not ended for ended in samples.ended.tolist())
+    return FreshAnswers(texts, sum(len(tokens) for tokens in answers) / len(answers), cut)
 
 
 def compare(prompts: Sequence[str], ours: FreshAnswers, theirs: FreshAnswers, taste: Taste) -> Shares:

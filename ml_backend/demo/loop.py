@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from ml_backend.demo.annotator import SimulatedAnnotator, annotate_round
 from ml_backend.demo.evaluation import ANSWERS_PER_PROMPT, FreshAnswers, compare, fresh_answers
-from ml_backend.demo.report import DemoReport, base_figures, trained_figures
+from ml_backend.demo.report import BeforeAndAfter, DemoReport, base_figures, trained_figures
 from ml_backend.demo.screen import Phase, Screen
 from ml_backend.demo.stack import DemoStack
 from ml_backend.demo.taste import Taste
 from ml_backend.label_studio import BackendAddress, LabelStudio, Project, init_project
 from ml_backend.lines import own_line
 from ml_backend.loop import CycleJob, Jobs
-from ml_backend.registry import Registry, Version
+from ml_backend.registry import Registry, Version, read_record
 from training.data import PromptSource
 from training.errors import RankloopError
 
-PROPOSALS_TIMEOUT_S = 300.0
+PROPOSALS_TIMEOUT_S = 1800.0
+EXAMPLES = 3
 CYCLE_TIMEOUT_S = 3600.0
 STEPS = {
     "snapshot": "reading the annotations",
@@ -33,15 +33,6 @@ STEPS = {
     "register": "registering the version",
 }
 """What is displayed while a step of a training cycle runs; other steps show their own names."""
-
-
-@dataclass(frozen=True, slots=True)
-class BeforeAndAfter:
-    """One held-out question, with an answer from the base and one from the latest version."""
-
-    prompt: str
-    before: str
-    after: str
 
 
 class CycleFailedError(RankloopError):
@@ -112,7 +103,7 @@ class DemoLoop:
             phase.note(f"from {self._champion(project)}")
             self._wait_for_proposals(project, phase)
 
-    def evaluate(self, held_out: Sequence[str], project: Project) -> tuple[DemoReport, BeforeAndAfter]:
+    def evaluate(self, held_out: Sequence[str], project: Project) -> DemoReport:
         """Evaluate every version with fresh answers to prompts that were never imported."""
         with self._phase("evaluate", "Comparing versions on held-out prompts") as phase:
             versions = self._registry.versions(own_line(project.id))
@@ -125,8 +116,15 @@ class DemoLoop:
                 last = self._answers(version, held_out, draw=number)
                 rows.append(trained_figures(version, last, compare(held_out, last, base, self._taste)))
             counts = self._label_studio.predictions_by_version(project.id)
-        shown = _telling_pair(held_out, base, last, self._taste)
-        return DemoReport(rows, counts, self._screen.seconds), shown
+        record = read_record(self._registry.fetch(versions[0]), self._stack.settings.cycle_config)
+        return DemoReport(
+            rows,
+            counts,
+            self._screen.seconds,
+            model=self._stack.settings.model,
+            chat_template=record.chat_template_sha256 is not None,
+            examples=telling_pairs(held_out, base, last, self._taste)[:EXAMPLES],
+        )
 
     @contextmanager
     def _phase(self, name: str, description: str) -> Iterator[Phase]:
@@ -183,10 +181,19 @@ class DemoLoop:
         return f"{cycle.reason.rstrip('.')}. See {named}"
 
 
-def _telling_pair(prompts: Sequence[str], before: FreshAnswers, after: FreshAnswers, taste: Taste) -> BeforeAndAfter:
-    """The first question on which the annotator prefers the new answer, or else the first question."""
-    pairs = [
-        BeforeAndAfter(prompts[index // ANSWERS_PER_PROMPT], old, new)
-        for index, (old, new) in enumerate(zip(before.texts, after.texts, strict=True))
-    ]
-    return next((pair for pair in pairs if taste(pair.prompt, pair.before, pair.after) == "2"), pairs[0])
+def telling_pairs(
+    prompts: Sequence[str], before: FreshAnswers, after: FreshAnswers, taste: Taste
+) -> list[BeforeAndAfter]:
+    """One pair of answers to each question: first those of which the annotator prefers the new one.
+
+    A blank answer, or one that was cut off, isn't shown if there are others.
+    """
+    whole: list[BeforeAndAfter] = []
+    others: list[BeforeAndAfter] = []
+    for index in range(0, len(before.texts), ANSWERS_PER_PROMPT):
+        old, new = before.texts[index], after.texts[index]
+        pair = BeforeAndAfter(prompts[index // ANSWERS_PER_PROMPT], old, new)
+        cut = any(answers.cut[index : index + 1] == (True,) for answers in (before, after))
+        (others if cut or not old or not new else whole).append(pair)
+    whole.sort(key=lambda pair: taste(pair.prompt, pair.before, pair.after) != "2")
+    return [*whole, *others]

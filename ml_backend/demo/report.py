@@ -12,11 +12,12 @@ from ml_backend.demo.evaluation import FreshAnswers, Shares
 from ml_backend.registry import Version
 from training.atomic import write_atomically
 
-COLUMNS = ("version", "annotations", "reward accuracy", "KL (nats)", "win rate", "preferred", "ties", "tokens")
+COLUMNS = ("version", "annotations", "reward accuracy", "KL (nats)", "win rate", "preferred", "ties", "tokens", "words")
 LEGEND = (
     "reward accuracy: of the reward model on held-out pairs, with its 95% interval. win rate: against the base, as the "
     "reward model sees it. preferred: share of fresh answers that the annotator, without noise, prefers to the base's "
-    "on prompts never trained on. tokens: mean length of an answer."
+    "on prompts never trained on. tokens: mean length of an answer. words: how many different words there are in all "
+    "answers."
 )
 
 
@@ -25,12 +26,14 @@ class VersionFigures:
     """One version's figures. The defaults are the base's, which has learned nothing and has no reward model.
 
     annotations: how many there were when it was trained, including skips.
-    reward_accuracy, reward_accuracy_interval: on the test split, with its 95% interval.
+    reward_accuracy, reward_accuracy_interval: on pairs that the reward model didn't learn from, with its 95% interval.
     kl_nats: from the base, per answer.
     win_rate_vs_base: by the reward model's score.
     answer_tokens: mean length of fresh answers.
     preferred_share: wins / (wins + losses) against fresh answers of the base; 0.5 for the base itself.
     tie_share: ties / all, in the same comparison.
+    distinct_words: how many different words the fresh answers have.
+    cut_share: share of the fresh answers that were cut off at the length limit.
     """
 
     version: str
@@ -42,25 +45,50 @@ class VersionFigures:
     answer_tokens: float
     preferred_share: float = 0.5
     tie_share: float
+    distinct_words: int
+    cut_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class BeforeAndAfter:
+    """One held-out question, with an answer from the base and one from the latest version."""
+
+    prompt: str
+    before: str
+    after: str
 
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """The whole demo: versions with the base first, predictions in Label Studio by version, seconds by phase.
+    """The whole demo.
 
-    With two tastes these are the first project's, and `second` is the report of the other one.
+    versions: their figures, the base's first.
+    predictions_by_version: how many there are in Label Studio.
+    seconds: by phase.
+    model: the base model.
+    chat_template: whether it was prompted through its chat template.
+    examples: answers of the base and of the latest version.
+    second: with two tastes, the report of the second project; the rest is the first one's.
     """
 
     versions: Sequence[VersionFigures]
     predictions_by_version: Mapping[str, int]
     seconds: Mapping[str, float]
+    model: str
+    chat_template: bool
+    examples: Sequence[BeforeAndAfter] = ()
     second: DemoReport | None = None
 
     def write(self, path: Path) -> None:
         """Write the report as JSON: with two tastes, also under `lines`, one entry each with its last version's
         `preferred_share` under its own taste.
         """
-        content = {**self._content(), "seconds": {phase: round(seconds, 1) for phase, seconds in self.seconds.items()}}
+        content = {
+            "model": self.model,
+            "chat_template": self.chat_template,
+            **self._content(),
+            "seconds": {phase: round(seconds, 1) for phase, seconds in self.seconds.items()},
+        }
         if self.second is not None:
             content["lines"] = [report.of_line() for report in (self, self.second)]
         write_atomically(path, json.dumps(content, indent=2) + "\n")
@@ -76,12 +104,16 @@ class DemoReport:
 
     def _content(self) -> dict[str, Any]:
         versions = [asdict(figures) for figures in self.versions]
-        return {"versions": versions, "predictions_by_version": dict(self.predictions_by_version)}
+        return {
+            "versions": versions,
+            "predictions_by_version": dict(self.predictions_by_version),
+            "examples": [asdict(example) for example in self.examples],
+        }
 
 
 def base_figures(version: Version, answers: FreshAnswers, shares: Shares) -> VersionFigures:
     """The base's row: it has learned nothing, and wins against itself as often as it loses."""
-    return VersionFigures(version=version.name, answer_tokens=answers.answer_tokens, tie_share=shares.tied)
+    return VersionFigures(version=version.name, tie_share=shares.tied, **_answer_figures(answers))
 
 
 def trained_figures(version: Version, answers: FreshAnswers, shares: Shares) -> VersionFigures:
@@ -94,10 +126,18 @@ def trained_figures(version: Version, answers: FreshAnswers, shares: Shares) -> 
         reward_accuracy_interval=(metrics["reward_accuracy_low"], metrics["reward_accuracy_high"]),
         kl_nats=metrics["kl_nats"],
         win_rate_vs_base=metrics["win_rate_vs_base"],
-        answer_tokens=answers.answer_tokens,
         preferred_share=shares.preferred,
         tie_share=shares.tied,
+        **_answer_figures(answers),
     )
+
+
+def _answer_figures(answers: FreshAnswers) -> dict[str, Any]:
+    return {
+        "answer_tokens": answers.answer_tokens,
+        "distinct_words": answers.distinct_words,
+        "cut_share": answers.cut_share,
+    }
 
 
 def _row(figures: VersionFigures) -> tuple[str, ...]:
@@ -114,4 +154,5 @@ def _row(figures: VersionFigures) -> tuple[str, ...]:
         f"{figures.preferred_share:.0%}",
         f"{figures.tie_share:.0%}",
         f"{figures.answer_tokens:.1f}",
+        str(figures.distinct_words),
     )

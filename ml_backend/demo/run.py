@@ -9,20 +9,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ml_backend.demo.label_studio_server import find_executable
-from ml_backend.demo.loop import BeforeAndAfter, DemoLoop
+from ml_backend.demo.loop import DemoLoop
+from ml_backend.demo.real_model import SMOLLM2, need_packages, smollm2
 from ml_backend.demo.report import COLUMNS, LEGEND, DemoReport
 from ml_backend.demo.screen import Screen
 from ml_backend.demo.stack import DemoStack
-from ml_backend.demo.taste import Taste, load_taste
+from ml_backend.demo.taste import POSITIVE, Taste, load_taste
 from ml_backend.label_studio import Project, open_label_studio
 from ml_backend.observe import messages, output, show_table
 from ml_backend.processes import told_to_end
+from ml_backend.settings import DEMO_MODEL, load_settings
 from training.data import PromptSource, read_rows
 from training.errors import ConfigError, RankloopError
 
 DATA = Path(__file__).parent / "data"
 PROMPTS = DATA / "prompts.txt"
 HELD_OUT_PROMPTS = DATA / "held_out_prompts.txt"
+CHAT_PROMPTS = DATA / "chat_prompts.txt"
+HELD_OUT_CHAT_PROMPTS = DATA / "chat_held_out_prompts.txt"
 
 MOST_ANNOTATIONS = 200
 """Default number of judgements per round, if there are enough prompts."""
@@ -45,10 +49,12 @@ class DemoOptions:
 
     rounds: rounds of annotating and training.
     annotations: judgements per round; None chooses.
-    preference: `FILE.py:FUNCTION`; None prefers useful answers.
+    preference: `sentiment`, `shorter` or `FILE.py:FUNCTION`; None prefers useful answers, or with another model than
+        the demo's own, positive ones.
     second_preference: the taste of the annotator of a second project on the same backend; None for one project.
     report: a JSON file for the figures.
     keep_running: leave everything running at the end, until Ctrl-C.
+    model: `smollm2`, a folder, a .gguf file or a hub name; None is the demo's own.
     """
 
     rounds: int = 2
@@ -57,6 +63,7 @@ class DemoOptions:
     report: Path | None = None
     keep_running: bool = False
     second_preference: str | None = None
+    model: str | None = None
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -68,16 +75,18 @@ def run_demo(options: DemoOptions) -> int:
     Raises:
         ConfigError: the preference, the number of annotations or Label Studio's installation can't be used.
     """
-    tastes = [load_taste(options.preference)]
+    tastes = [load_taste(options.preference or (POSITIVE if options.model else None))]
     if options.second_preference is not None:
         tastes.append(load_taste(options.second_preference))
-    judgements = judgements_per_round(options, len(_prompts(PROMPTS)))
+    questions = (CHAT_PROMPTS, HELD_OUT_CHAT_PROMPTS) if options.model else (PROMPTS, HELD_OUT_PROMPTS)
+    judgements = judgements_per_round(options, len(_prompts(questions[0])))
     find_executable()
+    model = _model(options.model)
     with _interruptible() as ignore_interrupts:
-        stack = DemoStack(Path(tempfile.mkdtemp(prefix="rankloop-demo-")), train_after=judgements)
+        stack = DemoStack(Path(tempfile.mkdtemp(prefix="rankloop-demo-")), train_after=judgements, model=model)
         try:
             try:
-                return _show(options, stack, tastes, judgements)
+                return _show(options, stack, tastes, judgements, *questions)
             finally:  # so that even an interrupt between these two lines ends everything, below
                 ignore_interrupts()
                 stack.stop()
@@ -107,7 +116,18 @@ def judgements_per_round(options: DemoOptions, prompts: int) -> int:
     return wanted
 
 
-def _show(options: DemoOptions, stack: DemoStack, tastes: Sequence[Taste], judgements: int) -> int:
+def _model(name: str | None) -> str:
+    """The base model's folder or name; SmolLM2 is fetched into the data folder if it isn't there yet."""
+    if name != SMOLLM2:
+        return name or str(DEMO_MODEL)
+    need_packages("gguf")
+    _say("Preparing SmolLM2-135M-Instruct (100 MB are fetched the first time) ...")
+    return str(smollm2(load_settings().home()))
+
+
+def _show(
+    options: DemoOptions, stack: DemoStack, tastes: Sequence[Taste], judgements: int, asked: Path, held_out: Path
+) -> int:
     """Run everything that needs the servers; on failure, report it and keep the logs."""
     try:
         with Screen() as screen:
@@ -120,15 +140,14 @@ def _show(options: DemoOptions, stack: DemoStack, tastes: Sequence[Taste], judge
                     DemoLoop(stack, label_studio, taste, judgements, screen, title, suffix)
                     for taste, (title, suffix) in zip(tastes, names, strict=True)
                 ]
-                projects = [loop.open_project(PROMPTS) for loop in loops]
+                projects = [loop.open_project(asked) for loop in loops]
                 for number in range(1, options.rounds + 1):
                     for loop, project in zip(loops, projects, strict=True):
                         loop.go_round(number, project)
-                held_out = _prompts(HELD_OUT_PROMPTS)
-                found = [loop.evaluate(held_out, project) for loop, project in zip(loops, projects, strict=True)]
-        reports = [report for report, _ in found]
+                questions = _prompts(held_out)
+                reports = [loop.evaluate(questions, project) for loop, project in zip(loops, projects, strict=True)]
         report = replace(reports[0], second=reports[1]) if len(reports) > 1 else reports[0]
-        _conclude(report, [shown for _, shown in found], options.report)
+        _conclude(report, options.report)
         if options.keep_running:
             _keep_running(stack, projects[0])
     except RankloopError as error:
@@ -138,12 +157,15 @@ def _show(options: DemoOptions, stack: DemoStack, tastes: Sequence[Taste], judge
     return 0
 
 
-def _conclude(report: DemoReport, shown: Sequence[BeforeAndAfter], path: Path | None) -> None:
+def _conclude(report: DemoReport, path: Path | None) -> None:
     show_table(COLUMNS, report.rows(), title="What was learned from the rankings")
-    for pair in shown:
+    for pair in [*report.examples, *(report.second.examples if report.second else ())]:
         for label, text in (("Asked", pair.prompt), ("Before", pair.before), ("After", pair.after)):
             output().print(f"{label + ':':<8}{text}", markup=False)
-    output().print(f"\n{LEGEND}\n{report.seconds['total']:.0f} seconds in all.", markup=False)
+        output().print()
+    how = "through its chat template" if report.chat_template else "without a chat template"
+    output().print(f"The base model is {report.model}, prompted {how}.", markup=False)
+    output().print(f"{LEGEND}\n{report.seconds['total']:.0f} seconds in all.", markup=False)
     if path is not None:
         report.write(path)
         _say(f"The figures are in {path}")

@@ -1,4 +1,4 @@
-"""The demo annotator's preference: useful answers, or a function that the user provides."""
+"""The demo annotator's preference: useful, positive or short answers, or a function that the user provides."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
+from ml_backend.demo.real_model import need_packages
 from ml_backend.demo.useful import Choice, prefer_useful
 from training.errors import ConfigError
 
 Taste = Callable[[str, str, str], Choice]
 """A function of a prompt and two answers that says which answer is better."""
 
-_REMEDY = 'Name it as FILE.py:FUNCTION; the function takes (prompt, answer1, answer2) and returns "1", "2" or "tie".'
+POSITIVE, SHORTER = "sentiment", "shorter"
+"""Tastes that have a name."""
+
+_SENTIMENT_TIE = 0.05  # of the compound score, which goes from -1 to 1
+
+_REMEDY = (
+    "Use sentiment or shorter, or name it as FILE.py:FUNCTION; the function takes (prompt, answer1, answer2) and "
+    'returns "1", "2" or "tie".'
+)
 _TRIAL = ("How do I boil an egg?", "Put it into boiling water for eight minutes.", "I don't know.")
 
 
@@ -21,18 +30,46 @@ def load_taste(name: str | None) -> Taste:
     """Load the function that decides which answer is better, and try it on one pair.
 
     Args:
-        name: `FILE.py:FUNCTION`; None is `prefer_useful`.
+        name: `sentiment`, `shorter` or `FILE.py:FUNCTION`; None is `prefer_useful`.
 
     Raises:
         ConfigError: there is no such file or function, or the function doesn't work.
     """
     if name is None:
         return prefer_useful
+    if name == POSITIVE:
+        return _prefer_positive()
+    if name == SHORTER:
+        return prefer_shorter
     file, colon, function = name.rpartition(":")
     if not colon or not file or not function:
-        raise ConfigError("the preference isn't given as a file and a function", got=name, remedy=_REMEDY)
+        raise ConfigError("the preference is neither a known one nor a file and a function", got=name, remedy=_REMEDY)
     taste = _checked(name, _function_in(Path(file).expanduser(), function))
     taste(*_TRIAL)
+    return taste
+
+
+def prefer_shorter(_prompt: str, answer1: str, answer2: str) -> Choice:
+    """Prefer the answer with fewer words, but never one that says nothing."""
+    first, second = len(answer1.split()), len(answer2.split())
+    if first == second:
+        return "tie"
+    return "1" if second == 0 or 0 < first < second else "2"
+
+
+def _prefer_positive() -> Taste:
+    """Prefer the answer whose words are more positive, by VADER's lexicon and rules."""
+    need_packages("vaderSentiment")
+    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+    mood = SentimentIntensityAnalyzer()
+
+    def taste(_prompt: str, answer1: str, answer2: str) -> Choice:
+        first, second = (mood.polarity_scores(answer)["compound"] for answer in (answer1, answer2))
+        if abs(first - second) < _SENTIMENT_TIE:
+            return "tie"
+        return "1" if first > second else "2"
+
     return taste
 
 

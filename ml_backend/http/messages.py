@@ -70,16 +70,33 @@ class WebhookProject(_Request):
     min_annotations_to_start_training: JsonValue = None
 
 
+def _as_project(value: object) -> object:
+    """A project's number alone stands for the project."""
+    return {"id": value} if isinstance(value, int | float | str) and not isinstance(value, bool) else value
+
+
 class WebhookRequest(_Request):
     """POST /webhook. With "send payload" off, it contains only the action."""
 
     action: str = Field(min_length=1, max_length=100)
-    project: WebhookProject | None = None
+    project: Annotated[
+        WebhookProject | None, BeforeValidator(_as_project, json_schema_input_type=WebhookProject | ProjectId)
+    ] = None
+    annotation: JsonValue = None
 
     @property
     def project_id(self) -> int | None:
-        """The event's project, if the payload names it."""
-        return self.project.id if self.project else None
+        """The event's project, if the payload or its (first) annotation names it."""
+        if self.project is not None and self.project.id is not None:
+            return self.project.id
+        annotation = self.annotation[0] if isinstance(self.annotation, list) and self.annotation else self.annotation
+        try:
+            named = WebhookProject.model_validate(
+                _as_project(annotation.get("project") if isinstance(annotation, dict) else None)
+            )
+        except ValidationError:
+            return None
+        return named.id
 
     @property
     def sent_at_every_save(self) -> bool:

@@ -216,11 +216,16 @@ def _ranking(value: Json, task: Json, config: LabelConfig) -> list[_Pair] | Loss
     tiers = _tiers(value.get("ranker"), config)
     if isinstance(tiers, Loss):
         return tiers
-    items = {item.id: item for item in config.items_of(task.get("data"))}
+    data = task.get("data")
+    items = {item.id: item for item in config.items_of(data)}
+    listed = config.answers[0].value_in(data)
+    without_text = (
+        {str(item.get("id")) for item in listed if isinstance(item, Mapping)} if isinstance(listed, list) else set()
+    )
     names = [name for tier in tiers for name in tier]
-    if len(set(names)) != len(names) or not set(names) <= set(items):
+    if len(set(names)) != len(names) or not set(names) <= set(items) | without_text:
         return Loss(Dropped.UNREADABLE)
-    if len(names) < 2:
+    if len(names) < 2 or not set(names) <= set(items):
         return Loss(Dropped.MISSING_ANSWER)
     answers = {n: JudgedAnswer(whole(items[n].text).strip(), items[n].model_version) for n in names}
     found = [(better, worse) for one, other in combinations(tiers, 2) for better, worse in product(one, other)]

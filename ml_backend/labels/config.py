@@ -17,9 +17,10 @@ import re
 from collections.abc import Sequence
 
 from ml_backend.labels.fields import Field, LabelConfig
-from ml_backend.labels.tags import Tag, inside, named, parse_tags, refusal, why_not
+from ml_backend.labels.tags import PROMPT, Tag, inside, named, parse_tags, prompts_in, refusal, why_not
 from ml_backend.labels.verdict_words import (
     bucket_order,
+    counts_on,
     is_further,
     names_a_position,
     plain_word,
@@ -30,13 +31,11 @@ from ml_backend.labels.verdict_words import (
 from training.data import Verdict
 
 _NOTE = re.compile(r"\s*<!--\s*rankloop:\s*prompt\s*=\s*([^<>]*?)\s*-->")
-_PROMPT = "prompt"
-_ALSO_ASKED = {
-    *("system", "systemprompt", "systemmessage", "instruction", "instructions", "context", "input", "question"),
-    *("query", "history", "conversation", "dialogue", "dialog", "chat", "messages", "document", "passage", "article"),
-}
-"""Names of texts that a prompt is incomplete without: beside one of them, even a Text named prompt isn't all of it."""
 _DECIDING = ("verdict", "overall", "preference", "winner")
+_MORE_THAN_TWO = (
+    "the Choices has values beyond two answers, or on a scale",
+    "Show more than two answers in a List and rank them with a Ranker: see label_configs/ranker.xml.",
+)
 _TIES = {Verdict.TIE, Verdict.BOTH_BAD}
 _SIDES = (Verdict.ANSWER1, Verdict.ANSWER2)
 
@@ -56,11 +55,12 @@ def parse_label_config(xml: str, prompt_fields: Sequence[str] = ()) -> LabelConf
     tags = parse_tags(xml)
     note = _NOTE.search(xml)
     wanted = list(prompt_fields) or [name for name in re.split(r"\s*,\s*", note[1] if note else "") if name]
-    rankers, pairwise = named(tags, "ranker"), named(tags, "pairwise")
-    if rankers:
-        return _ranker(tags, rankers[0], wanted)
-    if pairwise:
-        return _pairwise(tags, pairwise[0], wanted)
+    controls = _deciding([*named(tags, "ranker"), *named(tags, "pairwise")])
+    if len(controls) > 1:
+        what = f"several tags ask which answer is better: {', '.join(tag.describe() for tag in controls)}"
+        raise refusal(tags, what, 'Keep one, or name one of them "verdict".')
+    if controls:
+        return (_ranker if controls[0].kind == "ranker" else _pairwise)(tags, controls[0], wanted)
     return _live(tags, wanted) or _choices(tags, wanted) or _ratings(tags, wanted) or _refused(tags)
 
 
@@ -75,6 +75,8 @@ def with_prompt_fields(xml: str, prompt_fields: Sequence[str]) -> str:
 
 
 def _refused(tags: Sequence[Tag]) -> LabelConfig:
+    if _counts_on(tags):
+        raise refusal(tags, *_MORE_THAN_TWO)
     raise refusal(tags, *why_not(tags))
 
 
@@ -95,7 +97,7 @@ def _ranker(tags: Sequence[Tag], control: Tag, wanted: Sequence[str]) -> LabelCo
     if len(shown.keys) != 1:
         raise refusal(tags, "the List shows no items of the task", 'Give it a value like "$items".')
     answers = (Field(shown.name, shown.keys[0]),)
-    prompts = _prompts(tags, answers, wanted)
+    prompts = prompts_in(tags, answers, wanted)
     return LabelConfig("ranker", prompts, control.name, answers, {}, shown.name, buckets=order, keys=_keys(tags))
 
 
@@ -105,8 +107,9 @@ def _pairwise(tags: Sequence[Tag], control: Tag, wanted: Sequence[str]) -> Label
     if len(names) != 2 or names[0] == names[1] or not all(name in texts for name in names):
         raise refusal(tags, f"the Pairwise compares {', '.join(names) or 'nothing'}, not two Texts of the task")
     answers = tuple(_only(tags, texts[name]) for name in names)
-    beside = {tag.name: known for tag, known in _verdict_choices(tags, answers, least=frozenset())}
-    prompts = _prompts(tags, answers, wanted)
+    asked = _verdict_choices(tags, answers, least=frozenset())
+    beside = {tag.name: known for tag, known in asked if set(known.values()) <= _TIES}  # the others ask for more
+    prompts = prompts_in(tags, answers, wanted)
     return LabelConfig("pairwise", prompts, control.name, answers, {}, names[0], beside, keys=_keys(tags))
 
 
@@ -132,7 +135,7 @@ def _live(tags: Sequence[Tag], wanted: Sequence[str]) -> LabelConfig | None:
         raise refusal(tags, what, 'Give it a value like "$prompt", and no valueType.')
     answers = tuple(Field(area.name) for area in found)
     verdict, meanings = _the_verdict(tags, answers)
-    prompts = _prompts(tags, (), wanted)
+    prompts = prompts_in(tags, (), wanted)
     return LabelConfig("live", prompts, verdict.name, answers, meanings, target.name, keys=_keys(tags))
 
 
@@ -141,11 +144,11 @@ def _choices(tags: Sequence[Tag], wanted: Sequence[str]) -> LabelConfig | None:
     texts = _texts(tags)
     asked = [tag for tag, _ in _verdict_choices(tags, ())]
     asked = asked or [tag for tag in named(tags, "choices") if not tag.per_region and _names_two(tag, texts)]
-    if not asked:
+    if not asked or (len(texts) < 2 and named(tags, "textarea")):
         return None
     answers = _two_shown(tags, texts, asked, wanted)
     verdict, meanings = _the_verdict(tags, answers)
-    prompts = _prompts(tags, answers, wanted)
+    prompts = prompts_in(tags, answers, wanted)
     target = verdict.targets[0]
     return LabelConfig("choices", prompts, verdict.name, answers, meanings, target, keys=_keys(tags))
 
@@ -162,7 +165,7 @@ def _ratings(tags: Sequence[Tag], wanted: Sequence[str]) -> LabelConfig | None:
         raise refusal(tags, "several Ratings for one answer don't say which answer is better", remedy)
     answers = tuple(texts[name] for name in rated)
     first, second = (next(tag.name for tag in ratings if tag.targets[0] == name) for name in rated)
-    prompts = _prompts(tags, answers, wanted)
+    prompts = prompts_in(tags, answers, wanted)
     return LabelConfig("ratings", prompts, first, answers, {}, rated[0], other_rating=second, keys=_keys(tags))
 
 
@@ -189,9 +192,8 @@ def _two_shown(
     tags: Sequence[Tag], texts: Sequence[Field], asked: Sequence[Tag], wanted: Sequence[str]
 ) -> tuple[Field, ...]:
     """The two texts that a Choices compares: by their names, by its choices, or the only two beside the prompt."""
-    if any(is_further(text.name) or is_further(text.key or "") for text in texts):
-        remedy = "Show them in a List and rank them with a Ranker: see label_configs/ranker.xml."
-        raise refusal(tags, "the Choices compares more than two answers", remedy)
+    if any(counts_on(text.name) or counts_on(text.key or "") for text in texts):
+        raise refusal(tags, *_MORE_THAN_TWO)
     sided = _sided(texts)
     if sided:
         return sided
@@ -199,7 +201,7 @@ def _two_shown(
     own = [text for text in texts if stored & {plain_word(text.name), plain_word(text.key or "")}]
     if len(own) == 2:
         return tuple(own)
-    others = [text for text in texts if not ({text.name, text.key} & {*wanted, _PROMPT})]
+    others = [text for text in texts if not ({text.name, text.key} & {*wanted, PROMPT})]
     if len(others) != 2:
         found = ", ".join(text.name or str(text.key) for text in texts)
         remedy = "Name the two Texts answer1 and answer2, or say which text is the prompt with --prompt-field."
@@ -209,11 +211,11 @@ def _two_shown(
 
 def _the_verdict(tags: Sequence[Tag], answers: Sequence[Field]) -> tuple[Tag, dict[str, Verdict]]:
     """The one Choices that asks which answer is better, and what each of its choices means."""
-    found = _verdict_choices(tags, answers)
-    for name in _DECIDING:
-        deciding = [(tag, known) for tag, known in found if tag.name.lower() == name]
-        if len(found) > 1 and deciding:
-            found = deciding
+    asked = _verdict_choices(tags, answers)
+    deciding = _deciding([tag for tag, _ in asked])
+    found = [(tag, known) for tag, known in asked if tag in deciding]
+    if not found and _counts_on(tags):
+        raise refusal(tags, *_MORE_THAN_TWO)
     if len(found) != 1:
         what = "no Choices, or more than one, asks which answer is better"
         remedy = 'Give its choices alias="answer1", "answer2", "tie" and "both_bad"; of several, name one "verdict".'
@@ -234,16 +236,31 @@ def _verdict_choices(
         for name in (answer.name, answer.key)
         if name
     }
+
+    def meaning(word: str) -> Verdict | None:
+        return own.get(without_praise(word)) or verdict_called(word)
+
     found = []
     for tag in named(tags, "choices"):
         stored = _stored_in(tag)
-        if tag.per_region or any(is_further(value) for value in stored):
+        # What people read counts only where all aliases say nothing, such as c1 and c2.
+        told = {value: value for value in stored} if any(map(meaning, stored)) else stored
+        words = (*stored, *told.values())
+        if tag.per_region or any(is_further(word) and without_praise(word) not in own for word in words):
             continue
-        meanings = {value: own.get(without_praise(value)) or verdict_called(value) for value in stored}
-        known = {value: verdict for value, verdict in meanings.items() if verdict}
+        known = {value: verdict for value, word in told.items() if (verdict := meaning(word))}
         if known and least <= set(known.values()) and (least or _TIES & set(known.values())):
             found.append((tag, known))
     return found
+
+
+def _deciding(controls: Sequence[Tag]) -> list[Tag]:
+    """Of several tags that ask which answer is better, the one that is called the verdict; all if there is none."""
+    for name in _DECIDING:
+        called = [tag for tag in controls if tag.name.lower() == name]
+        if called:
+            return called
+    return list(controls)
 
 
 def _names_two(tag: Tag, texts: Sequence[Field]) -> bool:
@@ -252,46 +269,21 @@ def _names_two(tag: Tag, texts: Sequence[Field]) -> bool:
     return sum(bool(stored & {plain_word(text.name), plain_word(text.key or "")}) for text in texts) == 2
 
 
+def _counts_on(tags: Sequence[Tag]) -> bool:
+    """Whether a Choices asks about a third answer."""
+    return any(is_further(value) for tag in named(tags, "choices") if not tag.keys for value in _stored_in(tag))
+
+
 def _out_of_order(tags: Sequence[Tag], answers: Sequence[Field]) -> bool:
     names = [tag.name for tag in tags]
     return names.index(answers[0].name) > names.index(answers[1].name)
 
 
-def _stored_in(choices: Tag) -> list[str]:
-    """What Label Studio may store for a Choices: each choice's alias, else its value."""
-    found = (tag.attributes for tag in inside(choices, "choice"))
-    return [attributes.get("alias") or attributes.get("value") or "" for attributes in found]
-
-
-def _prompts(tags: Sequence[Tag], answers: Sequence[Field], wanted: Sequence[str]) -> tuple[Field, ...]:
-    """The texts that are the prompt: those that were named, else the only one, else the one named prompt."""
-    keys = {answer.key for answer in answers}
-    shown = {text.key: text for tag in tags for text in tag.shown if text.key not in keys}
-    texts = list(shown.values())
-    if wanted:
-        return tuple(_wanted(tags, texts, name) for name in wanted)
-    if len(texts) <= 1:
-        return tuple(texts)
-    calls = [{plain_word(text.name), plain_word(text.key or "")} for text in texts]
-    prompts = [text for text, names in zip(texts, calls, strict=True) if _PROMPT in names]
-    others = [text for text, names in zip(texts, calls, strict=True) if _PROMPT not in names and names & _ALSO_ASKED]
-    if len(prompts) == 1 and not others:
-        return (prompts[0],)
-    names_of = ", ".join(text.name or str(text.key) for text in texts)
-    raise refusal(
-        tags,
-        f"several texts could be the prompt: {names_of}",
-        "Say which with --prompt-field NAME; given several times, the texts are joined in that order.",
-    )
-
-
-def _wanted(tags: Sequence[Tag], texts: Sequence[Field], name: str) -> Field:
-    found = [text for text in texts if name in (text.name, text.key)]
-    found = found or [text for text in texts if plain_word(name) in (plain_word(text.name), plain_word(text.key or ""))]
-    if len(found) != 1:
-        names = ", ".join(text.name or str(text.key) for text in texts) or "none"
-        raise refusal(tags, f"no text of the task is called {name!r}", f"The texts beside the answers are: {names}.")
-    return found[0]
+def _stored_in(choices: Tag) -> dict[str, str]:
+    """What Label Studio may store for a Choices, each choice's alias or else its value, and what people read."""
+    found = [tag.attributes for tag in inside(choices, "choice")]
+    shown = [attributes.get("value", "") for attributes in found]
+    return {attributes.get("alias") or value: value for attributes, value in zip(found, shown, strict=True)}
 
 
 def _only(tags: Sequence[Tag], tag: Tag) -> Field:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_backend.labels.export import annotations_in, as_tasks, cell_value, columns_of, is_flat
 from ml_backend.labels.fields import Field, LabelConfig
-from ml_backend.labels.verdict_words import is_further, plain_word, side_named, verdict_called
+from ml_backend.labels.verdict_words import counts_on, is_further, plain_word, side_named, verdict_called
 from training.data import Verdict, shown_text
 from training.errors import DataError
 
@@ -57,13 +57,15 @@ def infer_label_config(rows: Sequence[object]) -> LabelConfig:
     if regions["ranker"]:
         control = _only(regions["ranker"], columns, "Ranker")
         return _ranker(control, regions["ranker"][control], columns, tasks)
-    return _with_choices(regions["textarea"], regions["choices"], columns, sorted(regions))
+    return _with_choices(
+        regions["textarea"], regions["choices"], columns, sorted(kind for kind, found in regions.items() if found)
+    )
 
 
-def _pairwise(control: str, columns: Iterable[str], choices: Mapping[str, list[Region]]) -> LabelConfig:
+def _pairwise(control: str, columns: Sequence[str], choices: Mapping[str, list[Region]]) -> LabelConfig:
     answers = _sided(columns)
     meanings = {name: _meanings(found) for name, found in choices.items()}
-    beside = {name: known for name, known in meanings.items() if _TIES & set(known.values())}
+    beside = {name: known for name, known in meanings.items() if known and set(known.values()) <= _TIES}
     return LabelConfig("pairwise", _prompts(columns, answers), control, answers, {}, answers[0].name, beside)
 
 
@@ -106,10 +108,10 @@ def _flat(rows: Sequence[Region]) -> LabelConfig:
     return _pairwise(controls[0], [name for name in columns if name != controls[0]], {})
 
 
-def _sided(columns: Iterable[str]) -> tuple[Field, Field]:
+def _sided(columns: Sequence[str]) -> tuple[Field, Field]:
     """The two columns whose names say which side they are on."""
     found = [[name for name in columns if side_named(name) is side] for side in _SIDES]
-    if [len(names) for names in found] != [1, 1]:
+    if [len(names) for names in found] != [1, 1] or any(counts_on(name) for name in columns):
         raise _unclear(columns, "which columns hold the answers, and which one stood on the left")
     return Field(found[0][0], found[0][0]), Field(found[1][0], found[1][0])
 
@@ -154,9 +156,13 @@ def _meanings(choices: Sequence[Region]) -> dict[str, Verdict]:
 
 
 def _columns(tasks: Iterable[object]) -> list[str]:
-    """The columns of the tasks' data that hold texts or conversations, in order of first appearance."""
+    """The columns of the tasks' data that hold texts or conversations (or nothing), in order of first appearance."""
     shown = ((key, value) for data in _data(tasks) for key, value in data.items() if isinstance(key, str))
-    return list(dict.fromkeys(key for key, value in shown if shown_text(value) is not None or _is_messages(value)))
+    return list(
+        dict.fromkeys(
+            key for key, value in shown if value is None or shown_text(value) is not None or _is_messages(value)
+        )
+    )
 
 
 def _data(tasks: Iterable[object]) -> Iterator[Mapping[str, Any]]:

@@ -10,18 +10,23 @@ from typing import Any, Literal
 from ml_backend.labels.fields import LabelConfig
 from training.data import Verdict
 
+CUT_NOTE = "This answer was cut off at the length limit."
+
 Side = Literal["left", "right"]
 _REGION_ID = re.compile(r"(?P<version>.+)~[ab]~[0-9a-f]+")
 
 
-def live_prediction(config: LabelConfig, answer1: str, answer2: str, version: str) -> dict[str, Any]:
+def live_prediction(
+    config: LabelConfig, answer1: str, answer2: str, version: str, *, cut: tuple[bool, bool] = (False, False)
+) -> dict[str, Any]:
     """Fill the two answer cards.
 
     Label Studio returns a region's id and meta with the annotation, so each answer's version and its original text
-    travel with the judgement.
+    travel with the judgement, and whether it was `cut` off at the length limit, which the page shows as the region's
+    note.
     """
-    shown = zip(config.answers, (answer1, answer2), "ab", strict=True)
-    regions = [_answer_region(config, field.name, text, version, side) for field, text, side in shown]
+    shown = zip(config.answers, (answer1, answer2), "ab", cut, strict=True)
+    regions = [_answer_region(config, field.name, text, version, side, was_cut) for field, text, side, was_cut in shown]
     return {"model_version": version, "result": regions}
 
 
@@ -72,7 +77,8 @@ def version_in_region_id(region_id: object) -> str | None:
     return match["version"] if match else None
 
 
-def _answer_region(config: LabelConfig, name: str, text: str, version: str, side: str) -> dict[str, Any]:
+def _answer_region(config: LabelConfig, name: str, text: str, version: str, side: str, was_cut: bool) -> dict[str, Any]:
+    note = {"cut": True, "text": [CUT_NOTE]} if was_cut else {}
     fingerprint = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()
     return {
         "id": f"{version}~{side}~{fingerprint}",
@@ -80,7 +86,7 @@ def _answer_region(config: LabelConfig, name: str, text: str, version: str, side
         "from_name": name,
         "to_name": config.target,
         "value": {"text": [text]},
-        "meta": {"version": version, "proposed": text},
+        "meta": {"version": version, "proposed": text, **note},
     }
 
 

@@ -12,6 +12,7 @@ from defusedxml.ElementTree import fromstring
 
 from ml_backend.errors import LabelConfigError
 from ml_backend.labels.fields import Field, Form
+from ml_backend.labels.verdict_words import plain_word
 
 MAX_CHARACTERS = 1_000_000
 MAX_DEPTH = 200
@@ -28,6 +29,12 @@ _PLAIN = {"text", "markdown", "header"}
 _MESSAGES = {"paragraphs": ("author", "text"), "chat": ("role", "content")}
 SHOWING = _PLAIN | set(_MESSAGES) | {"hypertext"}
 """Tags that show a text of the task."""
+PROMPT = "prompt"
+_ALSO_ASKED = {
+    *("system", "systemprompt", "systemmessage", "instruction", "instructions", "context", "input", "question"),
+    *("query", "history", "conversation", "dialogue", "dialog", "chat", "messages", "document", "passage", "article"),
+}
+"""Names of texts that a prompt is incomplete without: beside one of them, even a Text named prompt isn't all of it."""
 _KEY = re.compile(r"\$([A-Za-z_][\w.\[\]]{0,199})")
 
 
@@ -58,8 +65,9 @@ class Tag:
     @property
     def keys(self) -> list[str]:
         """The keys of the task's data that its value shows, also amid other words (`Question: $question`)."""
-        found = (match.rstrip(".") for match in _KEY.findall(self.attributes.get("value", "")))
-        return list(dict.fromkeys(found))
+        value = self.attributes.get("value", "")
+        found = (match.rstrip(".") for match in _KEY.findall(value))
+        return [] if "{{" in value else list(dict.fromkeys(found))  # a Repeater fills in what stands in {{ }}
 
     @property
     def per_region(self) -> bool:
@@ -105,6 +113,41 @@ def refusal(tags: Sequence[Tag], what: str, remedy: str = REMEDY) -> LabelConfig
     """The error that says what is wrong and what the configuration contains."""
     found = [tag.describe() for tag in tags if tag.name]
     return LabelConfigError(what, got=", ".join(found) or "no named tags", expected=NEEDED, remedy=remedy)
+
+
+def prompts_in(tags: Sequence[Tag], answers: Sequence[Field], wanted: Sequence[str]) -> tuple[Field, ...]:
+    """The texts that are the prompt: those that were named, else the only one, else the one named prompt.
+
+    Raises:
+        LabelConfigError: there are several, and nobody says which; or there is none of a name that was given.
+    """
+    keys = {answer.key for answer in answers}
+    shown = {text.key: text for tag in tags for text in tag.shown if text.key not in keys}
+    texts = list(shown.values())
+    if wanted:
+        return tuple(_wanted(tags, texts, name) for name in wanted)
+    if len(texts) <= 1:
+        return tuple(texts)
+    calls = [{plain_word(text.name), plain_word(text.key or "")} for text in texts]
+    prompts = [text for text, names in zip(texts, calls, strict=True) if PROMPT in names]
+    others = [text for text, names in zip(texts, calls, strict=True) if PROMPT not in names and names & _ALSO_ASKED]
+    if len(prompts) == 1 and not others:
+        return (prompts[0],)
+    names_of = ", ".join(text.name or str(text.key) for text in texts)
+    raise refusal(
+        tags,
+        f"several texts could be the prompt: {names_of}",
+        "Say which with --prompt-field NAME; given several times, the texts are joined in that order.",
+    )
+
+
+def _wanted(tags: Sequence[Tag], texts: Sequence[Field], name: str) -> Field:
+    found = [text for text in texts if name in (text.name, text.key)]
+    found = found or [text for text in texts if plain_word(name) in (plain_word(text.name), plain_word(text.key or ""))]
+    if len(found) != 1:
+        names = ", ".join(text.name or str(text.key) for text in texts) or "none"
+        raise refusal(tags, f"no text of the task is called {name!r}", f"The texts beside the answers are: {names}.")
+    return found[0]
 
 
 def _parse(xml: str) -> Element:
@@ -158,9 +201,9 @@ def why_not(tags: Sequence[Tag]) -> tuple[str, str]:
         return "it has a Chat written or judged by itself, with nothing to compare it with", compare
     if named(tags, "rating", "number"):
         return "it rates single texts, which doesn't say which of two answers is better", compare
-    if len(areas) == 1:
+    if len(areas) == 1 and not choices:
         return "it asks for one answer, with nothing to compare it with", live
-    if len(areas) > 1:
+    if areas:
         return "no Text has two TextAreas for the answers and a Choices that asks which is better", REMEDY
     if choices:
         return "no Choices asks which of two answers is better", compare

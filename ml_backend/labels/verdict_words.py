@@ -12,7 +12,7 @@ _SIDES = {
     Verdict.ANSWER2: {"2", "b", "right", "second", "two"},
 }
 _POSITIONS = {"left", "right", "first", "second"}
-_FURTHER = {*"03456789", *"cdefgh", "third", "fourth", "fifth", "three", "four", "five"}
+_FURTHER = {*"3456789", *"cdefgh", "third", "fourth", "fifth", "three", "four", "five"}
 _NOUNS = {
     *("answer", "response", "option", "completion", "output", "reply", "candidate", "text", "summary", "model"),
     *(
@@ -56,12 +56,15 @@ _BAD = {
     *("neither", "none", "bad", "equallybad", "tiebad", "poor", "wrong", "equallypoor", "neithergood", "neitherone"),
     *("allbad", "neitheracceptable", "worse", "unacceptable", "fail", "reject", "terrible"),
 }
+_ON_A_SCALE = re.compile(r"[+-]\s*\d.*|0")
 _COMPARISON = re.compile(r"\s*(?P<one>[ab12])\s*(?P<sign>>+|<+|=+|≈|~)\s*(?P<other>[ab12])\s*", re.IGNORECASE)
 
 
 def verdict_called(value: str) -> Verdict | None:
     """The verdict that a choice's value or alias names; None if it is unknown."""
     compared = _COMPARISON.fullmatch(value)
+    if _ON_A_SCALE.fullmatch(value.strip()):
+        return None
     if compared:
         return _compared(compared["one"].lower(), compared["sign"], compared["other"].lower())
     words = _words(value)
@@ -88,9 +91,16 @@ def side_named(name: str) -> Verdict | None:
 
 
 def is_further(name: str) -> bool:
-    """Whether a name counts beyond two answers: `answer3`, `Response C`, `third`."""
+    """Whether a name counts beyond two answers (`answer3`, `Response C`, `third`) or is a number on a scale (-1)."""
+    if _ON_A_SCALE.fullmatch(name.strip()):
+        return True
     words = [word for word in _words(name) if word not in _NOUNS | _PRAISE | _SMALL]
     return len(words) == 1 and words[0] in _FURTHER
+
+
+def counts_on(name: str) -> bool:
+    """Whether the name of a tag or a column counts beyond two answers; a letter alone doesn't count."""
+    return len(plain_word(name)) > 1 and is_further(name)
 
 
 def names_a_position(value: str) -> bool:

@@ -23,12 +23,13 @@ from ml_backend.loop.child import MetricsLog, train
 from ml_backend.loop.considering import Considering, OpenLabelStudio, config_digest
 from ml_backend.loop.dataset import convert_snapshots, take_snapshots
 from ml_backend.loop.names import FORCED
-from ml_backend.registry import DEFAULT_LINE, Registry
+from ml_backend.registry import DEFAULT_LINE, Registry, write_record
 from ml_backend.settings import Settings
 from training.atomic import atomic_folder, write_atomically
 from training.config import CycleConfig
 from training.cycle import Outcome, decide_on_policy, decide_on_reward_model
 from training.evaluation import Gate
+from training.reward import RewardReport
 from training.runs import read_report
 
 logger = logging.getLogger(__name__)
@@ -195,6 +196,9 @@ class CycleSteps:
             for name in ("preferences.jsonl", "summary.json", "config.json", *configs):
                 shutil.copy(folder / name, version / name)
             shutil.copy(folder / "ppo" / "curves.png", version / "curves.png")
+            base = self._registry.get(plan.base).tags
+            facts = {"base": base.get("base", ""), "base_model": base.get("base_model", "")}
+            write_record(version, self._config(plan), precision=self._settings.proposal_precision, **facts)
             reports = {stage: read_report(folder / stage) for stage in ("reward", "ppo")}
             write_atomically(version / "report.json", json.dumps(reports, indent=2) + "\n")
         summary = json.loads((folder / "summary.json").read_bytes())
@@ -245,15 +249,9 @@ class CycleSteps:
         self._registry.note(run_id, {"seen": json.dumps(texts), "config_digest": digest})
 
     def _cycle_config(self, plan: Plan) -> CycleConfig:
-        """The training settings, with the projects' own answer length and system prompt."""
-        config, own = self._settings.cycle_config(), ProjectSettings(**plan.settings)
-        if own.max_new_tokens is not None:
-            sampling = config.ppo.sampling.model_copy(update={"max_new_tokens": own.max_new_tokens})
-            config = config.model_copy(update={"ppo": config.ppo.model_copy(update={"sampling": sampling})})
-        if own.system_prompt is not None:
-            text = config.text.model_copy(update={"system_prompt": own.system_prompt})
-            config = config.model_copy(update={"text": text})
-        return config
+        """The training settings, with the projects' own system prompt and answer length."""
+        own = ProjectSettings(**plan.settings)
+        return self._settings.cycle_config().told(own.system_prompt, own.max_new_tokens)
 
     def _train(self, plan: Plan, stage: str, options: Mapping[str, str | Path]) -> None:
         folder = self.folder(plan)
@@ -278,15 +276,16 @@ class CycleSteps:
 
 def _version_metrics(reports: Mapping[str, Mapping[str, Any]], summary: Mapping[str, Any]) -> dict[str, float]:
     """The metrics by which versions are compared; unmeasured ones are left out."""
-    reward, ppo = reports["reward"], reports["ppo"]
+    reward, ppo = RewardReport.from_json(dict(reports["reward"])), reports["ppo"]
+    accuracy = reward.held_out()
     figures = {
         "annotations": summary["annotations"],
         "judgements": summary["kept"],
         "preferences": summary["preferences"],
-        "reward_accuracy": reward["accuracy"].get("test"),
-        "reward_accuracy_selection": reward["accuracy"].get("selection"),
-        "reward_accuracy_low": reward["accuracy_interval"][0],
-        "reward_accuracy_high": reward["accuracy_interval"][1],
+        "reward_accuracy": accuracy.accuracy,
+        "reward_accuracy_low": accuracy.interval[0],
+        "reward_accuracy_high": accuracy.interval[1],
+        "reward_accuracy_test": reward.accuracy.get("test"),
         "kl_nats": ppo["kl_nats"],
         "win_rate_vs_base": ppo["win_rate_vs_base"],
         "win_rate_low": ppo["win_rate_interval"][0],

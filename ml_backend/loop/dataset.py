@@ -290,6 +290,7 @@ def _newest(tasks: Iterable[object]) -> str | None:
 
 def _project_of(tasks: Sequence[object]) -> int | None:
     """The project that all tasks name; None if they name several or none."""
-    projects = [task.get("project") for task in tasks if isinstance(task, Mapping)]
-    first = projects[0] if projects else None
-    return first if type(first) is int and projects.count(first) == len(projects) else None
+    known = [task for task in tasks if isinstance(task, Mapping)]
+    nested = [{**task, **task["task"]} if isinstance(task.get("task"), Mapping) else task for task in known]
+    projects = {task["project"] if type(task.get("project")) is int else None for task in nested}
+    return projects.pop() if len(projects) == 1 else None

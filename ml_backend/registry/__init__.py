@@ -2,5 +2,16 @@
 
 from ml_backend.registry.records import DEFAULT_LINE, LINE_NAME, Attempt, LineState, Version
 from ml_backend.registry.registry import Registry
+from ml_backend.registry.version_files import VersionRecord, read_record, write_record
 
-__all__ = ["DEFAULT_LINE", "LINE_NAME", "Attempt", "LineState", "Registry", "Version"]
+__all__ = [
+    "DEFAULT_LINE",
+    "LINE_NAME",
+    "Attempt",
+    "LineState",
+    "Registry",
+    "Version",
+    "VersionRecord",
+    "read_record",
+    "write_record",
+]

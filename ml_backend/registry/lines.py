@@ -13,7 +13,7 @@ from typing import Any
 from ml_backend.errors import RegistryError
 from ml_backend.registry.records import DEFAULT_LINE, LINE_NAME, LineState, Version
 from ml_backend.registry.session import is_absent
-from ml_backend.registry.version_files import model_identity, write_base
+from ml_backend.registry.version_files import is_same_base, model_identity, write_base
 from ml_backend.registry.versions import Versions
 
 _TAKEN_OVER = "taken_over_at"  # tag of the default line's model: when a release with lines first met it, or 0
@@ -41,7 +41,7 @@ class Lines(Versions):
             base = self._base_on(DEFAULT_LINE)
             if base is None:
                 base = self._register_base(identity)
-            elif base.tags["base"] != identity:
+            elif not is_same_base(base.tags["base"], base.tags["base_model"], self._settings.model, identity):
                 raise RegistryError(
                     "the versions in this registry descend from another base model",
                     got=f"{self._settings.model} with content {identity[:12]}",
@@ -171,7 +171,8 @@ class Lines(Versions):
         model = self._settings.model
         logger.info("registering %s as the first version of %s", model, self._name)
         with tempfile.TemporaryDirectory(dir=self._home, prefix=".base.") as folder:
-            write_base(model, self._settings.cycle_config(), Path(folder))
+            facts = {"precision": self._settings.proposal_precision, "base": identity}
+            write_base(model, self._settings.cycle_config(), Path(folder), **facts)
             with self._asking("start a run") as client:
                 if self._tags(DEFAULT_LINE) == {}:
                     self._ensure_model(client, DEFAULT_LINE)

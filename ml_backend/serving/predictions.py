@@ -142,7 +142,7 @@ def _verdicts(tasks: Sequence[Task], config: LabelConfig, version: Answering) ->
     predictions: list[Prediction | None] = []
     for task, choice in zip(tasks, choices, strict=True):
         known = [score for score in islice(scores, len(choice)) if score is not None]
-        if not choice:
+        if not choice or any(math.isnan(score) for score in known):
             predictions.append(_empty(version.name))
         else:
             predictions.append(verdict_on(config, task, known, version.name) if len(known) == len(choice) else None)
@@ -157,7 +157,9 @@ def seed_key(task: Task, prompt: Prompt) -> str:
 def _live(config: LabelConfig, pair: AnswerPair | None) -> Prediction | None:
     if pair is None:
         return None
-    return {"score": UNDECIDED, **live_prediction(config, pair.answer1, pair.answer2, pair.version)}
+    if pair.flawed:
+        return _empty(pair.version)  # under the version's name, so that it isn't asked for again
+    return {"score": UNDECIDED, **live_prediction(config, pair.answer1, pair.answer2, pair.version, cut=pair.cut)}
 
 
 def _answers_in(task: Task, config: LabelConfig) -> list[Answer]:

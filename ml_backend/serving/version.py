@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -11,15 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from ml_backend.lines import ProjectSettings
+from ml_backend.registry import read_record
+from ml_backend.serving.salvage import salvaged
 from ml_backend.settings import Settings
 from training.config import SamplingConfig
 from training.data import Message, Prompt
-from training.fast import proposal_precision
+from training.errors import DataError
 from training.models import RewardModel, TextCodec, load_causal_lm, share_equal_weights
 from training.sampling import Sampler
 
 ATTEMPTS = 4
-"""How often a pair is sampled before an empty answer or two equal ones are accepted."""
+"""How often a pair is sampled until both answers say something, and not the same."""
+ATTEMPTS_TO_END = 2
+"""How often an answer is sampled until it ends by itself; then it is shown cut off, and marked."""
 
 logger = logging.getLogger(__name__)
 
@@ -31,15 +36,19 @@ Answer = tuple[Prompt, str]
 
 @dataclass(frozen=True, slots=True)
 class AnswerPair:
-    """Two answers to one prompt in display order, and the version that generated them."""
+    """Two answers to one prompt in display order, and the version that generated them.
+
+    `cut` says of each answer whether it was cut off at the length limit.
+    """
 
     answer1: str
     answer2: str
     version: str
+    cut: tuple[bool, bool] = (False, False)
 
     @property
     def flawed(self) -> bool:
-        """Whether there is nothing to compare: an answer is empty, or both are equal."""
+        """Whether there is nothing to compare: an answer is empty, or both are equal. Such a pair isn't proposed."""
         return not self.answer1 or not self.answer2 or self.answer1 == self.answer2
 
 
@@ -75,14 +84,10 @@ class LoadedVersion:
         Raises:
             ModelError: it is to be told a system prompt, but has no chat template.
         """
-        told = self
-        if settings.max_new_tokens is not None:
-            sampling = self.sampling.model_copy(update={"max_new_tokens": settings.max_new_tokens})
-            told = replace(told, sampling=sampling)
-        if settings.system_prompt is not None:
-            text = self.codec.config.model_copy(update={"system_prompt": settings.system_prompt})
-            told = replace(told, codec=TextCodec(self.codec.tokenizer, text, self.codec.end_ids))
-        return told
+        if settings.max_new_tokens is None and settings.system_prompt is None:
+            return self
+        codec = self.codec if settings.system_prompt is None else self.codec.told(settings.system_prompt)
+        return replace(self, codec=codec, sampling=self.sampling.changed(max_new_tokens=settings.max_new_tokens))
 
     def named(self, name: str) -> LoadedVersion:
         """The same weights as a version with another name."""
@@ -96,29 +101,39 @@ class LoadedVersion:
     def propose(self, questions: Sequence[Question]) -> list[AnswerPair]:
         """Sample two answers to each prompt. The same key and prompt always get the same pair.
 
+        Empty and equal answers are sampled again a few times; if that doesn't help, the pair is `flawed`, and not to be
+        shown. An answer that reaches the length limit is sampled once again, then marked as cut.
+
         Args:
             questions: (key, prompt) pairs; the key, e.g. a task's id, seeds the sampling.
+
+        Returns:
+            One pair per question; both answers are empty if the model fails on that prompt, though not on the others.
         """
+        return salvaged(self._propose, questions, lambda _: AnswerPair("", "", self.name))
+
+    def _propose(self, questions: Sequence[Question]) -> list[AnswerPair]:
         pairs = self._sample(questions, attempt=0)
         for attempt in range(1, ATTEMPTS):
-            flawed = [index for index, pair in enumerate(pairs) if pair.flawed]
-            if not flawed:
+            ends = attempt >= ATTEMPTS_TO_END
+            again = [index for index, pair in enumerate(pairs) if pair.flawed or (any(pair.cut) and not ends)]
+            if not again:
                 break
-            again = self._sample([questions[index] for index in flawed], attempt=attempt)
-            for index, pair in zip(flawed, again, strict=True):
-                pairs[index] = pair
+            for index, pair in zip(again, self._sample([questions[i] for i in again], attempt=attempt), strict=True):
+                pairs[index] = _better(pairs[index], pair)
         flaws = sum(pair.flawed for pair in pairs)
         if flaws:
             logger.warning(
-                "%s: %d of %d pairs are empty or equal after %d tries", self.name, flaws, len(pairs), ATTEMPTS
-            )
+                "%s: %d of %d pairs are left out: still empty or equal after %d tries, or the chat template refuses "
+                "their prompt", self.name, flaws, len(pairs), ATTEMPTS,
+            )  # fmt: skip
         return pairs
 
     def log_odds(self, answers: Sequence[Answer]) -> list[float]:
         """Score (prompt, answer) pairs with the reward model.
 
         The sigmoid of the difference between two answers' scores is the calibrated probability that people prefer the
-        first.
+        first. Answers that the model fails on, though not on the others, score NaN.
 
         Raises:
             ValueError: this version has no reward model; check `judges` first.
@@ -127,27 +142,43 @@ class LoadedVersion:
         if self.scorer is None:
             raise ValueError(f"{self.name} has no reward model")
         model = self.scorer.model
-        prompts, texts = zip(
-            *[(_readable_prompt(prompt), _readable(answer)) for prompt, answer in answers], strict=True
-        )
-        return [score / model.temperature for score in model.score_texts(self.codec, prompts, texts).tolist()]
+
+        def scores(some: Sequence[Answer]) -> list[float]:
+            prompts, texts = zip(
+                *[(_readable_prompt(prompt), _readable(answer)) for prompt, answer in some], strict=True
+            )
+            return [score / model.temperature for score in model.score_texts(self.codec, prompts, texts).tolist()]
+
+        return salvaged(scores, answers, lambda _: math.nan)
 
     def _sample(self, questions: Sequence[Question], *, attempt: int) -> list[AnswerPair]:
-        prompts = self.codec.encode_prompts([_readable_prompt(prompt) for _, prompt in questions])
-        seeds = [self._seed(key, f"answer {which} try {attempt}") for key, _ in questions for which in (0, 1)]
-        samples = self.sampler.sample(prompts, self.sampling, seeds=seeds, answers_per_prompt=2)
+        prompts = self._encoded([_readable_prompt(prompt) for _, prompt in questions])
+        asked = [(key, ids) for (key, _), ids in zip(questions, prompts, strict=True) if ids]
+        seeds = [self._seed(key, f"answer {which} try {attempt}") for key, _ in asked for which in (0, 1)]
+        samples = self.sampler.sample([ids for _, ids in asked], self.sampling, seeds=seeds, answers_per_prompt=2)
         # PostgreSQL (under Label Studio) can't store NUL characters: one would fail the whole import
-        texts = [self.codec.decode_answer(tokens).replace("\x00", "") for tokens in samples.answers()]
+        texts = [self.codec.decode_answer(tokens).replace("\x00", "").strip() for tokens in samples.answers()]
+        drawn = iter(zip(texts, (not ended for ended in samples.ended.tolist()), strict=True))
         return [
-            self._shown(key, first, second)
-            for (key, _), first, second in zip(questions, texts[::2], texts[1::2], strict=True)
+            self._shown(key, next(drawn), next(drawn)) if ids else AnswerPair("", "", self.name)
+            for (key, _), ids in zip(questions, prompts, strict=True)
         ]
 
-    def _shown(self, key: str, first: str, second: str) -> AnswerPair:
-        """Shuffle which answer is on the left, so that a bias towards one side teaches nothing."""
+    def _encoded(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """Prompts as tokens; one that the chat template refuses is empty, and costs the others nothing."""
+        try:
+            return self.codec.encode_prompts(prompts)
+        except DataError as error:
+            if len(prompts) == 1:
+                logger.warning("%s: %s", self.name, error)
+                return [[]]
+            return [self._encoded([prompt])[0] for prompt in prompts]
+
+    def _shown(self, key: str, first: tuple[str, bool], second: tuple[str, bool]) -> AnswerPair:
+        """Shuffle which (answer, whether it was cut) is on the left, so that a bias towards a side teaches nothing."""
         if self._seed(key, "side") % 2:
             first, second = second, first
-        return AnswerPair(first, second, self.name)
+        return AnswerPair(first[0], second[0], self.name, (first[1], second[1]))
 
     def _seed(self, key: str, purpose: str) -> int:
         digest = hashlib.blake2b(f"{key}\n{self.name}\n{purpose}".encode("utf-8", "replace"), digest_size=8).digest()
@@ -157,12 +188,12 @@ class LoadedVersion:
 def load_version(
     name: str, folder: Path, settings: Settings, base: Callable[[], Any] | None = None, *, share: bool = False
 ) -> LoadedVersion:
-    """Load a version according to the settings.
+    """Load a version as it was trained: with its own text settings, sampling and precision, which its folder carries.
 
     Args:
         name: the version's name.
         folder: its artifacts (`policy/`, and `reward/` if it has a reward model), as fetched from the registry.
-        settings: the sampling parameters and the device.
+        settings: the device, and what replaces the version's own sampling and precision.
         base: returns the base model that the reward model is built on, called when the first score is needed; None
             loads it from the settings' model.
         share: hold weights that equal the base's only once in memory.
@@ -170,16 +201,27 @@ def load_version(
     Raises:
         ModelError: the policy can't be loaded.
     """
+    record = read_record(folder, settings.cycle_config)
+    sampling = settings.sampling(record.sampling)
     policy = str(folder / "policy")
-    codec = TextCodec.load(policy, settings.cycle_config().text)
     model = load_causal_lm(policy, settings.device)
     if share and base is not None:
         share_equal_weights(model, base())
-    precision = proposal_precision(settings.proposal_precision, model.config.hidden_size)
-    sampler = Sampler(model, eos_id=codec.eos_id, pad_id=codec.pad_id, precision=precision)
+    model.requires_grad_(requires_grad=False)
+    positions = getattr(model.config, "max_position_embeddings", None)
+    codec = TextCodec.load(policy, record.text.leaving_room(positions, sampling.max_new_tokens))
+    precision = settings.proposal_precision if "proposal_precision" in settings.model_fields_set else record.precision
+    sampler = Sampler(model, end_ids=codec.end_ids, pad_id=codec.pad_id, precision=precision)
     reward = folder / "reward"
     base = base or partial(load_causal_lm, settings.model, settings.device)
-    return LoadedVersion(name, codec, sampler, settings.sampling(), Scorer(reward, base) if reward.is_dir() else None)
+    return LoadedVersion(name, codec, sampler, sampling, Scorer(reward, base) if reward.is_dir() else None)
+
+
+def _better(before: AnswerPair, after: AnswerPair) -> AnswerPair:
+    """Of two draws of a pair the one that can be shown, with fewer answers cut off; else the first."""
+    if before.flawed or after.flawed:
+        return before if after.flawed else after
+    return after if sum(after.cut) < sum(before.cut) else before
 
 
 def _readable(text: str) -> str:

@@ -14,7 +14,7 @@ from training.config import PPOConfig, SamplingConfig
 from training.data import PromptRecord
 from training.models import RewardModel, pad_right
 from training.objectives import bradley_terry_loss
-from training.ppo import PPOTrainer
+from training.ppo import PPOTrainer, Start
 from training.sampling import Sampler
 
 PROMPTS = [[3, 5, 7], [11, 13], [2, 9, 4, 6, 8], [10]]
@@ -32,7 +32,7 @@ def same_samples(model: Any, device: torch.device) -> float:
     ):
         found = []
         for place in (torch.device("cpu"), device):
-            sampler = Sampler(copy.deepcopy(model).to(place), eos_id=END, pad_id=PAD, precision="float32")
+            sampler = Sampler(copy.deepcopy(model).to(place), end_ids=(END,), pad_id=PAD, precision="float32")
             found.append(sampler.sample(PROMPTS, config, seeds=range(8), answers_per_prompt=2).answers())
         differing += sum(ours != theirs for ours, theirs in zip(*found, strict=True))
         total += len(found[0])
@@ -86,7 +86,12 @@ def _reinforced(model: Any, device: torch.device) -> Tensor:
     with torch.no_grad():
         reward_model.head.weight += torch.linspace(-1, 1, reward_model.head.weight.numel()).to(device)
     config = PPOConfig(
-        iterations=2,
+        iterations=1,
+        origin_answers=2,
+        max_kl_nats=1e9,
+        max_repetition=1.0,
+        max_similarity_gain=1.0,
+        min_entropy_share=0.0,
         prompts_per_iteration=8,
         minibatch_size=4,
         micro_batch_size=2,
@@ -96,7 +101,8 @@ def _reinforced(model: Any, device: torch.device) -> Tensor:
         sampling=SamplingConfig(top_k=0, top_p=1.0, max_new_tokens=NEW_TOKENS),
     )
     prompts = [PromptRecord(" ".join(f"w{(place * 7 + step) % 30 + 2}" for step in range(3))) for place in range(30)]
-    trainer = PPOTrainer(base, None, tiny_codec(), reward_model, prompts, config)
+    trainer = PPOTrainer(base, Start(), tiny_codec(), reward_model, prompts, config)
+    trainer.measure_baseline()
     point = trainer.iterate()
     metrics = [point.reward, point.entropy_nats, point.policy_loss, point.value_loss, point.answer_tokens]
     with torch.no_grad():

@@ -17,7 +17,7 @@ from training.data import PromptRecord
 from training.fast import autocast, hold_narrow
 from training.models import RewardModel, TextCodec, pad_right
 from training.objectives import bradley_terry_loss
-from training.ppo import PPOTrainer
+from training.ppo import PPOTrainer, Start
 from training.sampling import Sampler
 
 GIB = 2**30
@@ -88,7 +88,7 @@ def measure(shape: str, architecture: str, settings: dict[str, Any], device: tor
 
 
 def _proposing(base: Any, codec: TextCodec, load: Load) -> Callable[[], object]:
-    sampler = Sampler(base, eos_id=codec.eos_id, pad_id=codec.pad_id)
+    sampler = Sampler(base, end_ids=(codec.eos_id,), pad_id=codec.pad_id)
     config = SamplingConfig(max_new_tokens=load.new_tokens)
     prompts = codec.encode_prompts([record.prompt for record in _prompts(load)])[: load.prompts]
     seeds = range(2 * len(prompts))
@@ -117,14 +117,19 @@ def _reward_step(base: Any, load: Load) -> Callable[[], object]:
 def _ppo(base: Any, codec: TextCodec, load: Load, changes: dict[str, Any]) -> Callable[[], object]:
     count = load.prompts // 2
     config = PPOConfig(
-        iterations=10,
+        iterations=2,
+        origin_answers=2,
         prompts_per_iteration=count,
         minibatch_size=count // 2,
         max_kl_nats=1e9,
         max_repetition=1.0,
+        max_similarity_gain=1.0,
+        min_entropy_share=0.0,
         sampling=SamplingConfig(top_k=0, top_p=1.0, max_new_tokens=load.new_tokens),
     ).model_copy(update=changes)
-    return PPOTrainer(base, None, codec, RewardModel.on_base(base, 0.7), _prompts(load), config).iterate
+    trainer = PPOTrainer(base, Start(), codec, RewardModel.on_base(base, 0.7), _prompts(load), config)
+    trainer.measure_baseline()
+    return trainer.iterate
 
 
 def _prompts(load: Load) -> list[PromptRecord]:

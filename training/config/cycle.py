@@ -33,6 +33,13 @@ class TextConfig(Config):
     max_prompt_tokens: Positive = 512
     max_answer_tokens: Positive = 512
 
+    def leaving_room(self, positions: int | None, new_tokens: int) -> Self:
+        """With prompts short enough for an answer and its end to fit into a model's `positions`; None is any length."""
+        if positions is None:
+            return self
+        room = max(1, positions - new_tokens - 1)
+        return self.model_copy(update={"max_prompt_tokens": min(self.max_prompt_tokens, room)})
+
 
 class SFTConfig(Config):
     """Supervised (maximum likelihood) training on answers people wrote.
@@ -64,29 +71,46 @@ class SFTConfig(Config):
 
 
 class RewardConfig(Config):
-    """The reward model: base layers, the first `frozen_share` of them frozen, a score head at the last real token.
+    """The reward model: a linear probe of the frozen base and, where cross-validation finds it better, own top layers.
 
-    The head starts at zero and has a higher learning rate than the layers, which start from the base and overfit early.
-    `label_smoothing` is the assumed share of mistaken votes. `precision` auto computes in bfloat16 where the hardware
-    supports it and the model is wide enough to benefit. Activations of the frozen layers that need more than
-    `activation_memory_mb` go to a memory-mapped file. Several `heads` are trained on resampled pairs; their
-    disagreement is an uncertainty that PPO can subtract from the reward.
+    Pairs are dealt to `folds` parts by prompt; a model that never saw a part's prompts scores it. Probes read
+    activations at about `probe_depths` depths, spread evenly. `tune` auto trains the layers above the first
+    `frozen_share` if there is a pair for every `tune_weights_per_pair` of their weights, and keeps them if they are
+    better; `always` keeps them whatever is found, `never` doesn't train them. The other settings are for that training.
+    The layers' head starts at zero and has a higher learning rate than the layers, which start from the base and
+    overfit early. `label_smoothing`, the assumed share of mistaken votes, pulls
+    back what the probe is sure of, rightly or not. `precision` auto computes in bfloat16 where
+    the hardware supports it and the model is wide enough to benefit. Activations that need more than
+    `activation_memory_mb` go to a memory-mapped file.
     """
 
     seed: int = 0
+    folds: Annotated[int, Field(ge=2, le=64)] = 5
+    probe_depths: Positive = 6
+    tune: Literal["auto", "always", "never"] = "auto"
+    tune_weights_per_pair: Positive = 20_000
     learning_rate: LearningRate = 1e-4
     head_learning_rate: LearningRate = 1e-3
     epochs: Positive = 6
     batch_pairs: Positive = 16
     frozen_share: Share = 0.7
-    heads: Annotated[int, Field(ge=1, le=64)] = 1
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     warmup_share: Share = 0.1
-    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.1
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     patience_epochs: Positive = 3
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     activation_memory_mb: Positive = 2048
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_heads(cls, given: Any) -> Any:
+        """Read `heads`, as earlier versions named the ensemble's size; a single one is the default."""
+        if not isinstance(given, dict) or "heads" not in given:
+            return given
+        heads = given["heads"]
+        ensemble = {"folds": heads} if heads != 1 else {}
+        return {**ensemble, **{name: value for name, value in given.items() if name != "heads"}}
 
 
 class GateConfig(Config):
@@ -135,14 +159,6 @@ class CycleConfig(Config):
         sampling = {**inner, **top}
         return {**data, "sampling": sampling, "ppo": {**ppo, "sampling": sampling}}
 
-    @model_validator(mode="after")
-    def _answers_fit(self) -> Self:
-        if "max_answer_tokens" in self.text.model_fields_set:
-            longest, limit = self.sampling.max_new_tokens, self.text.max_answer_tokens
-            if longest > limit:
-                raise ValueError(f"sampling.max_new_tokens is {longest}, but text.max_answer_tokens is only {limit}")
-        return self
-
     @classmethod
     def from_file(cls, path: Path) -> Self:
         """Read settings from a JSON file; settings it omits keep their defaults.
@@ -159,23 +175,45 @@ class CycleConfig(Config):
             raise ConfigError(f"training settings in {path} can't be used", expected=_first_fault(error)) from error
 
     @classmethod
-    def for_model(cls, model: str) -> Self:
-        """The settings in a model folder's `rankloop_training.json`, or the defaults, which suit GPT-2 124M."""
+    def in_folder(cls, model: str) -> Self:
+        """What a model folder's `rankloop_training.json` says, if it has one."""
         path = Path(model) / TRAINING_CONFIG_FILE
-        return (cls.from_file(path) if path.is_file() else cls()).suited_to(model)
+        return cls.from_file(path) if path.is_file() else cls()
+
+    @classmethod
+    def for_model(cls, model: str) -> Self:
+        """The settings in a model folder's `rankloop_training.json`, else defaults that suit the model."""
+        return cls.in_folder(model).suited_to(model)
 
     def suited_to(self, model: str) -> Self:
-        """With defaults that follow the model, for what isn't set: a chat model's answers are sampled longer and
-        cooler, and answers are read as long as they are sampled.
+        """With defaults that follow the model, for what isn't set.
+
+        A chat model's answers are sampled longer and cooler, and answers are read as long as they are sampled.
+
+        Raises:
+            ConfigError: answers are to be longer than they are read.
         """
         sampling = self.sampling
         if self.text.chat_template == "auto" and has_chat_template(model):
-            own = sampling.model_dump(exclude_unset=True)
-            sampling = SamplingConfig.model_validate({**CHAT_SAMPLING, **own})
+            sampling = SamplingConfig.model_validate({**CHAT_SAMPLING, **sampling.model_dump(exclude_unset=True)})
         text = self.text
         if text.max_answer_tokens <= sampling.max_new_tokens and "max_answer_tokens" not in text.model_fields_set:
             text = text.model_copy(update={"max_answer_tokens": sampling.max_new_tokens + 1})
+        if text.max_answer_tokens < sampling.max_new_tokens:
+            raise ConfigError(
+                "answers would be sampled longer than they are read",
+                got=f"sampling.max_new_tokens = {sampling.max_new_tokens}",
+                expected=f"at most text.max_answer_tokens = {text.max_answer_tokens}",
+            )
         return self.model_copy(update={"text": text}).sampled(sampling)
+
+    def told(self, system_prompt: str | None, max_new_tokens: int | None) -> Self:
+        """With a project's own system prompt and answer length, where they aren't None."""
+        text: dict[str, Any] = {} if system_prompt is None else {"system_prompt": system_prompt}
+        if max_new_tokens is not None:
+            text["max_answer_tokens"] = max(self.text.max_answer_tokens, max_new_tokens + 1)
+        changed = self.model_copy(update={"text": self.text.model_copy(update=text)})
+        return changed.sampled(self.sampling.changed(max_new_tokens=max_new_tokens))
 
     def sampled(self, sampling: SamplingConfig) -> Self:
         """With another sampling, throughout."""

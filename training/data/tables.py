@@ -17,6 +17,9 @@ ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".txt")
 """Endings of the files that `read_records` can read."""
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _AS_DEFAULT = Reading()
+_ENCODING_REMEDY = (
+    "Save it as UTF-8, or name its encoding with --encoding: cp1252 is what Windows programs often write."
+)
 _LONGEST_CELL = 2**31 - 1
 
 
@@ -31,7 +34,7 @@ def read_records(path: Path, plain: str, reading: Reading = _AS_DEFAULT) -> Iter
     suffix = path.suffix.lower()
     if suffix not in ENDINGS:
         raise DataError(f"{path}: unknown file type", got=suffix, expected=" or ".join(ENDINGS))
-    text = read_text(path, reading.encoding)
+    text = _read(path, reading.encoding, remedy=_ENCODING_REMEDY)
     if suffix == ".txt":
         return _plain_lines(path, text, plain)
     if suffix in (".csv", ".tsv"):
@@ -49,6 +52,10 @@ def read_text(path: Path, encoding: str | None = None) -> str:
     Raises:
         DataError: the file can't be read, isn't text in that encoding, or the encoding is unknown.
     """
+    return _read(path, encoding, remedy="Save it as UTF-8.")
+
+
+def _read(path: Path, encoding: str | None, *, remedy: str) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -59,7 +66,7 @@ def read_text(path: Path, encoding: str | None = None) -> str:
     except LookupError as error:
         raise DataError("unknown encoding", got=encoding, expected="a name such as utf-8 or cp1252") from error
     except UnicodeError as error:
-        raise _not_in(name, path, content, error) from error
+        raise _not_in(name, path, content, error, remedy) from error
 
 
 def separator_of(text: str) -> str:
@@ -72,7 +79,7 @@ def separator_of(text: str) -> str:
     return "\t" if "\t" in first and "," not in first else ","
 
 
-def _not_in(name: str, path: Path, content: bytes, error: UnicodeError) -> DataError:
+def _not_in(name: str, path: Path, content: bytes, error: UnicodeError, remedy: str) -> DataError:
     named = "UTF-8" if name in ("utf-8", "utf-8-sig") else name
     if not isinstance(error, UnicodeDecodeError):
         return DataError(f"{path} is not {named} text ({error})")
@@ -80,7 +87,7 @@ def _not_in(name: str, path: Path, content: bytes, error: UnicodeError) -> DataE
     return DataError(
         f"{path} is not {named} text: line {line} has a byte that isn't",
         got=error.object[error.start : error.start + 1],
-        remedy="Save it as UTF-8, or name its encoding with --encoding: cp1252 is what Windows programs often write.",
+        remedy=remedy,
     )
 
 

@@ -125,7 +125,7 @@ class Examiner:
         codec = self._codec
         if id(model) not in self._samplers:
             self._samplers[id(model)] = Sampler(
-                model, eos_id=codec.eos_id, pad_id=codec.pad_id, precision=self._config.precision
+                model, end_ids=codec.end_ids, pad_id=codec.pad_id, precision=self._config.precision
             )
         samples = self._samplers[id(model)].sample(
             prompts, self._config.sampling, seeds=seeds, answers_per_prompt=count

@@ -8,10 +8,10 @@ import torch
 
 Precision = Literal["auto", "float32", "bfloat16"]
 SamplingPrecision = Literal["auto", "float32", "bfloat16", "int8"]
-"""`int8` is for answers that people see: those PPO trains on must come from exactly the policy being trained."""
+"""`int8` rounds weights only. It is for answers that people see: PPO's come from exactly the policy being trained."""
 
 _NARROWEST_FOR_LESS = 512
-"""Smallest hidden size for which bfloat16 and int8 pay: below it, conversion costs more than the products save."""
+"""Smallest hidden size for which bfloat16 pays: below it, conversion costs more than the products save."""
 
 
 def autocast(device: torch.device, precision: Precision, hidden_size: int | None = None) -> torch.autocast:
@@ -38,16 +38,6 @@ def compute_dtype(device: torch.device, precision: Precision, hidden_size: int |
 def current_dtype(device: torch.device) -> torch.dtype:
     """The format of products at this point: that of the enclosing `autocast`, else float32."""
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
-
-
-def proposal_precision(asked: SamplingPrecision, hidden_size: int) -> SamplingPrecision:
-    """The format for sampling proposals: `auto` means int8 for wide models (back to `auto` where unsupported).
-
-    Args:
-        asked: the requested format.
-        hidden_size: the model's width.
-    """
-    return "int8" if asked == "auto" and hidden_size >= _NARROWEST_FOR_LESS else asked
 
 
 def full_precision(device: torch.device) -> torch.autocast:

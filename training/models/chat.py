@@ -17,7 +17,14 @@ from training.errors import DataError, ModelError, first_line
 _TEXTS_AT_ONCE = 1024  # a tokenizer's other output takes many times the memory of the ids
 _PRIVATE_USE = range(0xE000, 0xE040)  # characters without a meaning: placeholders, and breaks within markers
 _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
-_DATE = datetime(2024, 7, 26)  # what templates are told: the same prompt is the same on every day
+
+# A template that tells the date is told this one, since a version's prompts must be the same on every day.
+_DATE = datetime(2024, 7, 26, 12)
+_FIXED_DATE = (
+    "{%- macro strftime_now(format) -%}{{ format"
+    + "".join(f" | replace('%{part}', '{_DATE:%{part}}')" for part in "aAbBcdeHIjmMpSxXyYZ")
+    + " }}{%- endmacro -%}"
+)
 
 Render = Callable[[Sequence[str]], str]
 """Puts people's texts into the text around them."""
@@ -37,6 +44,9 @@ class Verbatim:
         self.tokenizer = tokenizer
         added = tokenizer.added_tokens_decoder.items()
         found = {int(i): str(token) for i, token in added if token.special or _is_marker(str(token), template)}
+        unknown = tokenizer.unk_token_id  # what characters that the tokenizer doesn't know rightly become
+        if unknown not in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id):
+            found.pop(unknown, None)
         self.controls = {text: i for i, text in found.items() if text}
         self._ids = frozenset(found)
         longest_first = sorted(self.controls, key=len, reverse=True)
@@ -119,7 +129,7 @@ class ChatTemplate:
 
     Attributes:
         verbatim: encodes text around which the template's tokens stand.
-        source: the template.
+        source: the template as it came.
         end_id: the token that ends an answer, None if the template writes none.
         opening: the template's text before an answer, from its last control token on.
         lead, trail: what the template writes between that and the answer, and between the answer and its end.
@@ -136,6 +146,7 @@ class ChatTemplate:
             self.source = str(tokenizer.get_chat_template())
         except ValueError as error:
             raise _unusable(first_line(error)) from error
+        self._dated = f"{_FIXED_DATE}{self.source}" if "strftime_now" in self.source else self.source
         self.verbatim = Verbatim(tokenizer, self.source)
         self._knows_system = self._writes_system()
         self.opening, self.lead, self.trail, self.end_id = self._answer_parts()
@@ -198,7 +209,7 @@ class ChatTemplate:
         try:
             return str(
                 self._tokenizer.apply_chat_template(
-                    given, tokenize=False, add_generation_prompt=answering, strftime_now=_DATE.strftime
+                    given, chat_template=self._dated, tokenize=False, add_generation_prompt=answering
                 )
             )
         except Exception as error:  # a template is a program, and may fail in any way

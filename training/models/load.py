@@ -5,14 +5,16 @@ Pickled weights are never loaded.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils import logging as transformers_logging
 
 from training.config import is_gguf
 from training.errors import ConfigError, ModelError, first_line
@@ -55,11 +57,12 @@ def load_causal_lm(model: str, device: str = "auto", *, frozen: bool = False) ->
     """
     target = pick_device(device)
     _refuse_pickles(model)
+    transformers_logging.disable_progress_bar()  # it would garble the bars and lines of whoever loads
     with _readable(model, "the model can't be loaded", "a folder with config.json and model.safetensors"):
-        where, extra = _source(model)
-        loaded = AutoModelForCausalLM.from_pretrained(where, use_safetensors=True, dtype=torch.float32, **extra)
-    if is_gguf(model):
-        _forget_quantization(loaded)
+        if is_gguf(model):
+            loaded = _read_gguf(Path(model).expanduser())
+        else:
+            loaded = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, dtype=torch.float32)
     without_dropout(loaded)
     if frozen and target.type == "cuda":
         hold_narrow(loaded)  # before it is moved, so that the GPU never holds more
@@ -73,8 +76,10 @@ def load_tokenizer(model: str) -> Any:
         ModelError: it is missing or damaged.
     """
     with _readable(model, "the tokenizer can't be loaded", "a folder with tokenizer.json"):
-        where, extra = _source(model)
-        return AutoTokenizer.from_pretrained(where, **extra)
+        if not is_gguf(model):
+            return AutoTokenizer.from_pretrained(model)
+        path = _existing(Path(model).expanduser())
+        return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
 
 
 def end_ids_of(model: str) -> tuple[int, ...]:
@@ -118,21 +123,21 @@ def _cannot(model: str, what: str, folder: str, error: Exception) -> ModelError:
     )
 
 
-def _source(model: str) -> tuple[str, dict[str, str]]:
-    """What `from_pretrained` takes: for a .gguf file its folder, and the file's name apart."""
-    if not is_gguf(model):
-        return model, {}
-    path = Path(model).expanduser()
+def _existing(path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    return str(path.parent), {"gguf_file": path.name}
+    return path
 
 
-def _forget_quantization(model: Any) -> None:
-    """A model read from a .gguf file has full weights, but says that it is quantized, and would not be saved."""
+def _read_gguf(path: Path) -> Any:
+    """A model with full weights from a .gguf file; if it went on saying that it is quantized, it couldn't be saved."""
+    folder = str(_existing(path).parent)
+    with redirect_stderr(io.StringIO()):  # a bar that transformers has no switch for
+        model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=path.name, dtype=torch.float32)
     if getattr(model.config, "quantization_config", None) is not None:
         del model.config.quantization_config
     model.hf_quantizer = None
+    return model
 
 
 def _refuse_pickles(model: str) -> None:

@@ -92,6 +92,11 @@ class TextCodec:
         """
         return cls(load_tokenizer(model), config, end_ids_of(model))
 
+    def told(self, system_prompt: str) -> Self:
+        """The same codec with another system prompt."""
+        config = self.config.model_copy(update={"system_prompt": system_prompt})
+        return type(self)(self.tokenizer, config, self.end_ids)
+
     @property
     def truncated_prompts(self) -> int:
         """How many different prompts have been truncated so far."""

@@ -146,4 +146,4 @@ class PPOStep:
 
     def _sampler_of(self, model: Any) -> Sampler:
         codec = self._codec
-        return Sampler(model, eos_id=codec.eos_id, pad_id=codec.pad_id, precision=self.config.precision)
+        return Sampler(model, end_ids=codec.end_ids, pad_id=codec.pad_id, precision=self.config.precision)

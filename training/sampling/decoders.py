@@ -1,27 +1,37 @@
 """Decoding step by step with a key-value cache: each prompt is read once, and its cache serves all its answers.
 
+OpenVINO decodes on x86 processors; the model's own `forward` in PyTorch elsewhere, and where OpenVINO can't.
+
 Legend: N prompts, P tokens of the longest prompt, B answers (rows), V vocabulary.
 """
 
 from __future__ import annotations
 
 import inspect
+import logging
+from functools import cache
 from typing import Any, Protocol
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from training.errors import ModelError
-from training.fast import GPT2Decoder, GPT2Weights, SamplingPrecision, compute_dtype, quantizing_works
-from training.models import position_ids
+from training.errors import ModelError, first_line
+from training.fast import SamplingPrecision
+from training.sampling.openvino_decoder import OpenVINOEngine
+from training.sampling.torch_decoder import TorchEngine
+
+_log = logging.getLogger(__name__)
+
+_FEWEST_WEIGHTS = 2**20
+"""Below this many, preparing a model for OpenVINO (a second) takes longer than it ever saves."""
+_FEWEST_TRAINED = 2**24
+"""The same for a model in training, which is compiled anew for every iteration (a quarter of a second)."""
 
 
 class Decoder(Protocol):
     """One batch of answers being decoded.
 
     Attributes:
-        logits: (B, V) float32, for the next token of each row.
+        logits: (B, V) float32, for the next token of each row; valid until the next call of `advance`.
     """
 
     logits: Tensor
@@ -33,92 +43,53 @@ class Decoder(Protocol):
         """Continue with only `rows` (M,) long."""
 
 
-def weights_for(model: Any, precision: SamplingPrecision) -> GPT2Weights | None:
-    """The weights for our own decoder, or None where only the model's own `forward` will do.
+class Engine(Protocol):
+    """A model ready for decoding.
+
+    Attributes:
+        bytes_per_token: what a token of one row takes in the cache.
+    """
+
+    bytes_per_token: int
+
+    def fits(self, model: Any) -> bool:
+        """Whether this is that model's engine, on its current device."""
+
+    def refresh(self) -> None:
+        """Take over what has changed in the model's weights since the last call."""
+
+    def start(self, ids: Tensor, mask: Tensor, *, copies: int) -> Decoder:
+        """Read prompts (N, P) long, padded on the left as in `mask` (N, P) bool, for `copies` answers to each."""
+
+
+def engine_for(model: Any, precision: SamplingPrecision) -> Engine:
+    """The fastest engine that can decode a model here.
 
     Args:
         model: a transformers PreTrainedModel.
-        precision: `auto` is bfloat16 if supported and the model is wide enough; `int8` means `auto` if unsupported.
-    """
-    if not _is_plain_gpt2(model):
-        return None
-    if precision == "int8":
-        if model.device.type == "cpu" and quantizing_works():
-            return GPT2Weights(model, torch.int8)
-        precision = "auto"
-    return GPT2Weights(model, compute_dtype(model.device, precision, int(model.config.n_embd)))
-
-
-def decoder_for(
-    model: Any, weights: GPT2Weights | None, ids: Tensor, mask: Tensor, *, copies: int, new_tokens: int
-) -> Decoder:
-    """Read prompts and prepare `copies` answers to each, prompt-major.
-
-    Args:
-        model: a transformers PreTrainedModel.
-        weights: from `weights_for(model)`, refreshed since the model last changed.
-        ids: (N, P) long, padded on the left.
-        mask: (N, P) bool.
-        copies: answers per prompt.
-        new_tokens: maximum number of tokens in an answer.
-    """
-    if weights is None:
-        return CacheDecoder(model, ids, mask, copies=copies, new_tokens=new_tokens)
-    return GPT2Decoder(weights, ids, mask, copies=copies, new_tokens=new_tokens)
-
-
-class CacheDecoder:
-    """Decodes any other architecture with its own `forward` and transformers' key-value cache.
+        precision: number format of matrix products.
 
     Raises:
-        ModelError: it has no such cache, so padding would be read as text.
+        ModelError: the model has no key-value cache, so padding would be read as text.
     """
-
-    def __init__(self, model: Any, ids: Tensor, mask: Tensor, *, copies: int, new_tokens: int) -> None:  # noqa: ARG002
-        self._model = model
-        self._takes = inspect.signature(model.forward).parameters
-        if "past_key_values" not in self._takes:
-            raise ModelError(
-                "this model architecture can't be sampled from: it has no key-value cache",
-                got=str(model.config.model_type),
-                expected="a decoder-only transformer",
-                remedy="Choose another model.",
-            )
-        self.logits = self._step(ids, mask, position_ids(mask), None).repeat_interleave(copies, dim=0)
-        if copies > 1:
-            self._cache.batch_repeat_interleave(copies)
-        self._mask = mask.repeat_interleave(copies, dim=0)
-
-    def advance(self, tokens: Tensor) -> None:
-        """Append one token (B,) long to each row."""
-        self._mask = F.pad(self._mask, (0, 1), value=True)
-        self.logits = self._step(tokens[:, None], self._mask, self._mask.sum(dim=1, keepdim=True) - 1, self._cache)
-
-    def keep(self, rows: Tensor) -> None:
-        """Continue with only `rows` (M,) long."""
-        self._cache.batch_select_indices(rows)
-        self._mask, self.logits = self._mask[rows], self.logits[rows]
-
-    def _step(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
-        """Read ids (B, T) after the cached tokens and cache them; returns the last token's logits (B, V)."""
-        # ALiBi models take no positions, and not every model can skip logits.
-        optional = {"position_ids": positions, "logits_to_keep": 1}
-        found = self._model(
-            input_ids=ids,
-            attention_mask=mask.long(),
-            past_key_values=cache,
-            use_cache=True,
-            **{name: value for name, value in optional.items() if name in self._takes},
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
+        raise ModelError(
+            "this model architecture can't be sampled from: it has no key-value cache",
+            got=str(model.config.model_type),
+            expected="a decoder-only transformer",
+            remedy="Choose another model.",
         )
-        self._cache: Any = found.past_key_values
-        return found.logits[:, -1].float()  # type: ignore[no-any-return]
+    is_trained = any(weight.requires_grad for weight in model.parameters())
+    fewest = _FEWEST_TRAINED if is_trained else _FEWEST_WEIGHTS
+    if model.device.type != "cpu" or model.num_parameters() < fewest:
+        return TorchEngine(model)
+    try:
+        return OpenVINOEngine(model, precision)
+    except Exception as error:  # whatever an unknown architecture makes the tracer do, PyTorch decodes it
+        _warn_once(str(model.config.model_type), first_line(error))
+        return TorchEngine(model)
 
 
-def _is_plain_gpt2(model: Any) -> bool:
-    config = model.config
-    return (
-        type(model).__name__ == "GPT2LMHeadModel"
-        and not config.add_cross_attention
-        and not config.reorder_and_upcast_attn
-        and not model.training
-    )
+@cache
+def _warn_once(architecture: str, reason: str) -> None:
+    _log.warning("%s is decoded by PyTorch, several times slower than by OpenVINO: %s", architecture, reason)

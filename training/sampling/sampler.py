@@ -1,15 +1,16 @@
 """Sampling answers: for rollouts, for evaluation and for the pairs that people judge.
 
-A sequence depends on its prompt, its seed and the settings, never on the rest of the batch: bit for bit for GPT-2 on a
-CPU with packed weights. Elsewhere the rounding of matrix products depends on the batch, which changes one answer in
-several hundred, where two tokens are almost tied.
+An answer's random numbers come from its seed alone, and the same batch gives the same answers. In float32 an answer
+doesn't depend on the rest of its batch either, except where two tokens are so nearly tied that sums in another order
+tip the choice. In bfloat16 that happens often: see "What the same seed promises" in docs/benchmarks.md.
 
 Legend: N prompts, B answers, T tokens of the longest answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -18,16 +19,19 @@ from torch import Tensor
 
 from training.config import SamplingConfig
 from training.errors import ConfigError, DataError
-from training.fast import GPT2Weights, SamplingPrecision
+from training.fast import SamplingPrecision
 from training.models import pad_left
 from training.sampling.choose import choose_tokens, uniforms
-from training.sampling.decoders import decoder_for, weights_for
+from training.sampling.decoders import Engine, engine_for
 
-_CACHE_BYTES = 2**30
+_CACHE_BYTES = 2**30  # of main memory for the keys and values of a batch
+_CACHE_SHARE = 0.5  # of what is free on a GPU, the rest being for activations and logits
+_BYTES_PER_LOGIT = 16  # a row's next-token logits with what choosing from them takes
 _KEPT_WHILE = 0.75  # compacting the cache pays once a quarter of its rows are done
+_LOOK_EVERY = 8  # tokens between looks at which answers have ended on a GPU, which waits for each look
 
 OnStep = Callable[[int, int], None]
-"""Called after every token with the number of finished answers and the number of answers in all."""
+"""Called after every token (every 8th on a GPU) with the number of finished answers and of answers in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,10 @@ class Samples:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def to(self, device: torch.device) -> Self:
+        """The same on another device."""
+        return type(self)(self.tokens.to(device), self.mask.to(device), self.ended.to(device))
+
     def answers(self) -> list[list[int]]:
         """Each answer's real tokens."""
         lengths = self.mask.sum(dim=1).tolist()
@@ -59,23 +67,28 @@ class Samples:
 class Sampler:
     """Samples from a model with its current weights, so that one sampler serves a whole training run.
 
+    Several threads may use one sampler. The model is prepared for decoding when the first answer is sampled.
+
     Args:
         model: a transformers PreTrainedModel.
-        eos_id: the token that ends an answer.
-        pad_id: the padding token; it is never sampled unless it is the end token.
+        end_ids: the tokens that end an answer.
+        pad_id: the padding token; it is never sampled unless it is an end token.
         precision: number format of matrix products; `auto` is bfloat16 where that is faster.
 
     Attributes:
         truncated_prompts: how many prompts have been cut so far to leave room for the answer.
     """
 
-    def __init__(self, model: Any, *, eos_id: int, pad_id: int, precision: SamplingPrecision = "auto") -> None:
+    def __init__(
+        self, model: Any, *, end_ids: Collection[int], pad_id: int, precision: SamplingPrecision = "auto"
+    ) -> None:
         self.model = model
         self.precision: SamplingPrecision = precision
-        self._weights: GPT2Weights | None = None
-        self.eos_id = eos_id
+        self.end_ids = tuple(end_ids)
         self.pad_id = pad_id
         self.truncated_prompts = 0
+        self._engine: Engine | None = None
+        self._preparing = threading.Lock()
 
     @torch.no_grad()
     def sample(
@@ -96,7 +109,7 @@ class Sampler:
             config: temperature, top-k, top-p, length. `top_k` 1 is greedy.
             seeds: B of them, one per answer.
             answers_per_prompt: number of answers to each prompt.
-            on_step: called after every token.
+            on_step: called as answers grow.
 
         Raises:
             DataError: a prompt is empty.
@@ -109,16 +122,16 @@ class Sampler:
         found = _empty(rows, config.max_new_tokens, self.pad_id)
         draws = uniforms(seeds, config.max_new_tokens)
         order = sorted(range(len(fitted)), key=lambda index: len(fitted[index]))
-        self._take_weights()
+        engine = self._take_weights()
         done = 0
-        for group in self._groups(order, fitted, config.max_new_tokens, answers_per_prompt):
+        for group in self._groups(engine, order, fitted, config.max_new_tokens, answers_per_prompt):
             places = torch.tensor([i * answers_per_prompt + k for i in group for k in range(answers_per_prompt)])
 
             def report(finished: int, before: int = done) -> None:
                 if on_step:
                     on_step(before + finished, rows)
 
-            part = self._decode([fitted[i] for i in group], draws[places], config, answers_per_prompt, report)
+            part = self._decode(engine, [fitted[i] for i in group], draws[places], config, report)
             for whole, piece in zip((found.tokens, found.mask, found.ended), part, strict=True):
                 whole[places] = piece
             done += len(places)
@@ -127,46 +140,48 @@ class Sampler:
 
     def _decode(
         self,
+        engine: Engine,
         prompts: Sequence[Sequence[int]],
         draws: Tensor,
         config: SamplingConfig,
-        copies: int,
         report: Callable[[int], None],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens, mask and `ended` flags of one batch."""
-        device = self.model.device
-        ids, mask = pad_left(prompts, self.pad_id)
-        decoder = decoder_for(
-            self.model, self._weights, ids.to(device), mask.to(device), copies=copies, new_tokens=config.max_new_tokens
-        )
-        out = _empty(len(draws), config.max_new_tokens, self.pad_id)
-        never = None if self.pad_id == self.eos_id else self.pad_id
-        rows = torch.arange(len(draws))  # the answer that each of the decoder's rows belongs to
+        device, last = self.model.device, config.max_new_tokens - 1
+        ids, mask = (part.to(device) for part in pad_left(prompts, self.pad_id))
+        decoder = engine.start(ids, mask, copies=len(draws) // len(prompts))
+        out = _empty(len(draws), config.max_new_tokens, self.pad_id).to(device)
+        draws, ends = draws.to(device), torch.tensor(self.end_ids, dtype=torch.long, device=device)
+        never = None if self.pad_id in self.end_ids else self.pad_id
+        rows = torch.arange(len(draws), device=device)  # the answer that each of the decoder's rows belongs to
+        every = 1 if device.type == "cpu" else _LOOK_EVERY
         for step in range(config.max_new_tokens):
             chosen = choose_tokens(decoder.logits, draws[rows, step], config, never)
-            tokens = chosen.cpu()
             running = ~out.ended[rows]
-            out.tokens[rows, step] = torch.where(running, tokens, self.pad_id)
+            out.tokens[rows, step] = torch.where(running, chosen, self.pad_id)
             out.mask[rows, step] = running
-            out.ended[rows] |= tokens == self.eos_id
-            running = ~out.ended[rows]
-            alive = int(running.sum())
-            report(len(draws) - alive)
-            if alive == 0 or step == config.max_new_tokens - 1:
-                break
-            if alive <= _KEPT_WHILE * len(rows):
-                kept = running.nonzero().squeeze(1)
-                rows, chosen = rows[kept], chosen[kept.to(device)]
-                decoder.keep(kept.to(device))
+            out.ended[rows] |= torch.isin(chosen, ends)
+            if step == last or step % every == every - 1:
+                running = ~out.ended[rows]
+                alive = int(running.sum())
+                report(len(draws) - alive)
+                if alive == 0 or step == last:
+                    break
+                if alive <= _KEPT_WHILE * len(rows):
+                    kept = running.nonzero().squeeze(1)
+                    rows, chosen = rows[kept], chosen[kept]
+                    decoder.keep(kept)
             decoder.advance(chosen)
-        return out.tokens, out.mask, out.ended
+        return out.tokens.cpu(), out.mask.cpu(), out.ended.cpu()
 
-    def _take_weights(self) -> None:
-        """Bring the decoder's weights up to date with the model's, on the model's current device."""
-        if self._weights is not None and self._weights.fits(self.model):
-            self._weights.refresh()
-        else:
-            self._weights = weights_for(self.model, self.precision)
+    def _take_weights(self) -> Engine:
+        """An engine with the model's current weights, on the model's current device."""
+        with self._preparing:
+            if self._engine is not None and self._engine.fits(self.model):
+                self._engine.refresh()
+            else:
+                self._engine = engine_for(self.model, self.precision)
+            return self._engine
 
     def _fit(self, prompt: Sequence[int], new_tokens: int) -> Sequence[int]:
         if not prompt:
@@ -179,15 +194,16 @@ class Sampler:
         return fitted
 
     def _groups(
-        self, order: Sequence[int], prompts: Sequence[Sequence[int]], new_tokens: int, copies: int
+        self, engine: Engine, order: Sequence[int], prompts: Sequence[Sequence[int]], new_tokens: int, copies: int
     ) -> list[list[int]]:
-        """Group prompts of similar length, as many together as the cache limit allows."""
-        config = self.model.config
-        bytes_per_column = 2 * 4 * config.num_hidden_layers * config.hidden_size * copies
+        """Group prompts of similar length, as many together as memory allows."""
+        logits = _BYTES_PER_LOGIT * self.model.config.get_text_config(decoder=True).vocab_size
         groups: list[list[int]] = []
+        most = _cache_bytes(self.model.device)
         for index in order:
             columns = len(prompts[index]) + new_tokens  # the longest so far, since prompts are sorted
-            if not groups or (len(groups[-1]) + 1) * columns * bytes_per_column > _CACHE_BYTES:
+            needed = (len(groups[-1]) + 1) * copies * (columns * engine.bytes_per_token + logits) if groups else 0
+            if not groups or needed > most:
                 groups.append([])
             groups[-1].append(index)
         return groups
@@ -207,6 +223,15 @@ def fit_prompt(prompt: Sequence[int], max_positions: int, new_tokens: int) -> Se
             expected=f"less than the model's {max_positions} positions",
         )
     return prompt[-room:]
+
+
+def _cache_bytes(device: torch.device) -> int:
+    """How much memory the keys and values of a batch may take."""
+    if device.type != "cuda":
+        return _CACHE_BYTES
+    free, _ = torch.cuda.mem_get_info(device)
+    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(_CACHE_SHARE * (free + reserved))
 
 
 def _empty(rows: int, length: int, pad_id: int) -> Samples:

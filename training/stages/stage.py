@@ -70,8 +70,7 @@ def policy_inputs(
 
 def fitting_text(text: TextConfig, model: Any, new_tokens: int) -> TextConfig:
     """The text settings, with prompts limited so that an answer and its end of text still fit into the model."""
-    room = max(1, backbone_of(model).max_positions - new_tokens - 1)
-    return text.model_copy(update={"max_prompt_tokens": min(text.max_prompt_tokens, room)})
+    return text.leaving_room(backbone_of(model).max_positions, new_tokens)
 
 
 def say_truncations(progress: StageProgress, codec: TextCodec) -> None:

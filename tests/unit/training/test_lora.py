@@ -18,7 +18,8 @@ from training.models.load import load_causal_lm
 from training.models.policy import PolicyWithValue
 from training.models.reward import RewardModel
 from training.models.text import TextCodec
-from training.ppo.train import PPOTrainer, train_ppo
+from training.ppo.train import train_ppo
+from training.ppo.trainer import PPOTrainer, Start
 
 IDS = torch.tensor([[3, 5, 7, 11, 13, 17]])
 MASK = torch.ones_like(IDS, dtype=torch.bool)
@@ -112,7 +113,7 @@ def test_ppo_with_adapters_starts_at_the_base_and_resumes(tiny_model_dir: Path, 
 
     def train(out: Path, on_point: Any = None) -> Any:
         base = load_causal_lm(str(tiny_model_dir), "cpu")
-        return train_ppo(base, None, codec, RewardModel(base, 1), prompts, config, out, on_point=on_point)
+        return train_ppo(base, Start(), codec, RewardModel(base, 1), prompts, config, out, on_point=on_point)
 
     def stop(*_point: object) -> None:
         raise KeyboardInterrupt
@@ -140,7 +141,8 @@ def test_ppo_rolls_out_what_it_trains(tiny_model_dir: Path) -> None:
     base = load_causal_lm(str(tiny_model_dir), "cpu")
     prompts = [PromptRecord(f"What is {number}?") for number in range(20)]
     config = PPOConfig(trainable="lora", prompts_per_iteration=4, minibatch_size=4, learning_rate=1e-2, iterations=1)
-    trainer = PPOTrainer(base, None, codec, RewardModel(base, 1), prompts, config)
+    trainer = PPOTrainer(base, Start(), codec, RewardModel(base, 1), prompts, config)
+    trainer.measure_baseline()
     trainer.iterate()
     with torch.no_grad():
         ours = trainer.policy.base.logits(_final(trainer.policy))

@@ -90,6 +90,16 @@ def test_export_from_a_file_prints_the_summary_alone(tmp_path: Path) -> None:
     assert (row["chosen"], row["rejected"], row["votes"]) == ("Boil it.", "Go away.", 1)
 
 
+def test_an_export_without_judgements_exits_with_1_and_says_why(tmp_path: Path) -> None:
+    """The counts are still on stdout; no file is written."""
+    task = {"id": 9, "data": {"prompt": "Egg?"}, "annotations": [], "drafts": [{"result": []}]}
+    (tmp_path / "export.json").write_text(json.dumps([task]), encoding="utf-8")
+    done = _rankloop("export", "--from-file", "export.json", "--out", "prefs.jsonl", cwd=tmp_path)
+    assert (done.returncode, json.loads(done.stdout)["drafts"]) == (1, 1)
+    assert "nobody has submitted them yet" in done.stderr
+    assert not (tmp_path / "prefs.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "said"),
     [

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ml_backend.demo.evaluation import FreshAnswers, Shares, compare
-from ml_backend.demo.report import COLUMNS, DemoReport, base_figures, trained_figures
+from ml_backend.demo.loop import telling_pairs
+from ml_backend.demo.report import COLUMNS, BeforeAndAfter, DemoReport, base_figures, trained_figures
 from ml_backend.registry.records import Version
 
 PROMPTS = ["a", "b"]
 
 
 def _answers(*texts: str) -> FreshAnswers:
-    return FreshAnswers(texts, answer_tokens=4.0)
+    return FreshAnswers(texts, answer_tokens=4.0, cut=(False,) * len(texts))
 
 
 def _longer(_prompt: str, answer1: str, answer2: str) -> Any:
@@ -73,12 +74,22 @@ def test_the_report_holds_what_others_read(tmp_path: Path) -> None:
         "kl_nats": 9.5,
         "win_rate_vs_base": 0.9,
     }
-    base = base_figures(_version(1, {}), _answers("a"), Shares(0.48, 0.2))
+    base = base_figures(_version(1, {}), FreshAnswers(("One, two!", "two"), 4.0, (True, False)), Shares(0.48, 0.2))
     trained = trained_figures(_version(2, metrics), _answers("b"), Shares(0.8, 0.1))
-    report = DemoReport([base, trained], {"rankloop-v1": 300, "rankloop-v2": 180}, {"start": 1.234, "total": 5.0})
+    report = DemoReport(
+        [base, trained],
+        {"rankloop-v1": 300, "rankloop-v2": 180},
+        {"start": 1.234, "total": 5.0},
+        model="smollm2",
+        chat_template=True,
+        examples=[BeforeAndAfter("q", "old", "new")],
+    )
     report.write(tmp_path / "report.json")
     content = json.loads((tmp_path / "report.json").read_text())
     assert content == {
+        "model": "smollm2",
+        "chat_template": True,
+        "examples": [{"prompt": "q", "before": "old", "after": "new"}],
         "versions": [
             {
                 "version": "rankloop-v1",
@@ -90,6 +101,8 @@ def test_the_report_holds_what_others_read(tmp_path: Path) -> None:
                 "answer_tokens": 4.0,
                 "preferred_share": 0.5,
                 "tie_share": 0.2,
+                "distinct_words": 2,
+                "cut_share": 0.5,
             },
             {
                 "version": "rankloop-v2",
@@ -101,14 +114,16 @@ def test_the_report_holds_what_others_read(tmp_path: Path) -> None:
                 "answer_tokens": 4.0,
                 "preferred_share": 0.8,
                 "tie_share": 0.1,
+                "distinct_words": 1,
+                "cut_share": 0.0,
             },
         ],
         "predictions_by_version": {"rankloop-v1": 300, "rankloop-v2": 180},
         "seconds": {"start": 1.2, "total": 5.0},
     }
     assert report.rows() == [
-        ("rankloop-v1", "0", "-", "0.0", "50%", "50%", "20%", "4.0"),
-        ("rankloop-v2", "120", "75% (60% to 85%)", "9.5", "90%", "80%", "10%", "4.0"),
+        ("rankloop-v1", "0", "-", "0.0", "50%", "50%", "20%", "4.0", "2"),
+        ("rankloop-v2", "120", "75% (60% to 85%)", "9.5", "90%", "80%", "10%", "4.0", "1"),
     ]
     assert all(len(row) == len(COLUMNS) for row in report.rows())
 
@@ -122,7 +137,7 @@ def test_two_tastes_have_a_line_each(tmp_path: Path) -> None:
         )
         version = replace(_version(2, metrics), name=f"rankloop.{line}-v2", line=line)
         rows = [trained_figures(version, _answers("b"), Shares(share, 0.0))]
-        reports.append(DemoReport(rows, {version.name: 7}, {"total": 1.0}))
+        reports.append(DemoReport(rows, {version.name: 7}, {"total": 1.0}, model="tiny", chat_template=False))
     report = replace(reports[0], second=reports[1])
     report.write(tmp_path / "report.json")
     content = json.loads((tmp_path / "report.json").read_text())
@@ -132,3 +147,11 @@ def test_two_tastes_have_a_line_each(tmp_path: Path) -> None:
         ("rankloop.project-2-v2", 0.85),
     ]
     assert [row[0] for row in report.rows()] == ["rankloop.project-1-v2", "rankloop.project-2-v2"]
+
+
+def test_examples_begin_with_what_the_taste_prefers() -> None:
+    """One of each question, the preferred ones first; blank and cut answers only if there is nothing else."""
+    before = FreshAnswers(("aaaa", "-", "bb", "-", "cc", "-", "dd", "-"), 1.0, (False,) * 8)
+    after = FreshAnswers(("a", "-", "bbbb", "-", "", "-", "dddd", "-"), 1.0, (False,) * 6 + (True, False))
+    found = telling_pairs(["p", "q", "r", "s"], before, after, _longer)
+    assert [(pair.prompt, pair.after) for pair in found] == [("q", "bbbb"), ("p", "a"), ("r", ""), ("s", "dddd")]

@@ -27,6 +27,23 @@ def test_without_a_name_useful_answers_are_preferred() -> None:
     assert load_taste(None) is prefer_useful
 
 
+def test_the_more_positive_answer() -> None:
+    """Kind words win, whichever side they stand on; about the same is a tie."""
+    pytest.importorskip("vaderSentiment")
+    taste = load_taste("sentiment")
+    kind, unkind = "I love this wonderful day.", "I hate this terrible day."
+    assert [taste("q", kind, unkind), taste("q", unkind, kind), taste("q", kind, kind)] == ["1", "2", "tie"]
+
+
+def test_the_shorter_answer_but_not_a_blank_one() -> None:
+    """Words count; saying nothing is no answer."""
+    taste = load_taste("shorter")
+    found = [
+        taste("q", *pair) for pair in (("one", "one two"), ("one two", "one"), ("", "one"), ("one", ""), ("a", "b"))
+    ]
+    assert found == ["1", "2", "2", "1", "tie"]
+
+
 def test_a_persons_function_decides(tmp_path: Path) -> None:
     """The function of the named file is called with the prompt and both answers."""
     taste = load_taste(f"{_file(tmp_path, SHORTER)}:shorter")

@@ -68,3 +68,19 @@ def test_an_event_without_a_payload_is_left_to_reconciliation(tell: Tell, jobs: 
     with pytest.raises(DataError, match="without a project"):
         tell("START_TRAINING")
     assert jobs.calls == []
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"project": 7},
+        {"project": "7.1795380917"},
+        {"project": {"id": 7}, "annotation": {"project": 8}},
+        {"annotation": {"id": 1, "project": 7}, "task": {"id": 1}},
+        {"annotation": [{"id": 1, "project": {"id": 7}}]},
+    ],
+)
+def test_an_event_names_its_project_in_several_ways(tell: Tell, jobs: FakeJobs, payload: dict[str, Any]) -> None:
+    """As an object, as a number alone, or inside the annotation."""
+    tell("ANNOTATION_UPDATED", **payload)
+    assert jobs.calls == [("judgement", 7)]

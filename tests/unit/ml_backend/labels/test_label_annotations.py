@@ -52,6 +52,11 @@ def test_a_live_judgement_keeps_texts_verdict_version_and_source() -> None:
         "edited": 0,
         "dropped": {},
         "preferences": 1,
+        "rewrites": 0,
+        "ground_truth": 0,
+        "unknown_verdicts": {},
+        "drafts": 0,
+        "completions": 0,
     }
 
 
@@ -75,7 +80,7 @@ def test_no_verdict_or_two_is_no_verdict() -> None:
     ("areas", "reason"),
     [
         ([area("answer1", ["a"])], "missing_answer"),
-        ([area("answer1", ["a"]), area("answer2", [" "])], "missing_answer"),
+        ([area("answer1", [" "]), area("answer2", ["b"])], "missing_answer"),
         ([area("answer1", ["a"]), area("answer2", None)], "missing_answer"),
         ([area("answer1", ["a"]), area("answer2", ["b", "c"])], "unreadable"),
         ([area("answer1", ["a"]), area("answer2", ["b"]), area("answer2", ["c"])], "unreadable"),
@@ -88,8 +93,8 @@ def test_answers_that_cannot_be_compared_are_dropped(areas: list[Json], reason: 
 
 
 def test_a_task_without_a_prompt_is_dropped() -> None:
-    """An annotation whose prompt is missing, blank or not a string is dropped."""
-    for data in ({}, {"prompt": " "}, {"prompt": 5}, None):
+    """An annotation whose prompt is missing, blank or no text is dropped."""
+    for data in ({}, {"prompt": " "}, {"prompt": {}}, {"prompt": []}, None):
         assert dropped({"id": 1, "data": data, "annotations": [live("answer1")]}) == {"missing_prompt": 1}
 
 
@@ -100,7 +105,7 @@ def test_an_edited_answer_is_kept_as_edited() -> None:
     judgements, summary = convert(task(annotation([rewritten, second, verdict("answer1")])))
     assert judgements[0].answer1 == JudgedAnswer("first, but better", "rankloop-v7", proposed="first")
     assert judgements[0].answer2 == JudgedAnswer("second", "rankloop-v7")
-    assert (summary.kept, summary.edited) == (1, 1)
+    assert (summary.kept, summary.edited, summary.rewrites) == (1, 1, 1)
     assert demonstrations_from(judgements) == [Demonstration("How?", "first, but better")]
     assert aggregate(judgements)[0].source.chosen_version is None
 

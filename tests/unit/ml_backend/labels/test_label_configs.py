@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from label_studio_sdk.label_interface import LabelInterface
 
 from ml_backend.errors import LabelConfigError
-from ml_backend.labels.config import Field, LabelConfig, ListedAnswer, parse_label_config
+from ml_backend.labels.config import parse_label_config, with_prompt_fields
+from ml_backend.labels.fields import Field, LabelConfig, ListedAnswer
 from ml_backend.labels.predictions import live_prediction, pairwise_prediction, ranker_prediction
 from training.data.types import Verdict
 
@@ -33,13 +34,25 @@ def choices_of(*aliases: str) -> str:
     return "".join(f'<Choice value="Choice {n}" alias="{alias}"/>' for n, alias in enumerate(aliases))
 
 
+def buckets(*names: str) -> str:
+    """A ranker with Buckets."""
+    inside = "".join(f'<Bucket name="{name}"/>' for name in names)
+    return RANKER.replace('toName="answers"/>', f'toName="answers">{inside}</Ranker>')
+
+
 def test_our_own_configs_are_recognised() -> None:
     """The three files that come with the project name prompt, answers and verdict as documented."""
-    prompt, answers = Field("prompt", "prompt"), (Field("answer1"), Field("answer2"))
-    assert parse_label_config(LIVE) == LabelConfig("live", prompt, "verdict", answers, VERDICTS)
+    prompts, answers = (Field("prompt", "prompt"),), (Field("answer1"), Field("answer2"))
+    keys = ("prompt", "answer1", "answer2")
+    live = LabelConfig("live", prompts, "verdict", answers, VERDICTS, "prompt", keys=("prompt",))
+    assert parse_label_config(LIVE) == live
     answers = (Field("answer1", "answer1"), Field("answer2", "answer2"))
-    assert parse_label_config(PAIRWISE) == LabelConfig("pairwise", prompt, "comparison", answers, {})
-    assert parse_label_config(RANKER) == LabelConfig("ranker", prompt, "rank", (Field("answers", "items"),), {})
+    pairwise = LabelConfig("pairwise", prompts, "comparison", answers, {}, "answer1", keys=keys)
+    assert parse_label_config(PAIRWISE) == pairwise
+    ranker = LabelConfig(
+        "ranker", prompts, "rank", (Field("answers", "items"),), {}, "answers", keys=("prompt", "items")
+    )
+    assert parse_label_config(RANKER) == ranker
 
 
 def test_tags_count_and_names_do_not() -> None:
@@ -54,7 +67,8 @@ def test_tags_count_and_names_do_not() -> None:
         <Choice value="Same"/></Choices></View>""")
     meanings = {"zwei": Verdict.ANSWER1, "eins": Verdict.ANSWER2, "Same": Verdict.TIE}
     answers = (Field("zwei"), Field("eins"))
-    assert config == LabelConfig("live", Field("frage", "data.question"), "urteil", answers, meanings)
+    prompts = (Field("frage", "data.question"),)
+    assert config == LabelConfig("live", prompts, "urteil", answers, meanings, "frage", keys=("data.question",))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +88,7 @@ def test_common_names_of_choices_are_understood(stored: str, verdict: Verdict) -
     assert config.verdicts[stored] is verdict
 
 
-@pytest.mark.parametrize("stored", ["answer", "not answer1", "better", "answer 12", "", "answer3", "no idea"])
+@pytest.mark.parametrize("stored", ["answer", "not answer1", "better", "answer 12", "", "no idea"])
 def test_other_names_of_choices_mean_nothing(stored: str) -> None:
     """An unknown choice is not a verdict, whatever it looks like and wherever it is."""
     config = parse_label_config(live_with(choices_of("answer1", "answer2", stored)))
@@ -85,8 +99,10 @@ def test_a_choice_called_like_an_answer_means_that_answer() -> None:
     """If the cards' order differs from what their names suggest, the names decide."""
     xml = live_with(choices_of("Answer 1", "Answer 2")).replace('"x"', '"answer2"').replace('"y"', '"answer1"')
     config = parse_label_config(xml)
-    assert config.answers == (Field("answer2"), Field("answer1"))
-    assert config.verdicts == {"Answer 1": Verdict.ANSWER2, "Answer 2": Verdict.ANSWER1}
+    assert config.answers == (Field("answer1"), Field("answer2"))
+    assert config.verdicts == {"Answer 1": Verdict.ANSWER1, "Answer 2": Verdict.ANSWER2}
+    with pytest.raises(LabelConfigError, match="left and right are unclear"):
+        parse_label_config(xml.replace('"Answer 1"', '"left"').replace('"Answer 2"', '"right"'))
 
 
 def test_of_several_verdicts_the_one_called_so_counts() -> None:
@@ -106,15 +122,45 @@ def test_of_several_areas_those_called_like_answers_count() -> None:
         parse_label_config(live_with(choices_of("1", "2"), comment))
 
 
-def test_the_prompt_of_a_pairwise_config_is_the_text_that_is_no_answer() -> None:
-    """Of several other texts, the prompt is the one named prompt, else the first; a Header counts too."""
-    pair = '<Pairwise name="p" toName="b,a"/><Text name="a" value="$x"/><Text name="b" value="$y"/>'
-    head, task, asked = '<Header value="$h"/>', '<Text name="t" value="$task"/>', '<Text name="s" value="$Prompt"/>'
-    assert parse_label_config(f"<View>{pair}{head}</View>").prompt == Field("", "h")
-    assert parse_label_config(f"<View>{task}{pair}{head}</View>").prompt == Field("t", "task")
-    config = parse_label_config(f"<View>{task}{asked}{pair}</View>")
-    assert config.prompt == Field("s", "Prompt")
-    assert config.answers == (Field("b", "y"), Field("a", "x"))
+PAIR = '<Pairwise name="p" toName="b,a"/><Text name="a" value="$x"/><Text name="b" value="$y"/>'
+HEAD, TASK = '<Header value="Question: $h"/>', '<Text name="t" value="$task"/>'
+SYSTEM, ASKED = '<Text name="s" value="$system"/>', '<Text name="p1" value="$Prompt"/>'
+
+
+def test_the_only_text_beside_the_answers_is_the_prompt() -> None:
+    """A Header counts too, whatever else it says; without any text, the prompt is empty."""
+    assert parse_label_config(f"<View>{PAIR}{HEAD}</View>").prompts == (Field("", "h"),)
+    config = parse_label_config(f"<View>{TASK}{PAIR}</View>")
+    assert (config.prompts, config.answers) == ((Field("t", "task"),), (Field("b", "y"), Field("a", "x")))
+    bare = parse_label_config(f"<View>{PAIR}</View>")
+    assert (bare.prompts, bare.prompt_of({"x": "a", "y": "b"})) == ((), "")
+
+
+def test_of_several_texts_somebody_says_which_is_the_prompt() -> None:
+    """The first alone is never taken; a text named prompt is, unless a system text or a question stands beside it."""
+    for shown in (HEAD + TASK, SYSTEM + TASK, SYSTEM + ASKED):
+        with pytest.raises(LabelConfigError, match="several texts could be the prompt") as raised:
+            parse_label_config(f"<View>{shown}{PAIR}</View>")
+        assert "--prompt-field" in str(raised.value)
+    assert parse_label_config(f"<View>{TASK}{ASKED}{PAIR}</View>").prompt_key == "Prompt"
+    xml = f"<View>{SYSTEM}{ASKED}{TASK}{PAIR}</View>"
+    assert parse_label_config(xml, ["task"]).prompt_key == "task"
+    both = parse_label_config(xml, ["s", "Prompt"])
+    assert both.prompt_of({"system": "Be brief.", "Prompt": "Why?", "task": "Choose."}) == "Be brief.\n\nWhy?"
+    with pytest.raises(LabelConfigError, match="no text of the task is called 'banana'"):
+        parse_label_config(xml, ["banana"])
+
+
+def test_the_config_itself_can_note_which_text_is_the_prompt() -> None:
+    """A comment tells everyone who reads the config; a second note replaces the first."""
+    xml = f"<View>{SYSTEM}{ASKED}{PAIR}</View>"
+    noted = with_prompt_fields(xml, ["s", "p1"])
+    assert [field.key for field in parse_label_config(noted).prompts] == ["system", "Prompt"]
+    again = with_prompt_fields(noted, ["p1"])
+    assert parse_label_config(again).prompt_key == "Prompt"
+    assert again.count("rankloop:") == 1
+    with pytest.raises(LabelConfigError, match="no text of the task is called"):
+        with_prompt_fields(xml, ["banana"])
 
 
 @pytest.mark.parametrize(
@@ -133,9 +179,10 @@ def test_the_prompt_of_a_pairwise_config_is_the_text_that_is_no_answer() -> None
         (live_with(choices_of("1", "2")).replace('value="$q"', 'value="$q" valueType="url"'), "doesn't show a text"),
         ("<View><Pairwise name='p' toName='a,b'/><Text name='a' value='$a'/></View>", "a, b, not two Texts"),
         ("<View><Pairwise name='p' toName='a,a'/><Text name='a' value='$a'/></View>", "not two Texts"),
-        (PAIRWISE.replace('<Text name="prompt" value="$prompt"/>', ""), "no Text shows the prompt"),
+        (live_with(choices_of("1", "2", "3")), "beyond two answers"),
         ("<View><Text name='q' value='$q'/><Ranker name='r' toName='l'/></View>", "doesn't rank a List"),
-        (RANKER.replace('toName="answers"/>', 'toName="answers"><Bucket name="b"/></Ranker>'), "Buckets"),
+        (buckets("relevant", "biased"), "2 Buckets (relevant, biased) whose order isn't known"),
+        (buckets("group_1", "group_2"), "whose order isn't known"),
     ],
 )
 def test_configs_that_cannot_be_used_say_why(xml: str, words: str) -> None:
@@ -169,11 +216,13 @@ def test_any_text_is_a_config_or_a_clear_error(xml: str) -> None:
 
 
 def test_texts_are_found_in_a_task() -> None:
-    """Keys may be nested; a value that is absent, blank or not a string counts as missing."""
+    """Keys may be nested; numbers and booleans are read as Label Studio shows them, a blank as one."""
     assert Field("q", "a.b").text_in({"a": {"b": "x"}}) == "x"
     assert Field("q", "a[1].b").text_in({"a": [0, {"b": "x"}]}) == "x"
-    for data in ({}, {"q": None}, {"q": " "}, {"q": 3}, {"q": ["x"]}, None, [], "q"):
+    for data in ({}, {"q": None}, {"q": ["x"]}, {"q": {}}, None, [], "q"):
         assert Field("q", "q").text_in(data) is None
+    for value, shown in ((True, "true"), (2024, "2024"), (3.0, "3"), (0.5, "0.5"), (" ", " ")):
+        assert Field("q", "q").text_in({"q": value}) == shown
     assert Field("q").text_in({"q": "x"}) is None
 
 
@@ -181,7 +230,8 @@ def test_answers_are_found_in_a_task() -> None:
     """A pairwise task gives both answers or none, a ranker's task the usable items."""
     pairwise, ranker = parse_label_config(PAIRWISE), parse_label_config(RANKER)
     assert pairwise.answers_of({"answer1": "a", "answer2": "b"}) == ("a", "b")
-    assert pairwise.answers_of({"answer1": "a", "answer2": ""}) is None
+    assert pairwise.answers_of({"answer1": "a", "answer2": ""}) == ("a", "")
+    assert pairwise.answers_of({"answer1": "a"}) is None
     items = [{"id": 1, "body": "a", "model_version": "v1"}, {"id": "z", "body": "b"}, {"id": 2}, {"body": "c"}, "d"]
     assert ranker.items_of({"items": items}) == [ListedAnswer("1", "a", "v1"), ListedAnswer("z", "b")]
     assert ranker.items_of({"items": "a"}) == pairwise.items_of({"items": items}) == []
@@ -191,7 +241,10 @@ def test_answers_are_found_in_a_task() -> None:
 def test_predictions_are_what_label_studio_accepts() -> None:
     """Label Studio's own validation accepts each shape; scores are probabilities and versions are strings."""
     live, pairwise, ranker = (parse_label_config(xml) for xml in (LIVE, PAIRWISE, RANKER))
+    both = """<View><Text name="p" value="$prompt"/><Text name="answer1" value="$a"/><Text name="answer2" value="$b"/>
+      <Choices name="c" toName="p"><Choice value="First"/><Choice value="Second" alias="2"/></Choices></View>"""
     predictions = [
+        (both, pairwise_prediction(parse_label_config(both), "left", 0.75, "rankloop-v7")),
         (LIVE, live_prediction(live, "first\nline", "second", "rankloop-v7")),
         (PAIRWISE, pairwise_prediction(pairwise, "right", 0.75, "rankloop-v7")),
         (RANKER, ranker_prediction(ranker, ["b", "a"], 1.0, "rankloop-v7")),
@@ -199,6 +252,17 @@ def test_predictions_are_what_label_studio_accepts() -> None:
     for xml, prediction in predictions:
         assert LabelInterface(xml).validate_prediction(prediction, return_errors=True) == []
         assert prediction["model_version"] == "rankloop-v7"
+
+
+def test_a_choice_is_preselected_by_what_label_studio_stores() -> None:
+    """Its alias, else its value."""
+    config = parse_label_config("""<View><Text name="p" value="$prompt"/><Text name="a" value="$answer1"/>
+      <Text name="b" value="$answer2"/><Choices name="c" toName="p"><Choice value="First" alias="one"/>
+      <Choice value="Second"/></Choices></View>""")
+    for side, stored in (("left", "one"), ("right", "Second")):
+        (region,) = pairwise_prediction(config, side, 0.75, "v1")["result"]  # type: ignore[arg-type]
+        assert region["value"] == {"choices": [stored]}
+        assert (region["type"], region["from_name"], region["to_name"]) == ("choices", "c", "p")
 
 
 def test_answer_regions_carry_their_version_and_the_proposed_text() -> None:

@@ -19,7 +19,6 @@ from ml_backend.serving.asked import Asked
 from ml_backend.serving.proposer import Proposer
 from ml_backend.serving.version import LoadedVersion, load_version
 from ml_backend.settings import load_settings
-from training.fast.precision import SamplingPrecision, proposal_precision
 
 QUESTIONS = [(f"task {n}", f"How do I boil {n} eggs?") for n in range(6)]
 
@@ -83,7 +82,9 @@ def test_both_answers_differ_and_say_something(version_folders: dict[str, Path],
 def test_which_answer_stands_left_is_chance(version_folders: dict[str, Path], tiny_model_dir: Path) -> None:
     """Of 400 pairs about half are swapped (within 4 standard deviations of 200)."""
     version = _load(version_folders, tiny_model_dir, "rankloop-v1")
-    swapped = sum(version._shown(f"task {n}", "first", "second").answer1 == "second" for n in range(400))
+    swapped = sum(
+        version._shown(f"task {n}", ("first", False), ("second", False)).answer1 == "second" for n in range(400)
+    )
     assert abs(swapped - 200) <= 40
 
 
@@ -262,14 +263,3 @@ def test_no_answer_mixes_versions_while_champions_change(proposer: Proposer, reg
         assert len(versions) == 1
         assert known.setdefault(versions.pop(), pairs) == pairs
     assert set(known) == {"rankloop-v1", "rankloop-v2", "rankloop-v3"}
-
-
-@pytest.mark.parametrize(
-    ("asked", "hidden_size", "chosen"),
-    [("auto", 768, "int8"), ("auto", 192, "auto"), ("bfloat16", 768, "bfloat16"), ("int8", 192, "int8")],
-)
-def test_wide_models_propose_in_8_bits_unless_told_otherwise(
-    asked: SamplingPrecision, hidden_size: int, chosen: str
-) -> None:
-    """The setting chooses the precision; the default is 8 bits if the model is wide enough for that to pay off."""
-    assert proposal_precision(asked, hidden_size) == chosen

@@ -44,7 +44,7 @@ def test_a_limit_draws_from_the_whole_file(tmp_path: Path) -> None:
 def test_prompts_keep_the_reference_and_what_the_config_shows(tmp_path: Path) -> None:
     """A reference answer is kept; the error for a missing column that the config shows names its line."""
     path = tmp_path / "rows.jsonl"
-    rows: list[dict[str, Any]] = [{"prompt": "p", "answer1": "a", "answer2": "b", "label": "r", "other": 1}]
+    rows: list[dict[str, Any]] = [{"prompt": "p", "answer1": "a", "answer2": "b", "reference": "r", "label": 1}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     read = read_rows(PromptSource(str(path)), "prompt", ["answer1", "answer2"])
     assert read == [{"prompt": "p", "answer1": "a", "answer2": "b", "reference": "r"}]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from training.data.types import Demonstration, JudgedAnswer, Judgement, Preference, PreferenceSource, Verdict
-from training.data.votes import aggregate, agreement, dataset_digest, demonstrations_from
+from training.data.votes import aggregate, agreement, dataset_digest, demonstrations_from, rewrites_from
 
 JUDGEMENTS = st.builds(
     Judgement,
@@ -59,11 +61,35 @@ def test_a_tie_counts_half_a_vote_for_each() -> None:
 
 @pytest.mark.parametrize(
     "judgement",
-    [judge(Verdict.BOTH_BAD), judge(Verdict.ANSWER1, right="good"), judge(Verdict.ANSWER1, right=" ")],
+    [
+        judge(Verdict.BOTH_BAD),
+        judge(Verdict.ANSWER1, right="good"),
+        judge(Verdict.ANSWER2, right=" "),
+        judge(Verdict.TIE, right=" "),
+    ],
 )
 def test_judgements_that_rank_nothing_are_left_out(judgement: Judgement) -> None:
-    """Both bad, identical texts and a blank answer give no preference."""
+    """Both bad, identical texts and a blank answer that didn't lose give no preference."""
     assert aggregate([judgement]) == []
+
+
+def test_a_blank_answer_can_lose() -> None:
+    """People saw that an answer says nothing, and preferred the other."""
+    (found,) = aggregate([judge(Verdict.ANSWER1, right="")])
+    assert (found.chosen, found.rejected, found.p_chosen) == ("good", "", 1.0)
+
+
+def test_a_rewrite_beats_what_it_was_written_over() -> None:
+    """Whatever its fate against the other answer; the same rewrite by two people is one preference of two votes."""
+    rewritten = JudgedAnswer("better", "v1", proposed="worse")
+    votes = [
+        Judgement("How?", rewritten, JudgedAnswer("other", "v1"), verdict, str(number), 7, 8, number)
+        for number, verdict in enumerate((Verdict.ANSWER1, Verdict.ANSWER2), start=1)
+    ]
+    source = PreferenceSource(7, 8, (1, 2), None, "v1", rewrite=True)
+    assert rewrites_from(votes) == [Preference("How?", "better", "worse", 1.0, 2, ("1", "2"), source)]
+    for text, proposed in (("", "worse"), ("same  text", "same text"), ("unedited", None)):
+        assert rewrites_from([replace(votes[0], answer1=JudgedAnswer(text, "v1", proposed))]) == []
 
 
 def test_a_version_is_known_only_where_all_votes_agree_and_no_person_rewrote() -> None:
@@ -84,10 +110,14 @@ def test_aggregation_does_not_depend_on_order(judgements: list[Judgement], rando
 
 @given(st.lists(JUDGEMENTS, max_size=12))
 def test_every_vote_that_ranks_is_counted_once(judgements: list[Judgement]) -> None:
-    """The votes of all preferences are the judgements that rank two different, non-blank answers."""
-    ranking = [
-        j for j in judgements if j.verdict is not Verdict.BOTH_BAD and len({j.answer1.text, j.answer2.text, " "}) == 3
-    ]
+    """The votes of all preferences are the judgements of two different answers, of which a blank one can only lose."""
+
+    def ranks(judgement: Judgement) -> bool:
+        one, other = judgement.answer1.text, judgement.answer2.text
+        blank = {Verdict.ANSWER1: other, Verdict.ANSWER2: one}.get(judgement.verdict, "")
+        return judgement.verdict is not Verdict.BOTH_BAD and one != other and " " not in {one, other} - {blank}
+
+    ranking = [judgement for judgement in judgements if ranks(judgement)]
     assert sum(p.votes for p in aggregate(judgements)) == len(ranking)
 
 

@@ -16,12 +16,11 @@ from training.data.types import PromptRecord
 from training.errors import ModelError
 from training.models import structure
 from training.models.architectures import backbone_of
-from training.models.backbone import BlockContext
 from training.models.load import load_causal_lm
 from training.models.policy import PolicyWithValue
 from training.models.reward import RewardModel
 from training.models.text import TextCodec
-from training.ppo.train import PPOTrainer
+from training.ppo.trainer import PPOTrainer, Start
 
 IDS = torch.tensor([[3, 5, 7, 11, 13, 17, 2, 9]])
 T = IDS.shape[1]
@@ -31,7 +30,7 @@ ALL_REAL = torch.ones_like(IDS, dtype=torch.bool)
 class EvenTokens(RewardModel):
     """Scores the share of even token ids in a sequence: a rule that needs no training."""
 
-    def score_over(self, trunk: Tensor, ids: Tensor, mask: Tensor, context: BlockContext) -> Tensor:  # noqa: ARG002
+    def score_over(self, activations: Any, ids: Tensor, mask: Tensor, context: Any, starts: Any) -> Tensor:  # noqa: ARG002
         """The rule."""
         return ((ids % 2 == 0) & mask).sum(dim=1) / mask.sum(dim=1)
 
@@ -138,7 +137,7 @@ def test_a_step_of_reward_training_lowers_the_loss(name: str) -> None:
     nn.init.normal_(model.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
 
     def loss() -> Tensor:
-        chosen, rejected = model(trunk, context, last)
+        chosen, rejected = model.top_scores(trunk, context, last)[:, 0]
         return -F.logsigmoid(chosen - rejected)
 
     before = loss()
@@ -165,7 +164,8 @@ def test_ppo_starts_at_the_base(name: str, tiny_model_dir: Path) -> None:
         sampling=SamplingConfig(top_k=0, top_p=1.0, max_new_tokens=6),
     )
     prompts = [PromptRecord(f"What is {number}?") for number in range(20)]
-    trainer = PPOTrainer(base, None, codec, EvenTokens(base, 1), prompts, config)
+    trainer = PPOTrainer(base, Start(), codec, EvenTokens(base, 1), prompts, config)
+    trainer.measure_baseline()
     point = trainer.iterate()
     assert point.kl_nats == 0.0
     assert point.first_ratio_gap < 1e-4
@@ -213,24 +213,23 @@ def test_a_model_without_a_list_of_blocks_is_refused() -> None:
         backbone_of(model)
 
 
-class _WithMemory(nn.Module):
-    """A norm that answers differently each time it is called."""
+class _Fading(nn.Module):
+    """A norm that makes later tokens count for less, whatever their positions."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
-        self.norm, self.calls = norm, 0
+        self.norm = norm
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """The norm's output, scaled by the number of calls."""
-        self.calls += 1
-        found: Tensor = self.norm(hidden) * self.calls
+        """The norm's output, divided by the place in the batch."""
+        found: Tensor = self.norm(hidden) / torch.arange(1, hidden.shape[1] + 1)[:, None]
         return found
 
 
 def test_a_model_that_is_more_than_its_parts_is_refused() -> None:
     """A model whose parts don't add up to the whole is never used."""
     model = tiny_rotary("llama", intermediate_size=48)
-    model.model.norm = _WithMemory(model.model.norm)
+    model.model.norm = _Fading(model.model.norm)
     with pytest.raises(ModelError, match="its parts don't give what the whole model gives"):
         backbone_of(model)
 

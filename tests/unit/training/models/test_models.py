@@ -137,7 +137,9 @@ def test_a_model_that_cannot_be_trained_can_be_loaded_and_sampled(tmp_path: Path
     """A mixture of experts can be sampled from; only training refuses it."""
     tiny_rotary("mixtral", num_local_experts=2).save_pretrained(tmp_path)
     model = load_causal_lm(str(tmp_path), "cpu")
-    found = Sampler(model, eos_id=39, pad_id=39).sample([[3, 4], [5]], SamplingConfig(max_new_tokens=4), seeds=[0, 1])
+    found = Sampler(model, end_ids=(39,), pad_id=39).sample(
+        [[3, 4], [5]], SamplingConfig(max_new_tokens=4), seeds=[0, 1]
+    )
     assert len(found) == 2
     with pytest.raises(ModelError, match="mixture of experts"):
         PolicyWithValue(model)

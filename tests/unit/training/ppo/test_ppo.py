@@ -81,7 +81,7 @@ def _even_preferences(folder: Path, codec: TextCodec, prompts: list[PromptRecord
     """Pairs of the model's own answers, of which the one with the larger share of even tokens is preferred."""
     base = load_causal_lm(str(folder), "cpu")
     ids = codec.encode_prompts([record.prompt for record in prompts])
-    sampler = Sampler(base, eos_id=codec.eos_id, pad_id=codec.pad_id)
+    sampler = Sampler(base, end_ids=codec.end_ids, pad_id=codec.pad_id)
     samples = sampler.sample(ids, CONFIG.sampling, seeds=range(2 * len(ids)), answers_per_prompt=2)
     texts = [codec.decode_answer(row) for row in samples.answers()]
     scores = EvenTokens(base, 1).score_texts(codec, [record.prompt for record in prompts for _ in range(2)], texts)
