@@ -1,4 +1,4 @@
-# The ML backend and its worker. Run `docker build -t rankloop .`, then `docker compose up`.
+# The ML backend and its worker; compose.yaml builds it and runs each in a container of its own (docs/deployment.md).
 FROM python:3.11-slim-bookworm
 
 ENV PIP_NO_CACHE_DIR=1 \
@@ -27,5 +27,5 @@ EXPOSE 9090
 HEALTHCHECK --interval=30s --timeout=3s --start-period=60s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9090/health', timeout=2)"]
 
-# Server and worker in one container; `rankloop serve` and `rankloop worker` run them separately.
+# Server and worker in one container, for trying it out; compose.yaml runs them separately.
 CMD ["rankloop", "up"]

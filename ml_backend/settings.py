@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
+from urllib.parse import quote, urlsplit
 
 from pydantic import AliasChoices, BaseModel, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from training.config import CycleConfig, SamplingConfig
 from training.errors import ConfigError
@@ -97,6 +100,34 @@ class Settings(BaseSettings):
     lines_in_memory: int = Field(4, ge=1, description="lines whose champions the server keeps loaded at once")
     training_config: Path | None = Field(None, description="JSON file of training settings")
 
+    # Trust and size: secrets that are being replaced, the databases' password, the look-ahead of proposals.
+    basic_auth_pass_previous: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("basic_auth_pass_previous", "BASIC_AUTH_PASS_PREVIOUS"),
+        description="the password before BASIC_AUTH_PASS, accepted as well while it is being replaced",
+    )
+    webhook_secret_previous: SecretStr | None = Field(
+        None, description="the secret before RANKLOOP_WEBHOOK_SECRET, accepted as well while it is being replaced"
+    )
+    database_password: SecretStr | None = Field(
+        None, description="password for RANKLOOP_DATABASE_URL and RANKLOOP_MLFLOW_TRACKING_URI where they have none"
+    )
+    propose_ahead: int = Field(
+        300, ge=1, le=100_000, description="open tasks of a project that are kept proposed for; others when opened"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # unused: nothing else is read
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments first, then the environment, then the files that the environment names."""
+        return init_settings, env_settings, _SecretFiles(settings_cls)
+
     def home(self) -> Path:
         """The data folder as an absolute path, created if missing."""
         path = self.data_dir.expanduser().resolve()
@@ -109,11 +140,11 @@ class Settings(BaseSettings):
 
     def tracking_uri(self) -> str:
         """Where MLflow keeps runs and versions."""
-        return self.mlflow_tracking_uri or f"sqlite:///{self.home() / 'mlflow.db'}"
+        return self._with_password(self.mlflow_tracking_uri) or f"sqlite:///{self.home() / 'mlflow.db'}"
 
     def jobs_database_url(self) -> str:
         """Where DBOS keeps jobs."""
-        return self.database_url or f"sqlite:///{self.home() / 'dbos.sqlite'}"
+        return self._with_password(self.database_url) or f"sqlite:///{self.home() / 'dbos.sqlite'}"
 
     def sampling(self, own: SamplingConfig) -> SamplingConfig:
         """How a version's answers are sampled: as it was trained, but for what the environment sets."""
@@ -148,6 +179,17 @@ class Settings(BaseSettings):
             )
         return config
 
+    def _with_password(self, url: str | None) -> str | None:
+        """A PostgreSQL URL with the databases' password, whatever characters that has; any other URL as it is."""
+        if not url or self.database_password is None or not url.startswith("postgresql"):
+            return url
+        parts = urlsplit(url)
+        user, at, host = parts.netloc.rpartition("@")
+        if not at or ":" in user:
+            return url
+        password = quote(self.database_password.get_secret_value(), safe="")
+        return parts._replace(netloc=f"{user}:{password}@{host}").geturl()
+
     def _sampling_set(self) -> dict[str, float]:
         names = ("temperature", "top_k", "top_p", "max_new_tokens")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
@@ -162,6 +204,47 @@ def _refuse_contradiction(name: str, value: object, part: BaseModel, where: str)
             expected=f"{getattr(part, name)!r}, as {where}",
             remedy="Remove one of the two.",
         )
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Secrets from files, as containers get them: `BASIC_AUTH_PASS_FILE` names the file with BASIC_AUTH_PASS."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The content of the file that a secret's variable names, without the line break at its end."""
+        if not is_secret(field):
+            return None, field_name, False
+        variable = variable_of(field_name, field)
+        name = os.environ.get(f"{variable}_FILE")
+        if not name:
+            return None, field_name, False
+        if os.environ.get(variable):
+            raise ConfigError(f"{variable} and {variable}_FILE are both set", expected="one of them")
+        try:
+            content = Path(name).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8 text"
+            raise ConfigError(f"the file that {variable}_FILE names can't be read", got=f"{name}: {reason}") from error
+        secret = content.removesuffix("\n").removesuffix("\r")
+        if not secret:
+            raise ConfigError(f"the file that {variable}_FILE names is empty", got=name, expected="the secret")
+        return secret, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """All secrets that files hold, by field name."""
+        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Whether a setting is a secret, which a file may hold as well."""
+    return SecretStr in get_args(field.annotation)
+
+
+def variable_of(name: str, field: FieldInfo) -> str:
+    """The environment variable of a setting; the first one where it has several."""
+    if isinstance(field.validation_alias, AliasChoices):
+        return str(next(choice for choice in field.validation_alias.choices if str(choice).isupper()))
+    return f"RANKLOOP_{name.upper()}"
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl
 
 Answer = tuple[int, Any]
 """Status and body; a string body is sent as HTML."""
+CUT_OFF = object()
+"""A body that ends before it is complete."""
 
 
 @dataclass(slots=True)
 class FakeLabelStudio:
-    """Answers by method and path; records requests."""
+    """Answers by method and path, given the request's body, or its query if it is a GET; records requests."""
 
     url: str = ""
     answers: dict[str, Callable[[dict[str, Any]], Answer]] = field(default_factory=dict)
@@ -34,19 +38,28 @@ class FakeLabelStudio:
 
 
 @contextmanager
-def fake_label_studio() -> Iterator[FakeLabelStudio]:
-    """Serve until the context exits."""
+def fake_label_studio(certificate: ssl.SSLContext | None = None) -> Iterator[FakeLabelStudio]:
+    """Serve until the context exits; over HTTPS if there is a certificate."""
     fake = FakeLabelStudio()
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length) or b"{}")
-            request = f"{self.command} {self.path.partition('?')[0]}"
+            path, _, query = self.path.partition("?")
+            request = f"{self.command} {path}"
+            if self.command == "GET":
+                body = dict(parse_qsl(query))
             fake.asked.append(request)
             fake.keys.append(self.headers.get("Authorization", ""))
             unknown: Callable[[Any], Answer] = lambda _: (404, {"detail": "Not found."})  # noqa: E731
             status, answer = fake.answers.get(request, unknown)(body)
+            if answer is CUT_OFF:
+                self.send_response(status)
+                self.send_header("Content-Length", "1000")
+                self.end_headers()
+                self.wfile.write(b'[{"id": 1, ')
+                return
             content = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Type", "text/html" if isinstance(answer, str) else "application/json")
@@ -60,7 +73,9 @@ def fake_label_studio() -> Iterator[FakeLabelStudio]:
             """Keep the tests' output clean."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    fake.url = f"http://127.0.0.1:{server.server_port}"
+    fake.url = f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}"
+    if certificate is not None:
+        server.socket = certificate.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

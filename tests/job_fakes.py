@@ -156,9 +156,9 @@ class FakeProjects:
         count = self.new_judgements.pop(0) if len(self.new_judgements) > 1 else self.new_judgements[0]
         return count, "2026-01-01T00:00:00+00:00" if count else None
 
-    def tasks_to_propose(self, project_id: int, _version: str) -> list[dict[str, Any]]:
-        """One task, if there is something to do."""
-        return [{"id": 1}] if project_id in self.unproposed else []
+    def runs_low(self, project_id: int, _version: str) -> bool:
+        """Whether there is something to do."""
+        return project_id in self.unproposed
 
     def open(self) -> Any:
         """Used like opening a connection."""

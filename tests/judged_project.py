@@ -74,9 +74,9 @@ class JudgedProject:
         self.stored += predictions
         return len(predictions)
 
-    def drop_stale_predictions(self, _project_id: int, _version: str) -> int:
-        """Nothing is ever stale."""
-        return 0
+    def runs_low(self, project_id: int, version: str) -> bool:
+        """Whether any open task has no prediction of this version."""
+        return bool(self.tasks_to_propose(project_id, version))
 
     @contextmanager
     def open(self) -> Iterator[Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import typer.main
 
 from ml_backend.cli.app import app
-from ml_backend.settings import Settings
+from ml_backend.settings import Settings, is_secret, variable_of
 
 ROOT = Path(__file__).parent.parent
 PAGES = "\n".join(path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -26,6 +26,7 @@ def test_every_setting_is_documented() -> None:
 def test_every_documented_setting_exists() -> None:
     """No page names a RANKLOOP_ variable that nothing reads."""
     known = {f"RANKLOOP_{name.upper()}" for name in Settings.model_fields}
+    known |= {f"{variable_of(name, field)}_FILE" for name, field in Settings.model_fields.items() if is_secret(field)}
     assert set(re.findall(r"\bRANKLOOP_[A-Z_]+\b", PAGES)) <= known
 
 

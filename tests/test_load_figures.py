@@ -21,3 +21,6 @@ def test_broken_promises_and_errors_are_told() -> None:
         "webhook: p99 None ms, promised 100 ms",
         "1 errors",
     ]
+    assert missed({**figures, "look_requests": 10, "promotion_requests": 61})[-2] == (
+        "promotion requests: 61, promised 60"
+    )

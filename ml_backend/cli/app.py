@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ml_backend.cli import project, training
+from ml_backend.cli import installation, project, training
 from ml_backend.cli.options import ProjectOption, settings_from
 from ml_backend.processes import SHARED_CORES
 from training.errors import RankloopError
@@ -95,6 +95,7 @@ def worker() -> None:
     run_worker(settings_from())
 
 
+app.command()(installation.init)
 app.command("init-project")(project.init_project)
 app.command()(project.propose)
 app.command()(training.train)
@@ -106,6 +107,8 @@ app.command()(training.versions)
 app.command()(training.promote)
 app.command()(training.rollback)
 app.command()(project.export)
+app.command()(installation.reconnect)
+app.command()(installation.mlflow)
 
 
 @app.command()

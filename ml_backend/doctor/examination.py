@@ -30,6 +30,7 @@ from ml_backend.settings import Settings
 from training.errors import RankloopError
 
 TESTED_RELEASE = "1.23"
+MAX_SKEW_S = 60.0
 MIN_FREE_BYTES = 2 * 1024**3
 
 
@@ -113,12 +114,21 @@ def _label_studio(settings: Settings, project_id: int | None) -> Iterator[Findin
         else:
             yield look("Label Studio", detail, f"rankloop is only tested with {TESTED_RELEASE}.")
         yield ok("key", f"belongs to {label_studio.whoami()}")
+        yield from _clock(label_studio.clock_ahead_s)
         address = BackendAddress.from_settings(settings)
         ours = [label_studio.project(project_id)] if project_id else projects_showing(label_studio, address.title)
         if not ours:
             yield wrong("project", "no project shows this backend's predictions", "Run: rankloop init-project")
         for project in ours:
             yield from examine_project(label_studio, project, address)
+
+
+def _clock(ahead_s: float | None) -> Iterator[Finding]:
+    if ahead_s is not None and abs(ahead_s) > MAX_SKEW_S:
+        detail = (
+            f"Label Studio's clock is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} this machine's"
+        )
+        yield look("clock", detail, "Nothing is lost by it, but times in logs don't match. Set both clocks by NTP.")
 
 
 def examine_project(label_studio: LabelStudio, project: Project, address: BackendAddress) -> Iterator[Finding]:
@@ -189,7 +199,7 @@ def _webhook(label_studio: LabelStudio, project: Project, address: BackendAddres
     elif len(hooks) > 1:
         yield wrong(subject, f"{len(hooks)} webhooks tell the backend everything twice", _connect(project))
     elif not webhook_is_right(hooks[0], address.webhook_headers()):
-        yield wrong(subject, "the webhook is inactive or lacks the backend's credentials", _connect(project))
+        yield wrong(subject, "the webhook is inactive, or its credentials aren't the backend's", _connect(project))
     else:
         secured = "with its credentials" if hooks[0].headers else "without credentials, since none are set"
         yield ok(subject, f"one webhook tells the backend about judgements, {secured}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import time
 from typing import Any
@@ -10,6 +11,7 @@ from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from ml_backend.errors import RETRY_AFTER_S, EdgeError, OverloadError
+from ml_backend.http.logins import FailedLogins
 from ml_backend.label_studio import SECRET_HEADER, Guard
 from ml_backend.observe import Metrics
 from ml_backend.processes import end_request, start_request
@@ -17,6 +19,15 @@ from training.errors import DataError, ModelError, RankloopError
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """5,000 tasks, the most that Label Studio sends at once, take about 6.5 MB."""
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",  # no browser may render model output as a page
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+"""On every answer. A page that needs more sets its own policy, which is kept."""
 OPEN_PATHS = {"/", "/health"}
 REQUEST_ID_HEADER = "X-Request-ID"
 _ROUTINE = {*OPEN_PATHS, "/metrics"}
@@ -64,7 +75,8 @@ def watch_requests(app: Flask, metrics: Metrics) -> None:
         method, route = _method(), _route()
         metrics.answered(method, route, response.status_code, seconds)
         response.headers[REQUEST_ID_HEADER] = g.request_id
-        response.headers["X-Content-Type-Options"] = "nosniff"  # no browser may render model output as a page
+        for name, value in SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
         level = logging.DEBUG if route in _ROUTINE and response.status_code < 400 else logging.INFO
         facts = {"route": route, "status": response.status_code, "ms": round(1000 * seconds, 1), **g.get("facts", {})}
         logger.log(level, "%s %s answered", method, route, extra=facts)
@@ -83,28 +95,61 @@ def note(**facts: str | int | None) -> None:
 
 
 def ask_for_credentials(app: Flask, guard: Guard) -> None:
-    """Reject requests with missing or wrong credentials before reading their body; only health is open."""
+    """Reject requests with missing or wrong credentials before reading their body; only health is open.
+
+    Wrong ones are answered slowly. Missing ones are no guess: Label Studio's webhooks have none until they get some.
+    """
+    logins = FailedLogins()
 
     @app.before_request
     def check() -> Response | None:
         if request.path in OPEN_PATHS:
             return None
-        basic = request.authorization
-        username, password = (basic.username, basic.password) if basic and basic.type == "basic" else (None, None)
+        if logins.turns_away(request.remote_addr):
+            return _turned_away()
+        given = _basic_credentials()
         secret = request.headers.get(SECRET_HEADER)
         if request.path == "/webhook":
-            admitted = guard.admits_webhook(username, password, secret)
+            admitted = any(guard.admits_webhook(*pair, secret) for pair in given)
             remedy = f"run `rankloop init-project`, which sets the header {SECRET_HEADER} on the project's webhook"
         else:
-            admitted = guard.admits(username, password)
+            admitted = any(guard.admits(*pair) for pair in given)
             remedy = "give Label Studio the backend's BASIC_AUTH_USER and BASIC_AUTH_PASS: run `rankloop init-project`"
+        brought = "Authorization" in request.headers or secret is not None
         if admitted:
+            if brought:
+                logins.succeeded(request.remote_addr)
             return None
-        brought = "no credentials" if basic is None and secret is None else "wrong credentials"
-        logger.warning("%s %s refused, %s: %s", _method(), _route(), brought, remedy)
-        response = _fault(401, f"{brought} for this address; {remedy}.")
+        fault = "wrong credentials" if brought else "no credentials"
+        logger.warning("%s %s refused, %s: %s", _method(), _route(), fault, remedy)
+        if brought:
+            logins.failed(request.remote_addr)
+        response = _fault(401, f"{fault} for this address; {remedy}.")
         response.headers["WWW-Authenticate"] = 'Basic realm="rankloop"'
         return response
+
+
+def _basic_credentials() -> list[tuple[str | None, str | None]]:
+    """The request's user and password, in each encoding that its bytes may be in.
+
+    Label Studio sends Latin-1, as Python's requests does, and browsers UTF-8; nothing in the request says which.
+    """
+    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return [(None, None)]
+    try:
+        raw = base64.b64decode(encoded.strip(), validate=True)
+    except ValueError:
+        return [(None, None)]
+    texts = dict.fromkeys((raw.decode("utf-8", "replace"), raw.decode("latin-1")))
+    pairs = [text.partition(":") for text in texts]
+    return [(user, password) for user, _, password in pairs]
+
+
+def _turned_away() -> Response:
+    response = _fault(429, "too many failed logins from this address; try again in a moment.")
+    response.headers["Retry-After"] = "1"
+    return response
 
 
 def answer_errors(app: Flask, metrics: Metrics) -> None:

@@ -28,6 +28,7 @@ _REFERENCE = "#/components/schemas/{model}"
 _FAULTS = {
     "400": "the request is invalid",
     "401": "missing or wrong credentials",
+    "429": "too many failed logins from this address; try again after Retry-After seconds",
     "413": "the body is too large",
     "415": "the body isn't JSON",
     "500": "the backend failed; its log says why",
@@ -95,7 +96,7 @@ def _operation(
     security: Security,
     *,
     status: str = "200",
-    faults: tuple[str, ...] = ("401", "500", "503"),
+    faults: tuple[str, ...] = ("401", "429", "500", "503"),
 ) -> dict[str, Any]:
     responses = {code: {"description": _FAULTS[code], "content": _json(ErrorAnswer)} for code in faults}
     responses[status] = {"description": "answered", "content": content}

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
+from gunicorn.http.errors import ParseException
+from gunicorn.workers.gthread import ThreadWorker
 
 from ml_backend.http.app import create_app
+from ml_backend.http.edge import SECURITY_HEADERS
 from ml_backend.label_studio import refuse_open_bind
 from ml_backend.loop import Jobs
 from ml_backend.processes import configure_logging
@@ -24,7 +28,7 @@ from training.errors import RankloopError
 
 THREADS = 128
 """Concurrent requests. A waiting request holds a thread, and health must always find a free one: `app` admits at most
-48 that predict, 40 that pass on a webhook and 4 that read."""
+48 that predict, 40 that pass on a webhook, 4 that read and 16 held back after a failed login."""
 SWITCH_S = 0.0005
 """How long a thread may hold the interpreter lock while others want it. A request takes the lock a dozen times, each
 time from the thread that samples answers; with Python's default of 5 ms that adds up.
@@ -46,6 +50,22 @@ class _Log(Logger):  # type: ignore[misc]  # gunicorn has no annotations
         self.error_log.propagate = True
 
 
+class _Threads(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annotations
+    """Gunicorn's threads, with our answer to what isn't HTTP, which never reaches the app."""
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
+        """Answer with JSON and the headers of every answer; gunicorn's own would be a page without them."""
+        if not isinstance(exc, ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        logger.warning("a request that isn't valid HTTP was refused: %s", type(exc).__name__)
+        body = b'{"error":"the request isn\'t valid HTTP."}\n'
+        headers = {**SECURITY_HEADERS, "Content-Type": "application/json", "Content-Length": str(len(body))}
+        lines = ["HTTP/1.1 400 Bad Request", "Connection: close", *(f"{name}: {headers[name]}" for name in headers)]
+        with suppress(OSError):
+            client.send("\r\n".join([*lines, "", ""]).encode() + body)
+
+
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotations
     """Gunicorn, configured only by our settings: it reads no command line and no configuration file."""
 
@@ -61,7 +81,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
         options: dict[str, Any] = {
             "bind": f"[{host}]:{self._settings.port}" if ":" in host else f"{host}:{self._settings.port}",
             "workers": 1,
-            "worker_class": "gthread",
+            "worker_class": _Threads,
             "threads": THREADS,
             "timeout": 120,
             "graceful_timeout": GRACE_S,

@@ -19,7 +19,7 @@ from ml_backend.label_studio.connection import (
 from ml_backend.label_studio.credentials import SECRET_HEADER, Guard, refuse_open_bind
 from ml_backend.label_studio.records import Connection, Project, Webhook
 from ml_backend.label_studio.refusals import BACKEND_AUTH_REMEDY, BACKEND_REMEDY
-from ml_backend.label_studio.setup import init_project
+from ml_backend.label_studio.setup import init_project, reconnect
 
 __all__ = [
     "BACKEND_AUTH_REMEDY",
@@ -40,6 +40,7 @@ __all__ = [
     "init_project",
     "open_label_studio",
     "projects_showing",
+    "reconnect",
     "refuse_open_bind",
     "same_url",
     "webhook_is_right",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ml_backend.label_studio.backends import Backends
 from ml_backend.label_studio.predictions import Predictions
-from ml_backend.label_studio.projects import Projects
+from ml_backend.label_studio.projects import Backends, Projects
 from ml_backend.label_studio.refusals import KEY_REMEDY
+from ml_backend.label_studio.session import ENOUGH
 from ml_backend.settings import Settings
 from training.errors import ConfigError
 
@@ -26,4 +26,9 @@ def open_label_studio(settings: Settings) -> LabelStudio:
     """
     if settings.label_studio_api_key is None:
         raise ConfigError("LABEL_STUDIO_API_KEY is not set", remedy=KEY_REMEDY)
-    return LabelStudio(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+    return LabelStudio(
+        settings.label_studio_url,
+        settings.label_studio_api_key.get_secret_value(),
+        look_ahead=settings.propose_ahead,
+        enough=max(ENOUGH, settings.train_after),
+    )

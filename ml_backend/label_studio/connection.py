@@ -37,17 +37,20 @@ class BackendAddress:
     @property
     def webhook_url(self) -> str:
         """Where Label Studio sends events."""
-        return f"{self.url}/webhook"
+        return webhook_url(self.url)
 
     def webhook_headers(self) -> dict[str, str]:
-        """The headers a webhook must carry: Label Studio adds no credentials of its own."""
-        headers = {}
+        """The headers a webhook must carry: Label Studio adds no credentials of its own.
+
+        Everyone who may change the project can read them in Label Studio. So with a webhook secret they hold only that,
+        which opens nothing but /webhook.
+        """
         if self.guard.secret:
-            headers[SECRET_HEADER] = self.guard.secret
+            return {SECRET_HEADER: self.guard.secret}
         if self.guard.basic:
             pair = ":".join(self.guard.basic).encode()
-            headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-        return headers
+            return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+        return {}
 
 
 def same_url(one: str, other: str) -> bool:
@@ -69,9 +72,7 @@ def connections(label_studio: LabelStudio, url: str, title: str) -> list[Connect
     """
     projects = label_studio.projects()
     try:
-        told_by = {
-            hook.project for hook in label_studio.all_webhooks() if same_url(hook.url, f"{url.rstrip('/')}/webhook")
-        }
+        told_by = {hook.project for hook in label_studio.all_webhooks() if same_url(hook.url, webhook_url(url))}
     except LabelStudioError as error:
         if error.status != 403:
             raise
@@ -105,6 +106,11 @@ def _backend_at(label_studio: LabelStudio, project_id: int, url: str) -> MLBacke
             return None
         raise
     return next((backend for backend in backends if same_url(backend.url, url)), None)
+
+
+def webhook_url(url: str) -> str:
+    """Where Label Studio sends events to a backend at this address."""
+    return f"{url.rstrip('/')}/webhook"
 
 
 def projects_showing(label_studio: LabelStudio, title: str) -> list[Project]:

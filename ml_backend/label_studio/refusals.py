@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 
 from ml_backend.errors import LabelStudioError
@@ -25,6 +26,14 @@ BACKEND_REMEDY = (
     "Start the backend (`rankloop up`) and set RANKLOOP_BACKEND_URL to an address at which Label Studio can reach it."
 )
 BACKEND_AUTH_REMEDY = "Set the BASIC_AUTH_USER and BASIC_AUTH_PASS that the running backend was started with."
+
+CERTIFICATE_REMEDY = (
+    "Set SSL_CERT_FILE to a PEM file with the certificates to trust: the server's own if it is self-signed, or its "
+    "issuer's; together with the public ones if this process also reaches public servers."
+)
+NAME_REMEDY = "Use the name that is in the certificate in LABEL_STUDIO_URL, or renew the certificate if it has expired."
+_UNKNOWN_ISSUER = {18, 19, 20, 21}
+"""OpenSSL's codes: self-signed, self-signed in the chain, issuer not found, first certificate not verified."""
 
 _SSRF_SIGNS = ("reserved network", "reserved ip", "not allowed to be accessed", "ssrf", "banned")
 _TAGS = re.compile(r"<[^>]+>")
@@ -55,6 +64,15 @@ def unreachable(doing: str, reason: str, url: str, *, timed_out: bool = False) -
             f"Label Studio at {url} took too long to {doing}", remedy="Check whether it is overloaded, and try again."
         )
     return LabelStudioError(f"Label Studio at {url} can't be reached to {doing}", got=reason, remedy=ADDRESS_REMEDY)
+
+
+def untrusted(doing: str, error: ssl.SSLCertVerificationError, url: str) -> LabelStudioError:
+    """The error for a certificate that this machine doesn't trust, or that is for another name or expired."""
+    return LabelStudioError(
+        f"the certificate of Label Studio at {url} isn't trusted, so it wasn't asked to {doing}",
+        got=error.verify_message or str(error),
+        remedy=CERTIFICATE_REMEDY if error.verify_code in _UNKNOWN_ISSUER else NAME_REMEDY,
+    )
 
 
 def detail_of(body: object) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_backend.errors import LabelConfigError
 from ml_backend.label_studio.client import LabelStudio
-from ml_backend.label_studio.connection import BackendAddress, connect_backend, secure_webhook
+from ml_backend.label_studio.connection import BackendAddress, connect_backend, connected_projects, secure_webhook
 from ml_backend.label_studio.records import MLBackend, Progress, Project, Webhook
 from ml_backend.labels import LabelConfig, parse_label_config, with_prompt_fields
 from training.data import LeftOut, PromptSource, Row, messages_key, read_rows
@@ -83,6 +83,19 @@ def init_project(
     project = label_studio.project(project.id)
     lost = left_out.in_words() if left_out.rows else None
     return ReadyProject(project, config.kind, backend, webhook, len(new), len(rows) - len(new), lost)
+
+
+def reconnect(label_studio: LabelStudio, address: BackendAddress) -> list[Project]:
+    """Give every project that is connected to this address the backend's current credentials. Idempotent.
+
+    Returns:
+        The projects, whose ML backend and webhook now carry them.
+    """
+    projects = connected_projects(label_studio, address.url, address.title)
+    for project in projects:
+        connect_backend(label_studio, project.id, address)
+        secure_webhook(label_studio, project.id, address)
+    return projects
 
 
 def default_label_config() -> str:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio.records import Progress, Task, versions_of
 from ml_backend.label_studio.session import BULK_TIMEOUT_S, ImportApiRequest, Session, again, once
-from ml_backend.labels import annotations_in, filter_value, parse_export, read_moment
-from training.errors import DataError
 
 BATCH = 500
 PAGE = 1000
 
-_UNLABELED = {"filter": "filter:tasks:total_annotations", "operator": "equal", "type": "Number", "value": 0}
-_UNSKIPPED = {"filter": "filter:tasks:cancelled_annotations", "operator": "equal", "type": "Number", "value": 0}
-_LABELED = {"filter": "filter:tasks:total_annotations", "operator": "greater", "type": "Number", "value": 0}
+
+def count_filter(field: str, operator: str) -> Mapping[str, Any]:
+    """A Data Manager filter that compares one of a task's counts with 0."""
+    return {"filter": f"filter:tasks:{field}", "operator": operator, "type": "Number", "value": 0}
+
+
+OPEN = (count_filter("total_annotations", "equal"), count_filter("cancelled_annotations", "equal"))
+"""Tasks that nobody has labeled or skipped."""
+LABELED = (count_filter("total_annotations", "greater"),)
+ONLY_SKIPPED = (count_filter("total_annotations", "equal"), count_filter("cancelled_annotations", "greater"))
 
 
 class Tasks(Session):
@@ -52,26 +58,41 @@ class Tasks(Session):
                 on_progress(len(ids), len(rows))
         return ids
 
-    def tasks(self, project_id: int, include: str = "id,data", *filters: Mapping[str, Any]) -> list[Task]:
-        """A project's tasks that pass all Data Manager `filters`, by id, with the fields named in `include`."""
-        query: dict[str, Any] = {"ordering": ["tasks:id"]}
-        if filters:
-            query["filters"] = {"conjunction": "and", "items": list(filters)}
-        found: list[Any] = self._call(
-            f"list tasks of project {project_id}",
-            lambda: list(
-                self._sdk.tasks.list(
+    def each_task(
+        self, project_id: int, include: str = "id,data", *filters: Mapping[str, Any], page_size: int = PAGE
+    ) -> Iterator[Task]:
+        """A project's tasks that pass all Data Manager `filters`, by id, with the fields named in `include`.
+
+        They are read page by page, as the caller takes them. Each page begins after the last id of the one before, so
+        that a task that is labeled meanwhile moves no other one out of sight.
+        """
+        wanted = include.split(",")
+        after: list[Mapping[str, Any]] = []
+        while True:
+            query = {"ordering": ["tasks:id"], "filters": {"conjunction": "and", "items": [*filters, *after]}}
+            page: Any = self._call(
+                f"list tasks of project {project_id}",
+                partial(
+                    self._sdk.tasks.list,
                     project=project_id,
                     fields="all",
                     include=include,
                     query=json.dumps(query),
-                    page_size=PAGE,
+                    page=1,
+                    page_size=page_size,
                     request_options=again(BULK_TIMEOUT_S),
-                )
-            ),
-        )
-        wanted = include.split(",")
-        return [{name: value for name, value in task.model_dump().items() if name in wanted} for task in found]
+                ),
+            )
+            rows = page.items or []
+            for task in rows:
+                yield {name: value for name, value in task.model_dump().items() if name in wanted}
+            if not rows or len(rows) >= (page.response.total or 0):
+                return
+            after = [{"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": rows[-1].id}]
+
+    def tasks(self, project_id: int, include: str = "id,data", *filters: Mapping[str, Any]) -> list[Task]:
+        """The same as `each_task`, all at once."""
+        return list(self.each_task(project_id, include, *filters))
 
     def open_tasks(self, project_id: int, *, predictions: bool = False) -> list[Task]:
         """Tasks nobody has labeled or skipped, oldest first.
@@ -79,57 +100,30 @@ class Tasks(Session):
         Each has `id`, `data`, `predictions_model_versions` and, on request, `predictions` with their results.
         """
         extra = ",predictions,model_version,result" if predictions else ""
-        return self.tasks(project_id, "id,data,predictions_model_versions" + extra, _UNLABELED, _UNSKIPPED)
+        return self.tasks(project_id, "id,data,predictions_model_versions" + extra, *OPEN)
 
     def tasks_to_propose(self, project_id: int, version: str) -> list[Task]:
-        """Tasks (`id`, `data`) that nobody has labeled or skipped and that have no prediction of `version`."""
+        """Among the first `look_ahead` open tasks, those (`id`, `data`) that have no prediction of `version`.
+
+        Tasks after those get their proposals when somebody opens them, or when enough before them are done.
+        """
         return [
             {"id": task["id"], "data": task["data"]}
-            for task in self.open_tasks(project_id)
+            for task in self._first_open(project_id, "id,data,predictions_model_versions", self.look_ahead)
             if version not in versions_of(task)
         ]
 
-    def _exported(self, project_id: int) -> list[Task]:
-        """Label Studio's own JSON export of every task that was labeled or skipped."""
-        body = self._call(
-            f"export project {project_id}",
-            lambda: b"".join(
-                self._sdk.projects.exports.download_sync(
-                    project_id, export_type="JSON", request_options=again(BULK_TIMEOUT_S)
-                )
-            ),
-        )
-        try:
-            return parse_export(body, f"the export of project {project_id} from {self.url}")
-        except DataError as error:
-            raise LabelStudioError(error.what, got=error.got, expected=error.expected) from error
+    def runs_low(self, project_id: int, version: str) -> bool:
+        """Whether a task without a prediction of `version` is in the first half of the look-ahead.
 
-    def count_judgements_since(self, project_id: int, since: str | None) -> int:
-        """How many judgements `judgements_since` finds."""
-        return self.judgements_since(project_id, since)[0]
-
-    def judgements_since(self, project_id: int, since: str | None) -> tuple[int, str | None]:
-        """How many annotations, skips and empty ones aside, were created or changed after `since`.
-
-        Args:
-            project_id: the project.
-            since: an ISO time such as an annotation's `updated_at`; None counts all.
-
-        Returns:
-            Their number, and when the newest was made or changed, by Label Studio's clock, as ISO 8601; None for none.
+        So it is filled up in one go, when half of it is used, instead of after each judgement.
         """
-        filters: list[Mapping[str, Any]] = [_LABELED]
-        after = read_moment(since)
-        if after:
-            since_then = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime"}
-            filters.append({**since_then, "value": filter_value(after)})
-        # `include` also filters nested objects, so the annotations' own fields are named here as well
-        tasks = self.tasks(project_id, "id,annotations,updated_at,was_cancelled,result", *filters)
-        found = [a for a in annotations_in(tasks) if a.get("result") and not a.get("was_cancelled")]
-        moments = [read_moment(annotation.get("updated_at")) for annotation in found]
-        new = [moment for moment in moments if after is None or (moment and moment > after)]
-        newest = max(filter(None, new), default=None)
-        return len(new), newest.isoformat() if newest else None
+        half = (self.look_ahead + 1) // 2
+        first = self._first_open(project_id, "id,predictions_model_versions", half)
+        return any(version not in versions_of(task) for task in first)
+
+    def _first_open(self, project_id: int, include: str, number: int) -> Iterator[Task]:
+        return islice(self.each_task(project_id, include, *OPEN, page_size=min(number, PAGE)), number)
 
     def annotate(
         self,

@@ -94,8 +94,8 @@ class Considering:
         return sorted({project_id, *found})
 
     def reconcile(self, line: str, project_ids: list[int]) -> Look:
-        """Look at a line unasked; `unproposed` are those of its projects with tasks that lack the champion's answers. A
-        line that can't be read doesn't hold up the others.
+        """Look at a line unasked; `unproposed` are those of its projects whose next tasks lack the champion's answers.
+        A line that can't be read doesn't hold up the others.
         """
         nothing: Look = {"line": line, "project_id": project_ids[0], "projects": [], "start": False, "unproposed": []}
         try:
@@ -104,7 +104,7 @@ class Considering:
             look = self.line(projects) if projects else nothing
             champion = self._registry.current(line)
             with self._open() as label_studio:
-                unproposed = [p for p in project_ids if label_studio.tasks_to_propose(p, champion.name)]
+                unproposed = [p for p in project_ids if label_studio.runs_low(p, champion.name)]
         except LabelStudioError as error:
             logger.warning("line %s can't be checked: %s", line, error)
             return {**nothing, "why": str(error), "until": None}

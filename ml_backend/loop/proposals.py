@@ -1,4 +1,4 @@
-"""A line's champion's proposals for all of a project's open tasks, stored before anyone opens a task."""
+"""A line's champion's proposals for a project's next open tasks, stored before anyone opens them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,6 @@ class BulkProposals:
         with self._open() as label_studio:
             tasks = label_studio.tasks_to_propose(project_id, champion.name)
             if not tasks:
-                label_studio.drop_stale_predictions(project_id, champion.name)
                 return {"version": champion.name, "stored": 0, "left": 0}
             config = parse_label_config(project.label_config)
             version = self._version(champion).told(project.settings)

@@ -39,7 +39,7 @@ from ml_backend.loop.durable import (
     step,
 )
 from ml_backend.loop.proposals import BulkProposals
-from ml_backend.processes import configure_logging
+from ml_backend.processes import QueueLock, configure_logging
 from ml_backend.registry import Registry
 from ml_backend.settings import Settings
 from training.cycle import Outcome, run_cycle
@@ -83,12 +83,13 @@ class Worker:
         self._steps = steps or CycleSteps(settings, self._registry, self._open, self._connections, is_cancelled)
         self._proposals = proposals or BulkProposals(settings, self._registry, self._open, self._connections)
         self._lock = FileLock(settings.home() / names.WORKER_LOCK, timeout=0)
+        self._queue_lock = QueueLock(settings.jobs_database_url(), lost=lambda: os.kill(os.getpid(), signal.SIGTERM))
 
     def start(self) -> None:
         """Start the threads that resume unfinished work and wait for more.
 
         Raises:
-            ConfigError: another worker is using this data folder, or the reconciliation's schedule is invalid.
+            ConfigError: another worker uses this data folder or job queue, or the reconciliation's schedule is invalid.
             JobsError: the job queue's database can't be reached.
         """
         try:
@@ -107,10 +108,12 @@ class Worker:
         """Stop all threads. Work in progress stays unfinished until the next start."""
         DBOS.destroy(destroy_registry=True)
         self._proposals.release()
+        self._queue_lock.release()
         self._lock.release()
 
     def _launch(self) -> None:
         self._await_tables()
+        self._queue_lock.acquire()
         DBOS(
             config={
                 "name": names.APPLICATION,

@@ -142,7 +142,7 @@ def _verdicts(tasks: Sequence[Task], config: LabelConfig, version: Answering) ->
     predictions: list[Prediction | None] = []
     for task, choice in zip(tasks, choices, strict=True):
         known = [score for score in islice(scores, len(choice)) if score is not None]
-        if not choice:
+        if not choice or any(math.isnan(score) for score in known):
             predictions.append(_empty(version.name))
         else:
             predictions.append(verdict_on(config, task, known, version.name) if len(known) == len(choice) else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -12,6 +13,7 @@ from typing import Any
 
 from ml_backend.lines import ProjectSettings
 from ml_backend.registry import read_record
+from ml_backend.serving.salvage import salvaged
 from ml_backend.settings import Settings
 from training.config import SamplingConfig
 from training.data import Message, Prompt
@@ -104,7 +106,13 @@ class LoadedVersion:
 
         Args:
             questions: (key, prompt) pairs; the key, e.g. a task's id, seeds the sampling.
+
+        Returns:
+            One pair per question; both answers are empty if the model fails on that prompt, though not on the others.
         """
+        return salvaged(self._propose, questions, lambda _: AnswerPair("", "", self.name))
+
+    def _propose(self, questions: Sequence[Question]) -> list[AnswerPair]:
         pairs = self._sample(questions, attempt=0)
         for attempt in range(1, ATTEMPTS):
             ends = attempt >= ATTEMPTS_TO_END
@@ -125,7 +133,7 @@ class LoadedVersion:
         """Score (prompt, answer) pairs with the reward model.
 
         The sigmoid of the difference between two answers' scores is the calibrated probability that people prefer the
-        first.
+        first. Answers that the model fails on, though not on the others, score NaN.
 
         Raises:
             ValueError: this version has no reward model; check `judges` first.
@@ -134,8 +142,14 @@ class LoadedVersion:
         if self.scorer is None:
             raise ValueError(f"{self.name} has no reward model")
         model = self.scorer.model
-        prompts, texts = zip(*[(_readable_prompt(prompt), _readable(text)) for prompt, text in answers], strict=True)
-        return [score / model.temperature for score in model.score_texts(self.codec, prompts, texts).tolist()]
+
+        def scores(some: Sequence[Answer]) -> list[float]:
+            prompts, texts = zip(
+                *[(_readable_prompt(prompt), _readable(answer)) for prompt, answer in some], strict=True
+            )
+            return [score / model.temperature for score in model.score_texts(self.codec, prompts, texts).tolist()]
+
+        return salvaged(scores, answers, lambda _: math.nan)
 
     def _sample(self, questions: Sequence[Question], *, attempt: int) -> list[AnswerPair]:
         prompts = self._encoded([_readable_prompt(prompt) for _, prompt in questions])

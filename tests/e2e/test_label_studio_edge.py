@@ -102,7 +102,7 @@ def test_refusals_carry_their_status_and_remedy(
 
 
 def test_new_predictions_come_in_without_breaking_an_open_page(label_studio: LabelStudio, project: Project) -> None:
-    """Someone still looking at the old pair can submit it; stale pairs are dropped once nobody can be looking."""
+    """Someone still looking at the old pair can submit it, however long it takes them."""
     ids = label_studio.import_tasks(project.id, [{"prompt": f"question {n}"} for n in range(4)])
     assert [task["id"] for task in label_studio.tasks_to_propose(project.id, "m-v1")] == ids
     assert label_studio.replace_predictions(project.id, [_prediction(n, "m-v1") for n in ids]) == 4
@@ -116,9 +116,7 @@ def test_new_predictions_come_in_without_breaking_an_open_page(label_studio: Lab
     label_studio.annotate(ids[0], result, lead_time=4.5, parent_prediction=shown["id"])
 
     assert label_studio.tasks_to_propose(project.id, "m-v1") == []
-    assert label_studio.drop_stale_predictions(project.id, "m-v10") == 0  # too fresh
-    assert label_studio.drop_stale_predictions(project.id, "m-v10", keep_s=0) == 2  # of the two tasks still open
-    assert label_studio.predictions_by_version(project.id) == {"m-v1": 2, "m-v10": 3}
+    assert label_studio.predictions_by_version(project.id) == {"m-v1": 4, "m-v10": 3}
 
 
 def test_what_was_judged_comes_out_as_it_was(label_studio: LabelStudio, project: Project, tmp_path: Path) -> None:
@@ -166,7 +164,7 @@ def test_connecting_twice_leaves_one_backend_and_one_secured_webhook(
     label_studio.annotate(task_id, [_verdict("tie")])
     headers, body = backend.webhook("ANNOTATION_CREATED")
     assert headers[SECRET_HEADER] == "secret"
-    assert headers["Authorization"] == address.webhook_headers()["Authorization"]
+    assert "Authorization" not in headers
     assert body["task"]["id"] == task_id
 
     label_studio._sdk.ml.train(label_studio.backends(project.id)[0].id)

@@ -1,5 +1,6 @@
 """`make load`: one real server under fifty annotators, 100 webhooks a second and a predict of 5,000 tasks, while a
-training cycle is running. Prints percentiles and errors, and writes load.json.
+training cycle is running. Before that, one worker on a project of 100,000 tasks. Prints percentiles, errors, requests
+and memory, and writes load.json.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from faults.ledger import Ledger
 
 from load.client import basic
 from load.figures import as_table, missed, summary
+from load.size import measure_size
 from ml_backend.demo.stack import DemoStack
 from ml_backend.label_studio.client import LabelStudio
 from ml_backend.label_studio.connection import BackendAddress
@@ -169,7 +171,9 @@ def main() -> int:
     given = options.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="rankloop-load-"))
     try:
-        figures = run(folder, given.seconds)
+        _say("a worker on a project of 100,000 tasks")
+        size = measure_size(folder / "size", MODEL)
+        figures = {**run(folder, given.seconds), **size}
     finally:
         if given.keep:
             _say(f"data and logs are in {folder}")
@@ -183,6 +187,7 @@ def main() -> int:
     sys.stdout.write("".join(f"{count} x {fault}\n" for fault, count in figures["faults"].items()))
     sys.stdout.write("".join(f"missed: {line}\n" for line in broken))
     sys.stdout.write(f"errors {figures['errors']}, training {figures['cycle']}\n")
+    sys.stdout.write(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in size.items()) + "\n")
     return 1 if broken else 0
 
 

@@ -11,6 +11,10 @@ TARGETS_MS = {"health": 50.0, "setup": 200.0, "webhook": 100.0}
 """Upper limits of the 99th percentiles. Label Studio's timeouts are 1 s, 3 s and 1 s."""
 
 
+MOST_REQUESTS = {"look_requests": 10, "promotion_requests": 60}
+"""Upper limits of what is asked of Label Studio about a project of 100,000 tasks: at a look, and after a promotion."""
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that at least this share of the values doesn't exceed."""
     ordered = sorted(values)
@@ -43,6 +47,11 @@ def missed(figures: dict[str, Any]) -> list[str]:
         f"{kind}: p99 {figures.get(f'{kind}_p99_ms')} ms, promised {target:.0f} ms"
         for kind, target in TARGETS_MS.items()
         if figures.get(f"{kind}_p99_ms", math.inf) >= target
+    ]
+    found += [
+        f"{name.replace('_', ' ')}: {figures[name]}, promised {most}"
+        for name, most in MOST_REQUESTS.items()
+        if figures.get(name, 0) > most
     ]
     return found + ([f"{figures['errors']} errors"] if figures["errors"] else [])
 

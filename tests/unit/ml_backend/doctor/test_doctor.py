@@ -90,7 +90,7 @@ def test_each_fault_is_found_with_its_remedy() -> None:
         (FakeProject(rows=[replace(backend, basic_auth_user="")]), "Basic credentials"),
         (FakeProject(hooks=[]), "no webhook"),
         (FakeProject(hooks=[hook, replace(hook, id=2)]), "twice"),
-        (FakeProject(hooks=[replace(hook, headers={})]), "lacks the backend's credentials"),
+        (FakeProject(hooks=[replace(hook, headers={})]), "aren't the backend's"),
         (FakeProject(hooks=[replace(hook, active=False)]), "inactive"),
     ]
     for server, said in cases:

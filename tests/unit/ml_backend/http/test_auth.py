@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
 from ml_backend.label_studio.credentials import Guard, refuse_open_bind
 from ml_backend.settings import load_settings
@@ -60,6 +61,65 @@ def test_half_of_a_pair_is_refused(tmp_path: Path) -> None:
     """A user without a password is refused, since it would silently leave the backend open."""
     with pytest.raises(ConfigError, match="BASIC_AUTH_PASS"):
         Guard.from_settings(_settings(tmp_path, basic_auth_user="ann"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("basic_auth_user", "ann:lee"),
+        ("basic_auth_pass", "line\nbreak"),
+        ("basic_auth_pass", "\N{SNOWMAN}"),
+        ("webhook_secret", " geheim"),
+        ("webhook_secret", "\N{EURO SIGN}"),
+    ],
+)
+def test_what_label_studio_cannot_send_is_refused_at_the_start(tmp_path: Path, name: str, value: str) -> None:
+    """Otherwise every request would be refused later. The error names the variable, and doesn't show the value."""
+    given = {"basic_auth_user": "ann", "basic_auth_pass": "b", "webhook_secret": "s", name: value}
+    with pytest.raises(ConfigError, match=name.upper()) as caught:
+        Guard.from_settings(_settings(tmp_path, **given))
+    assert value not in str(caught.value)
+
+
+def test_secrets_come_from_files_with_any_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line break at the end of a file isn't part of the secret; everything else is."""
+    path = tmp_path / "secret"
+    path.write_text("p@ss:/?#[] %20'\"\\$ä \n", encoding="utf-8")
+    for variable in ("BASIC_AUTH_PASS", "RANKLOOP_DATABASE_PASSWORD", "LABEL_STUDIO_API_KEY"):
+        monkeypatch.setenv(f"{variable}_FILE", str(path))
+        monkeypatch.delenv(variable, raising=False)
+    settings = load_settings(
+        data_dir=tmp_path,
+        database_url="postgresql://ann@db:5432/jobs",
+        mlflow_tracking_uri="postgresql+psycopg://ann@db/versions",
+    )
+    assert settings.basic_auth_pass.get_secret_value() == "p@ss:/?#[] %20'\"\\$ä "
+    jobs = make_url(settings.jobs_database_url())
+    assert (jobs.username, jobs.password, jobs.port) == ("ann", "p@ss:/?#[] %20'\"\\$ä ", 5432)
+    assert make_url(settings.tracking_uri()).password == jobs.password
+    own = load_settings(data_dir=tmp_path, database_url="postgresql://ann:own@db/jobs")
+    assert own.jobs_database_url() == "postgresql://ann:own@db/jobs"
+
+
+def test_a_secret_file_that_is_no_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing file, an empty one, and both variables at once."""
+    monkeypatch.setenv("RANKLOOP_WEBHOOK_SECRET_FILE", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="RANKLOOP_WEBHOOK_SECRET_FILE"):
+        load_settings()
+    (tmp_path / "none").write_text("\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="is empty"):
+        load_settings()
+    monkeypatch.setenv("RANKLOOP_WEBHOOK_SECRET", "s")
+    with pytest.raises(ConfigError, match="both set"):
+        load_settings()
+
+
+def test_a_previous_credential_needs_a_current_one(tmp_path: Path) -> None:
+    """Otherwise the old secret would be thought to be in force."""
+    with pytest.raises(ConfigError, match="RANKLOOP_WEBHOOK_SECRET_PREVIOUS"):
+        Guard.from_settings(_settings(tmp_path, webhook_secret_previous="old"))
+    with pytest.raises(ConfigError, match="BASIC_AUTH_PASS_PREVIOUS"):
+        Guard.from_settings(_settings(tmp_path, basic_auth_pass_previous="old"))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]", "127.8.8.8"])

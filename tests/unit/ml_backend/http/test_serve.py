@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gunicorn.workers.gthread import ThreadWorker
 
 from ml_backend.http.serve import Server, run_server
 from ml_backend.settings import load_settings
@@ -51,7 +52,7 @@ def test_one_process_with_many_threads(settings: Any, host: str, bind: str) -> N
     server = Server(load_settings(**{**settings.model_dump(), "host": host}))
     assert server.cfg.settings["bind"].value == [bind]
     assert server.cfg.workers == 1
-    assert server.cfg.worker_class_str == "gthread"
+    assert issubclass(server.cfg.worker_class, ThreadWorker)
     assert server.cfg.control_socket_disable
 
 
@@ -81,7 +82,10 @@ def test_a_real_server_starts_answers_and_ends(tiny_model_dir: Path, tmp_path: P
             assert _ask(f"{url}/versions") == {"versions": ["rankloop-v1"]}
             with urllib.request.urlopen(f"{url}/metrics", timeout=60) as scraped:  # noqa: S310  # http
                 assert b'rankloop_part_up{part="registry"} 1.0' in scraped.read()
-            assert _nonsense(port).startswith(b"HTTP/1.1 400")
+            nonsense = _nonsense(port)
+            assert nonsense.startswith(b"HTTP/1.1 400")
+            assert b"\r\nContent-Security-Policy: default-src 'none';" in nonsense
+            assert b"Server:" not in nonsense
         finally:
             server.send_signal(signal.SIGTERM)
             try:
@@ -94,7 +98,7 @@ def test_a_real_server_starts_answers_and_ends(tiny_model_dir: Path, tmp_path: P
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     (predicted,) = [line for line in lines if line.get("route") == "/predict"]
     assert (predicted["status"], predicted["tasks"], predicted["project"]) == (200, 2, 1)
-    (refused,) = [line for line in lines if line["logger"] == "gunicorn.error"]
+    (refused,) = [line for line in lines if line["logger"] == "ml_backend.http.serve" and "valid HTTP" in line["event"]]
     assert "request_id" not in refused
     assert "What is tea?" not in log
 
