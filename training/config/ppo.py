@@ -13,11 +13,12 @@ class PPOConfig(Config):
     """Reinforcement learning of the policy against the reward model, or one of its substitutes.
 
     `algorithm` `best-of-n` imitates the best of `answers_per_prompt` answers of the policy's own; `dpo` learns from the
-    preferences themselves. `answers_per_prompt` None means 4 for `rloo`, 8 for `best-of-n`, else 1. `kl_coefficient`
-    is per sequence, in spreads of the reward per nat. A limit on the KL is in nats per sequence, or where that is None,
-    in nats per token times the mean length of the base's answers. `trainable_layers` None means the last 8 layers, or
-    all but the lowest third of a smaller model. `precision` auto computes in bfloat16 where the hardware supports it
-    and the model is wide enough to benefit; the output head stays in float32.
+    preferences themselves. `answers_per_prompt` None means 4 for `rloo`, 8 for `best-of-n`, else 1. `kl_coefficient` is
+    per sequence, in spreads of the reward per nat; `adaptive_kl` raises it while the KL is above its target, but never
+    lowers it below this. A limit on the KL is in nats per sequence, or where that is None, in nats per token times the
+    mean length of the base's answers. `trainable_layers` None means the last 8 layers, or all but the lowest third of a
+    smaller model. `precision` auto computes in bfloat16 where the hardware supports it and the model is wide enough to
+    benefit; the output head stays in float32.
 
     With `trainable` lora, adapters beside these layers are trained in their place, and merged when the policy is saved.
     `micro_batch_size` answers pass through the models at a time (None: a whole minibatch); gradients stay those of the

@@ -22,8 +22,6 @@ from training.ppo.step import PPOStep
 from training.runs import warmup_then_line
 from training.sampling import Reference
 
-_LEAST_SHARE = 0.25  # of `kl_coefficient`, below which the controller doesn't go
-
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -125,8 +123,8 @@ class PPOTrainer:
                 sequences=config.prompts_per_iteration * config.answers,
                 horizon_sequences=config.kl_horizon_sequences * config.answers,
             )
-            # A coefficient that fell without end while the KL grew would come back too late to stop it.
-            state.kl_coefficient = max(adapted, _LEAST_SHARE * config.kl_coefficient)
+            # Below this, nothing would pull back a policy that drifts without gaining anything.
+            state.kl_coefficient = max(adapted, config.kl_coefficient)
         state.curve.append(point)
         state.iteration += 1
         return point

@@ -108,6 +108,8 @@ def test_it_learns(lively_model_dir: Path, codec: TextCodec, tmp_path: Path, alg
         "learning_rate": 5e-3,
         "kl_coefficient": 0.0,
     }
+    if algorithm == "best-of-n":  # it learns from one answer in four only
+        changes |= {"prompts_per_iteration": 16, "minibatch_size": 8}
     prompts = [PromptRecord(f"What is {number}?") for number in range(200)]
     preferences = _even_preferences(lively_model_dir, codec, prompts) if algorithm == "dpo" else []
     report = _run(
@@ -115,10 +117,10 @@ def test_it_learns(lively_model_dir: Path, codec: TextCodec, tmp_path: Path, alg
     )
     assert report.stopped is None
     assert report.algorithm == algorithm
-    if algorithm == "dpo":  # a hundred pairs of noise teach it the pairs, hardly the rule
+    if algorithm == "dpo":  # its pairs are decoded and encoded again: other tokens than the policy itself would sample
         assert sum(point.policy_loss for point in report.curve[-5:]) / 5 < math.log(2) - 0.05
         return
-    assert report.win_rate_interval[0] > (0.45 if algorithm == "best-of-n" else 0.5)
+    assert report.win_rate_interval[0] > 0.5
     first, last = report.curve[:5], report.curve[-5:]
     assert sum(point.score for point in last) / 5 > sum(point.score for point in first) / 5 + 0.05
     assert report.kl_nats is not None
@@ -416,12 +418,19 @@ def test_answers_that_never_end_are_penalised(tiny_model_dir: Path, codec: TextC
 
 
 def test_the_kl_coefficient_adapts(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """At zero KL, an adaptive coefficient falls by a factor of e over the horizon; a fixed one stays."""
-    changes = {"kl_horizon_sequences": 80, "iterations": 2}
+    """An adaptive coefficient rises by up to a factor of e over the horizon, and never falls below where it started; a
+    fixed one stays there.
+    """
+    changes = {"kl_horizon_sequences": 80, "target_kl_nats": 0.1, "learning_rate": 1e-2}
     adaptive = _run(tiny_model_dir, codec, CONFIG.model_copy(update=changes), tmp_path / "adaptive")
     fixed = _run(tiny_model_dir, codec, CONFIG.model_copy(update={**changes, "adaptive_kl": False}), tmp_path / "fixed")
-    assert adaptive.curve[1].kl_coefficient == pytest.approx(0.05 * math.exp(-8 / 80))
-    assert fixed.curve[1].kl_coefficient == 0.05
+    for before, after in itertools.pairwise(adaptive.curve):
+        error = min(1.0, max(-1.0, before.kl_nats / 0.1 - 1.0))
+        expected = max(0.05, before.kl_coefficient * math.exp(error * 8 / 80))
+        assert after.kl_coefficient == pytest.approx(expected)
+    assert adaptive.curve[1].kl_coefficient == 0.05  # the first iteration's KL is 0
+    assert max(point.kl_coefficient for point in adaptive.curve) > 0.05
+    assert {point.kl_coefficient for point in fixed.curve} == {0.05}
 
 
 def test_an_evaluation_of_the_base_against_itself_is_even(tiny_model_dir: Path, codec: TextCodec) -> None:
