@@ -21,7 +21,8 @@ from training.models import PolicyWithValue, RewardModel, TextCodec
 from training.sampling import Reference
 
 _BATCH = 32
-_POOL_PROMPTS = 32
+_POOL_ANSWERS = 1024  # in all pools together, so that they take no longer than the other answers
+_POOL_PROMPTS = 32  # at most
 _SMALL_MODEL = 20_000_000  # parameters; below it, sampling is cheap
 
 OnAnswers = Callable[[int, int], None]
@@ -125,6 +126,7 @@ def evaluate_policy(
         return PolicyEvaluation()
     examiner = Examiner(policy, codec, reward_model, reference, config, seed)
     pool = config.best_of or (64 if _parameters(policy.base.model) < _SMALL_MODEL else 16)
+    pooled = min(_POOL_PROMPTS, max(1, _POOL_ANSWERS // pool))
     mine, bases, pools = Answers(), Answers(), Answers()
     champions = bases if champion is None else Answers()
     base_model, champion_model = policy.base.model, Reference.on_trunk(policy, champion).model
@@ -137,8 +139,8 @@ def evaluate_policy(
         examiner.ask_base(bases, part, start)
         if champion is not None:
             examiner.ask(champion_model, champions, part, start, "champion", config.evaluation_answers)
-        if start < _POOL_PROMPTS:
-            examiner.ask(base_model, pools, part, start, "pool", pool)
+        if start < pooled:
+            examiner.ask(base_model, pools, part[: pooled - start], start, "pool", pool)
     if on_answers:
         on_answers(len(ids), len(ids))
     return PolicyEvaluation(
