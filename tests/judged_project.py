@@ -35,7 +35,10 @@ class JudgedProject:
 
     def project(self, _project_id: int) -> Any:
         """The project."""
-        return SimpleNamespace(id=7, label_config=self.label_config, model_version="rankloop", created_at=None)
+        counts = {"tasks": self.size, "judgements": self.judged, "skips": 0}
+        return SimpleNamespace(
+            id=7, label_config=self.label_config, model_version="rankloop", created_at=None, **counts
+        )
 
     def projects(self) -> list[Any]:
         """The only project."""
@@ -68,6 +71,25 @@ class JudgedProject:
         """Open tasks without a prediction of this version."""
         have = {item["task"] for item in self.stored if item["model_version"] == version}
         return [task for task in self.tasks(7)[self.judged :] if task["id"] not in have]
+
+    def judged_tasks(self, project_id: int, _since: str | None) -> list[dict[str, Any]]:
+        """The judged or skipped tasks."""
+        return self.export_tasks(project_id)
+
+    def proposed_tasks(self, _project_id: int, version: str) -> list[dict[str, Any]]:
+        """Open tasks with a prediction of this version."""
+        stored = {
+            item["task"]: {**item, "id": 1000 + place}
+            for place, item in enumerate(self.stored)
+            if item["model_version"] == version
+        }
+        opened = self.tasks(7)[self.judged :]
+        return [{**task, "predictions": [stored[task["id"]]]} for task in opened if task["id"] in stored]
+
+    def change_prediction(self, prediction_id: int, result: Sequence[Mapping[str, Any]], _score: float | None) -> None:
+        """Change what a stored prediction says."""
+        place = prediction_id - 1000
+        self.stored[place] = {**self.stored[place], "result": list(result)}
 
     def replace_predictions(self, _project_id: int, predictions: Sequence[Mapping[str, Any]]) -> int:
         """Store predictions."""

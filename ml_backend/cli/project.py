@@ -40,10 +40,16 @@ def init_project(
     system_prompt: Annotated[str | None, typer.Option(help="What a chat model is told before each prompt.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Longest answer, instead of the backend's.")] = None,
     train_after: Annotated[int | None, typer.Option(help="New judgements that start training, likewise.")] = None,
+    rounds: Annotated[
+        int | None, typer.Option(help="Rounds in which a prompt gets a fresh pair from a newer version, likewise.")
+    ] = None,
+    tries: Annotated[
+        int | None, typer.Option(help="Pairs a prompt gets per round while people call both bad, likewise.")
+    ] = None,
 ) -> None:
     """Create a project in Label Studio, connect the backend, and import prompts. Safe to repeat.
 
-    The backend must be running (`rankloop up`). Prompts the project already has are not imported twice. The last four
+    The backend must be running (`rankloop up`). Prompts the project already has are not imported twice. The last six
     options are stored in Label Studio, with the connection; repeat the command to change one.
 
     Examples:
@@ -66,7 +72,7 @@ def init_project(
     from training.errors import ConfigError
 
     reading = Reading(encoding, strict, reference_field)
-    own = ProjectSettings(line, system_prompt, max_new_tokens, train_after).as_extra_params()
+    own = ProjectSettings(line, system_prompt, max_new_tokens, train_after, rounds, tries).as_extra_params()
     read_extra_params(own)  # checks them
     if own and not connect:
         raise ConfigError("a project's own settings are stored with its connection", remedy="Leave out --no-connect.")

@@ -11,6 +11,8 @@ from ml_backend.loop import Jobs
 from training.errors import DataError
 
 JUDGEMENT_ACTIONS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED", "ANNOTATIONS_DELETED"}
+TASK_ACTIONS = {"TASKS_CREATED", "PROJECT_UPDATED"}
+"""New tasks need proposals, and so may those of a project whose label config has changed."""
 COUNTED = (
     "Label Studio is set to start training on every submission, so this counts as one more judgement: a cycle starts "
     "by itself once there are enough new ones. `rankloop status` says how many are missing; "
@@ -45,15 +47,17 @@ def pass_on(event: WebhookRequest, jobs: Jobs, projects: KnownProjects | None = 
             jobs.judgement_arrived(project_id)
             return {"job": None, "status": "queued", "message": COUNTED.format(project_id)}
         return jobs.start_training(project_id, projects.line_of(project_id) if projects else None)
-    if action not in JUDGEMENT_ACTIONS and action != "TASKS_CREATED":
+    if action not in JUDGEMENT_ACTIONS and action not in TASK_ACTIONS:
         return {"status": "ignored", "message": f"{action} needs no action here"}
     if project_id is None:
         message = "the webhook sends no payload, so its project is unknown; the scheduled reconciliation will find it"
         return {"status": "ignored", "message": message}
     if _is_foreign(project_id, projects):
         return {"status": "ignored", "message": not_connected(project_id)}
-    if action == "TASKS_CREATED":
+    if action in TASK_ACTIONS:
         jobs.propose(project_id)
+    if action == "PROJECT_UPDATED":
+        return {"status": "queued"}
     # Importing annotated tasks sends only TASKS_CREATED.
     jobs.judgement_arrived(project_id)
     return {"status": "queued"}

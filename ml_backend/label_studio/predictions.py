@@ -77,6 +77,18 @@ class Predictions(Exports):
             )
         return stored
 
+    def change_prediction(self, prediction_id: int, result: Sequence[Mapping[str, Any]], score: float | None) -> None:
+        """Replace what a prediction says. Its id stays, so judgements that are being made from it can be submitted."""
+        self._call(
+            f"change prediction {prediction_id}",
+            lambda: self._sdk.predictions.update(
+                prediction_id,
+                result=[dict(region) for region in result],
+                request_options=again(),
+                **({} if score is None else {"score": score}),
+            ),
+        )
+
     def _without_one(
         self, project_id: int, version: str, predictions: Sequence[Mapping[str, Any]]
     ) -> list[Mapping[str, Any]]:

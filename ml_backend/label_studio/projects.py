@@ -222,6 +222,7 @@ def _project(item: Any) -> Project:
         tasks=int(getattr(item, "task_number", 0) or 0),
         judgements=int(getattr(item, "total_annotations_number", 0) or 0),
         created_at=item.created_at.timestamp() if getattr(item, "created_at", None) else None,
+        skips=int(getattr(item, "skipped_annotations_number", 0) or 0),
     )
 
 

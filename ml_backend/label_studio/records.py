@@ -19,7 +19,7 @@ class Project:
     """A project. `model_version` says whose predictions its labeling page shows: a backend's title, or a version.
 
     `judgements` counts annotations except skips, but including imported ones, which Label Studio calls ground truth.
-    `created_at` is in seconds since 1970.
+    `created_at` is in seconds since 1970; `skips` counts skipped tasks.
     """
 
     id: int
@@ -30,6 +30,7 @@ class Project:
     tasks: int
     judgements: int
     created_at: float | None = None
+    skips: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,11 @@ from typing import Any
 from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio.records import Progress, Task, versions_of
 from ml_backend.label_studio.session import BULK_TIMEOUT_S, ImportApiRequest, Session, again, once
+from ml_backend.labels import filter_value, read_moment
 
 BATCH = 500
 PAGE = 1000
+_STANDING = "id,predictions_model_versions,draft_exists"
 
 
 def count_filter(field: str, operator: str) -> Mapping[str, Any]:
@@ -103,15 +105,47 @@ class Tasks(Session):
         return self.tasks(project_id, "id,data,predictions_model_versions" + extra, *OPEN)
 
     def tasks_to_propose(self, project_id: int, version: str) -> list[Task]:
-        """Among the first `look_ahead` open tasks, those (`id`, `data`) that have no prediction of `version`.
+        """Among the first `look_ahead` open tasks, those (`id`, `data`, `meta`) that have no prediction of `version`.
 
-        Tasks after those get their proposals when somebody opens them, or when enough before them are done.
+        Tasks after those get their proposals when somebody opens them, or when enough before them are done. A task with
+        a draft keeps what its annotator sees.
         """
         return [
-            {"id": task["id"], "data": task["data"]}
-            for task in self._first_open(project_id, "id,data,predictions_model_versions", self.look_ahead)
-            if version not in versions_of(task)
+            {"id": task["id"], "data": task["data"], "meta": task.get("meta")}
+            for task in self._first_open(project_id, f"data,meta,{_STANDING}", self.look_ahead)
+            if _lacks(task, version)
         ]
+
+    def proposed_tasks(self, project_id: int, version: str) -> list[Task]:
+        """Among the first `look_ahead` open tasks without a draft, those that have predictions of `version`: `id`,
+        `data`, `meta`, and as `predictions` only these.
+        """
+        found = []
+        for task in self._first_open(project_id, f"data,meta,predictions,{_STANDING},result", self.look_ahead):
+            listed = [item for item in task.get("predictions") or [] if isinstance(item, Mapping)]
+            ours = [item for item in listed if item.get("model_version") == version]
+            if ours and not task.get("draft_exists"):
+                found.append({"id": task["id"], "data": task["data"], "meta": task.get("meta"), "predictions": ours})
+        return found
+
+    def judged_tasks(self, project_id: int, since: str | None) -> Iterator[Task]:
+        """Tasks with a judgement that changed after `since` (ISO 8601; None for all), by id: `id`, `data`, `meta`,
+        `is_labeled`, `updated_at` and `annotations`.
+        """
+        after = read_moment(since)
+        changed = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime"}
+        filters = [*LABELED, {**changed, "value": filter_value(after)}] if after else LABELED
+        include = "id,data,meta,is_labeled,updated_at,annotations,result,was_cancelled"
+        return self.each_task(project_id, include, *filters)
+
+    def tasks_after(self, project_id: int, last: int) -> Iterator[Task]:
+        """The tasks (`id`, `meta`) whose id is greater than `last`, by id."""
+        later = {"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": last}
+        return self.each_task(project_id, "id,meta", *([later] if last else []))
+
+    def open_tasks_up_to(self, project_id: int, most: int) -> int:
+        """How many tasks nobody has labeled or skipped; counting ends at `most`."""
+        return sum(1 for _ in self._first_open(project_id, "id", most))
 
     def runs_low(self, project_id: int, version: str) -> bool:
         """Whether a task without a prediction of `version` is in the first half of the look-ahead.
@@ -119,8 +153,7 @@ class Tasks(Session):
         So it is filled up in one go, when half of it is used, instead of after each judgement.
         """
         half = (self.look_ahead + 1) // 2
-        first = self._first_open(project_id, "id,predictions_model_versions", half)
-        return any(version not in versions_of(task) for task in first)
+        return any(_lacks(task, version) for task in self._first_open(project_id, _STANDING, half))
 
     def _first_open(self, project_id: int, include: str, number: int) -> Iterator[Task]:
         return islice(self.each_task(project_id, include, *OPEN, page_size=min(number, PAGE)), number)
@@ -162,6 +195,11 @@ class Tasks(Session):
     def skip(self, task_id: int, *, lead_time: float | None = None, parent_prediction: int | None = None) -> int:
         """Skip a task as an annotator who presses Skip would. Returns the annotation's id."""
         return self.annotate(task_id, [], lead_time=lead_time, was_cancelled=True, parent_prediction=parent_prediction)
+
+
+def _lacks(task: Task, version: str) -> bool:
+    """Whether an open task needs a prediction of a version."""
+    return version not in versions_of(task) and not task.get("draft_exists")
 
 
 def _import_request(row: Mapping[str, Any]) -> ImportApiRequest:

@@ -72,6 +72,15 @@ def judgements_in(annotation: Json, task: Json, config: LabelConfig, project_id:
     return judgements or Loss(Dropped.MISSING_ANSWER)
 
 
+def verdict_of(annotation: Json, config: LabelConfig) -> Verdict | None:
+    """The verdict in an annotation on a pair; None if there is none, or it can't be read."""
+    result = annotation.get("result")
+    if config.kind == "ranker" or not isinstance(result, list):
+        return None
+    found = _verdict_in([piece for piece in result if isinstance(piece, Mapping)], config)
+    return found if isinstance(found, Verdict) else None
+
+
 def annotator_of(annotation: Json) -> str | None:
     """The annotator's id as a string, else their e-mail address; None if the annotation names neither."""
     who = annotation.get("completed_by")

@@ -1,4 +1,4 @@
-"""Who wrote an answer that people saw: a version, or the person who rewrote it."""
+"""The answers that people saw, and who wrote each: a version, or the person who rewrote it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ml_backend.labels.fields import Field
-from ml_backend.labels.predictions import version_in_region_id
+from ml_backend.labels.fields import Field, LabelConfig
+from ml_backend.labels.predictions import side_in_region_id, version_in_region_id
 from training.data import JudgedAnswer
 
 Json = Mapping[str, Any]
@@ -56,6 +56,45 @@ def _judged(text: str, version: str | None, proposed: str | None, piece: Json) -
 
 
 @dataclass(frozen=True, slots=True)
+class ShownAnswer:
+    """An answer as it was proposed, the version that wrote it, if known, and its region in the annotation."""
+
+    text: str
+    version: str | None
+    region: Json
+
+
+def judged_pair(task: Json, config: LabelConfig) -> tuple[ShownAnswer, ShownAnswer] | None:
+    """The pair that the first judgement of a task is about, as it was proposed; None if nobody judged a pair of it."""
+    annotations = task.get("annotations")
+    for annotation in annotations if isinstance(annotations, list) else []:
+        if isinstance(annotation, Mapping) and not annotation.get("was_cancelled"):
+            pair = shown_pair(annotation, config)
+            if pair is not None:
+                return pair
+    return None
+
+
+def shown_pair(annotation: Json, config: LabelConfig) -> tuple[ShownAnswer, ShownAnswer] | None:
+    """The pair in an annotation, as it was proposed; None if it doesn't hold one, or the config isn't live."""
+    result = annotation.get("result")
+    if config.kind != "live" or not isinstance(result, list):
+        return None
+    pieces = [piece for piece in result if isinstance(piece, Mapping)]
+    one, other = (_shown(pieces, field, side) for side, field in enumerate(config.answers))
+    return (one, other) if one and other and one.text and other.text else None
+
+
+def pair_prediction(config: LabelConfig, pair: tuple[ShownAnswer, ShownAnswer], version: str) -> dict[str, Any]:
+    """Fill the two answer cards with a pair that was shown before, under the name of the version that serves now.
+
+    Each answer's region keeps its id and metadata, so that its author stays known.
+    """
+    regions = [_again(config, field, answer) for field, answer in zip(config.answers, pair, strict=True)]
+    return {"model_version": version, "result": regions}
+
+
+@dataclass(frozen=True, slots=True)
 class _Proposal:
     version: str | None
     text: str | None
@@ -83,3 +122,25 @@ def _proposals(annotation: Json, task: Json, field: Field) -> Iterator[_Proposal
 
 def _text(value: object) -> str | None:
     return whole(value).strip() or None if isinstance(value, str) else None
+
+
+def _shown(pieces: list[Json], field: Field, side: int) -> ShownAnswer | None:
+    """The answer on one card: the tag's own text, else, under a config with other names, what was proposed there."""
+    own = [piece for piece in pieces if piece.get("from_name") == field.name]
+    for piece in own or [piece for piece in pieces if side_in_region_id(piece.get("id")) == side]:
+        name = Field(str(piece.get("from_name")))
+        meta = piece.get("meta") if isinstance(piece.get("meta"), Mapping) else {}
+        proposed = meta.get("proposed") if isinstance(meta, Mapping) else None
+        known = [proposed.strip()] if isinstance(proposed, str) and proposed.strip() else texts_in(piece, name)
+        version = (_text(meta.get("version")) if isinstance(meta, Mapping) else None) or version_in_region_id(
+            piece.get("id")
+        )
+        if known and known[0]:
+            return ShownAnswer(known[0], version, piece)
+    return None
+
+
+def _again(config: LabelConfig, field: Field, answer: ShownAnswer) -> dict[str, Any]:
+    kept = {name: answer.region[name] for name in ("id", "meta") if answer.region.get(name)}
+    place = {"type": "textarea", "from_name": field.name, "to_name": config.target}
+    return {**kept, **place, "value": {"text": [answer.text]}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ml_backend.labels.fields import LabelConfig
@@ -13,7 +13,8 @@ from training.data import Verdict
 CUT_NOTE = "This answer was cut off at the length limit."
 
 Side = Literal["left", "right"]
-_REGION_ID = re.compile(r"(?P<version>.+)~[ab]~[0-9a-f]+")
+_SIDES = "ab"
+_REGION_ID = re.compile(r"(?P<version>.+)~(?P<side>[ab])~[0-9a-f]+")
 
 
 def live_prediction(
@@ -25,7 +26,7 @@ def live_prediction(
     travel with the judgement, and whether it was `cut` off at the length limit, which the page shows as the region's
     note.
     """
-    shown = zip(config.answers, (answer1, answer2), "ab", cut, strict=True)
+    shown = zip(config.answers, (answer1, answer2), _SIDES, cut, strict=True)
     regions = [_answer_region(config, field.name, text, version, side, was_cut) for field, text, side, was_cut in shown]
     return {"model_version": version, "result": regions}
 
@@ -75,6 +76,28 @@ def version_in_region_id(region_id: object) -> str | None:
     """The version named in an answer region's id; None if the id isn't ours."""
     match = _REGION_ID.fullmatch(region_id) if isinstance(region_id, str) else None
     return match["version"] if match else None
+
+
+def side_in_region_id(region_id: object) -> int | None:
+    """Which card, 0 or 1, an answer region filled when it was proposed; None if the id isn't ours."""
+    match = _REGION_ID.fullmatch(region_id) if isinstance(region_id, str) else None
+    return _SIDES.index(match["side"]) if match else None
+
+
+def pair_digest(answer1: str, answer2: str) -> str:
+    """A fingerprint of a pair of texts, whichever is on the left and however they are spaced."""
+    texts = sorted(" ".join(text.split()) for text in (answer1, answer2))
+    return hashlib.blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def fits(config: LabelConfig, result: Sequence[object]) -> bool:
+    """Whether a stored prediction's regions belong to tags that the config has; an empty prediction fits."""
+    regions = [region for region in result if isinstance(region, Mapping)]
+    if config.kind == "live":
+        wanted = {(field.name, config.target) for field in config.answers}
+    else:
+        wanted = {(config.control, config.target)}
+    return all((region.get("from_name"), region.get("to_name")) in wanted for region in regions)
 
 
 def _answer_region(config: LabelConfig, name: str, text: str, version: str, side: str, was_cut: bool) -> dict[str, Any]:

@@ -13,12 +13,21 @@ from training.errors import ConfigError, DataError
 MOST_NEW_TOKENS = 4096
 MOST_SYSTEM_PROMPT_CHARACTERS = 8000
 MOST_TRAIN_AFTER = 1_000_000
+MOST_ROUNDS = 100
 
+_MOST = {
+    "max_new_tokens": MOST_NEW_TOKENS,
+    "train_after": MOST_TRAIN_AFTER,
+    "rounds": MOST_ROUNDS,
+    "tries": MOST_ROUNDS,
+}
 _EXPECTED = {
     "line": "a name of 1 to 40 lower-case letters, digits, dashes and underscores, the first a letter or digit",
     "system_prompt": f"a text of 1 to {MOST_SYSTEM_PROMPT_CHARACTERS} characters",
     "max_new_tokens": f"a whole number from 1 to {MOST_NEW_TOKENS}",
     "train_after": f"a whole number from 1 to {MOST_TRAIN_AFTER}",
+    "rounds": f"a whole number from 1 to {MOST_ROUNDS}",
+    "tries": f"a whole number from 1 to {MOST_ROUNDS}",
 }
 
 
@@ -30,12 +39,16 @@ class ProjectSettings:
     system_prompt: what the model is told before each prompt.
     max_new_tokens: the longest answer, in tokens.
     train_after: new judgements that start a training cycle.
+    rounds: in how many rounds a prompt gets a fresh pair from a newer version.
+    tries: how many pairs a prompt gets in a round at most, while people call both answers bad.
     """
 
     line: str | None = None
     system_prompt: str | None = None
     max_new_tokens: int | None = None
     train_after: int | None = None
+    rounds: int | None = None
+    tries: int | None = None
 
     def as_extra_params(self) -> dict[str, Any]:
         """The settings that are set, by name."""
@@ -91,8 +104,7 @@ def _fits(key: str, value: object) -> bool:
         return isinstance(value, str) and LINE_NAME.fullmatch(value) is not None
     if key == "system_prompt":
         return isinstance(value, str) and bool(value.strip()) and len(value) <= MOST_SYSTEM_PROMPT_CHARACTERS
-    most = MOST_NEW_TOKENS if key == "max_new_tokens" else MOST_TRAIN_AFTER
-    return type(value) is int and 1 <= value <= most
+    return type(value) is int and 1 <= value <= _MOST[key]
 
 
 def _shown(value: object) -> str:

@@ -8,12 +8,14 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
-from ml_backend.errors import LabelStudioError
+from ml_backend.errors import LabelConfigError, LabelStudioError
 from ml_backend.label_studio import LabelStudio
-from ml_backend.lines import Connected, Connections, Decision, Past, decide, not_connected
+from ml_backend.lines import Connected, Connections, Decision, Past, ProjectSettings, decide, not_connected
 from ml_backend.registry import Attempt, Registry
+from ml_backend.rounds import Rounds
 from ml_backend.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class Considering:
         self._connections = connections
         self._open = open_label_studio
         self._now = now
+        self._rounds = Rounds(settings)
 
     def project(self, project_id: int) -> Look:
         """Look at the line of a project in which something happened."""
@@ -104,7 +107,8 @@ class Considering:
             look = self.line(projects) if projects else nothing
             champion = self._registry.current(line)
             with self._open() as label_studio:
-                unproposed = [p for p in project_ids if label_studio.runs_low(p, champion.name)]
+                due = {p.project_id for p in projects if self._is_due(label_studio, p, champion.name)}
+                unproposed = [p for p in project_ids if p in due or label_studio.runs_low(p, champion.name)]
         except LabelStudioError as error:
             logger.warning("line %s can't be checked: %s", line, error)
             return {**nothing, "why": str(error), "until": None}
@@ -122,6 +126,13 @@ class Considering:
                     seen[number] = newest
         return counts, seen
 
+    def _is_due(self, label_studio: LabelStudio, project: Connected, champion: str) -> bool:
+        try:
+            return self._rounds.due(label_studio, project, champion)
+        except LabelConfigError as error:  # whoever needs the config says so; the others of the line go on
+            logger.debug("project %d gets no new rounds: %s", project.project_id, error)
+            return False
+
     def _decide(self, line: str, new: int, needed: int, projects: Sequence[Connected]) -> Decision:
         return decide(
             new=new,
@@ -137,9 +148,14 @@ class Considering:
 
 def config_digest(settings: Settings, projects: Sequence[Connected]) -> str:
     """A digest of everything that a cycle is configured by: the projects, their label configs, and all settings."""
-    own = [[p.project_id, p.label_config, p.settings.as_extra_params()] for p in projects]
+    own = [[p.project_id, p.label_config, _of_training(p.settings)] for p in projects]
     given = [settings.cycle_config().model_dump(mode="json"), settings.device, own]
     return hashlib.sha256(json.dumps(given, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _of_training(settings: ProjectSettings) -> dict[str, Any]:
+    """The settings of a project that training depends on; which tasks people are given says nothing about it."""
+    return replace(settings, rounds=None, tries=None).as_extra_params()
 
 
 def _past(attempt: Attempt) -> Past:

@@ -10,8 +10,9 @@ from typing import Any
 
 from ml_backend.label_studio import LabelStudio
 from ml_backend.labels import LabelConfig, parse_label_config
-from ml_backend.lines import Connections, not_connected
+from ml_backend.lines import Connected, Connections, not_connected
 from ml_backend.registry import Registry, Version
+from ml_backend.rounds import Rounds
 from ml_backend.serving import LoadedVersion, load_version, predictions_of
 from ml_backend.settings import Settings
 
@@ -37,10 +38,13 @@ class BulkProposals:
         self._registry = registry
         self._open = open_label_studio
         self._connections = connections or Connections(settings, registry, open_label_studio)
+        self._rounds = Rounds(settings)
         self._loaded: LoadedVersion | None = None
 
     def some(self, project_id: int) -> dict[str, Any]:
         """Propose for about a minute for open tasks without the champion's answers, and store the proposals.
+
+        Before that, tasks of later rounds are added, and proposals mended that a changed label config doesn't fit.
 
         Returns:
             `version`, how many predictions were `stored`, and how many tasks are `left`.
@@ -54,10 +58,12 @@ class BulkProposals:
             return {"version": None, "stored": 0, "left": 0}
         champion = self._registry.current(project.line)
         with self._open() as label_studio:
+            config = parse_label_config(project.label_config)
+            self._rounds.renew(label_studio, project, champion.name)
+            self._mend(label_studio, project, config, champion)
             tasks = label_studio.tasks_to_propose(project_id, champion.name)
             if not tasks:
                 return {"version": champion.name, "stored": 0, "left": 0}
-            config = parse_label_config(project.label_config)
             version = self._version(champion).told(project.settings)
             predictions = self._predict(version, config, tasks)
             stored = label_studio.replace_predictions(project_id, predictions)
@@ -67,6 +73,24 @@ class BulkProposals:
     def release(self) -> None:
         """Free the model's memory, which training may need."""
         self._loaded = None
+
+    def _mend(self, label_studio: LabelStudio, project: Connected, config: LabelConfig, champion: Version) -> None:
+        """Renew proposals that don't fit the label config any more, each in its place: a page that shows one can still
+        submit its judgement.
+        """
+        misfits = self._rounds.misfits(label_studio, project, config, champion.name)
+        if misfits:
+            version = self._version(champion).told(project.settings)
+            size, changed = self._settings.propose_batch, 0
+            for start in range(0, len(misfits), size):
+                batch = misfits[start : start + size]
+                for task, answer in zip(batch, predictions_of(batch, config, version), strict=True):
+                    for stored in task["predictions"] if answer else []:
+                        if answer and stored["result"] != answer["result"]:
+                            label_studio.change_prediction(stored["id"], answer["result"], answer.get("score"))
+                            changed += 1
+            logger.info("project %d: %d proposals fit the changed label config again", project.project_id, changed)
+        self._rounds.fitted(project, config)
 
     def _predict(
         self, version: LoadedVersion, config: LabelConfig, tasks: list[dict[str, Any]]

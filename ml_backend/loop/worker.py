@@ -42,6 +42,7 @@ from ml_backend.loop.proposals import BulkProposals
 from ml_backend.processes import QueueLock, configure_logging
 from ml_backend.registry import Registry
 from ml_backend.settings import Settings
+from ml_backend.upkeep import prune
 from training.cycle import Outcome, run_cycle
 from training.errors import ConfigError, RankloopError
 
@@ -262,7 +263,17 @@ class Worker:
             self._train_if_due(look)
             for project_id in look["unproposed"]:
                 enqueue(names.PROPOSE_MISSING, names.PROPOSALS_QUEUE, project_id)
+        step("prune", self._prune)
         return {"looks": looks}
+
+    def _prune(self) -> int:
+        """Delete what is old. Returns how much; a folder that can't be deleted waits for the next time."""
+        try:
+            done = prune(self._settings, self._registry)
+        except RankloopError as error:
+            logger.warning("nothing is pruned for now: %s", error)
+            return 0
+        return len(done.versions) + len(done.cycles)
 
 
 def run_worker(settings: Settings) -> NoReturn:

@@ -30,6 +30,11 @@ class Version:
         """What its files are stored under: lines that start from the same version share its files."""
         return self.tags.get("files") or self.name
 
+    @property
+    def pruned_at(self) -> str | None:
+        """When its weights were deleted, as ISO 8601; None if they are there."""
+        return self.tags.get("pruned_at") or None
+
 
 @dataclass(frozen=True, slots=True)
 class LineState:

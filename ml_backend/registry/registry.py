@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from ml_backend.registry.lines import Lines
-from ml_backend.registry.runs import Runs
+from ml_backend.registry.stored import Stored
 
 
-class Registry(Lines, Runs):
+class Registry(Stored):
     """The registry of one model name: its lines, their versions and champions, and the cycles that made them.
 
     Connects on first use, from any thread; the very first use takes seconds, because MLflow creates its tables.

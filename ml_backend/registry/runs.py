@@ -75,7 +75,7 @@ class Runs(Session):
             where += f" and tags.line = '{safe_id(line)}'"
         with self._asking("list cycles") as client:
             found = client.search_runs([self._connected()[1]], where, max_results=most, order_by=_LATEST_FIRST)
-        attempts = [_attempt(run) for run in found]
+        attempts = [attempt_from(run) for run in found]
         return [attempt for attempt in attempts if line is None or attempt.line == line][:_ATTEMPTS]
 
     def seen_on(self, line: str) -> dict[int, str]:
@@ -87,7 +87,8 @@ class Runs(Session):
         return seen
 
 
-def _attempt(run: Any) -> Attempt:
+def attempt_from(run: Any) -> Attempt:
+    """A cycle's run as an attempt."""
     tags: dict[str, str] = {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")}
     return Attempt(
         workflow_id=tags["workflow_id"],

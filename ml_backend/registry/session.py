@@ -102,6 +102,13 @@ def is_absent(error: Exception) -> bool:
     return getattr(error, "error_code", None) in _ABSENT
 
 
+def artifacts_of(run: Any, tracking_uri: str) -> Any:
+    """The store of a run's artifacts, which MLflow's client only adds to."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(run.info.artifact_uri, tracking_uri=tracking_uri)
+
+
 def metric(name: str, value: float, when_ms: int, step: int) -> Any:
     """A point of a curve, as MLflow's type."""
     from mlflow.entities import Metric

@@ -113,9 +113,9 @@ def seal(folder: Path) -> str:
         The manifest's own SHA-256, to be stored elsewhere.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
-    digests = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    digests = {path.relative_to(folder).as_posix(): digest_of(path) for path in files}
     (folder / MANIFEST).write_text(json.dumps({"sha256": digests}, indent=2) + "\n", encoding="utf-8")
-    return _sha256(folder / MANIFEST)
+    return digest_of(folder / MANIFEST)
 
 
 def damage_in(folder: Path, manifest_sha256: str) -> str | None:
@@ -160,7 +160,7 @@ def model_identity(model: str) -> str:
         return model
     digest = hashlib.sha256()
     for file in weights:
-        digest.update(_sha256(file).encode())
+        digest.update(digest_of(file).encode())
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -175,10 +175,11 @@ def _fault(folder: Path, name: str, expected: str) -> str | None:
     path = folder / name
     if not path.is_file():
         return f"{name} is missing"
-    return None if _sha256(path) == expected else f"{name} is damaged"
+    return None if digest_of(path) == expected else f"{name} is damaged"
 
 
-def _sha256(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """A file's SHA-256, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

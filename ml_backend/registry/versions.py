@@ -18,7 +18,8 @@ from training.atomic import atomic_folder
 _CHAMPION = "champion"  # alias of the version of a line that answers
 _HISTORY = "champions"  # tag of a line's registered model: the numbers of all champions, the current one last
 _HISTORY_LIMIT = 200
-_ARTIFACTS = "version"  # the version's folder among its run's artifacts
+ARTIFACTS = "version"
+"""The version's folder among its run's artifacts."""
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +61,10 @@ class Versions(Session):
         """A local copy of a version's folder, with every file checked against its registered digest.
 
         Raises:
-            RegistryError: a file in the registry is damaged or missing.
+            RegistryError: a file in the registry is damaged or missing, or its weights were pruned.
         """
-        target = self._home / "versions" / safe_id(version.files)
+        _refuse_pruned(version)
+        target = self.cached(version)
         target.parent.mkdir(exist_ok=True)
         digest = version.tags.get("manifest_sha256")
         if digest is None:
@@ -75,9 +77,15 @@ class Versions(Session):
                     if damage:
                         raise RegistryError(
                             f"{version.name} can't be used: in the registry {damage}",
-                            remedy="Go back to the previous version with `rankloop rollback`, or restore the file.",
+                            remedy="A purge of it was interrupted: repeat `rankloop purge`."
+                            if version.tags.get("purging")
+                            else "Go back to the previous version with `rankloop rollback`, or restore the file.",
                         )
         return target
+
+    def cached(self, version: Version) -> Path:
+        """Where the local copy of a version's folder is, or would be."""
+        return self._home / "versions" / safe_id(version.files)
 
     def register(
         self,
@@ -103,7 +111,7 @@ class Versions(Session):
                 "metrics": json.dumps(dict(metrics)),
                 "parent": parent or "",
             }
-            client.log_artifacts(run_id, str(folder), _ARTIFACTS)
+            client.log_artifacts(run_id, str(folder), ARTIFACTS)
             self._ensure_model(client, line)
             return self._create(client, line, run_id, recorded)
 
@@ -124,7 +132,7 @@ class Versions(Session):
                 raise
             logger.warning("%s Storing its files again.", error)
             with self._asking(f"store {name} again") as client:
-                client.log_artifacts(version.run_id, str(folder), _ARTIFACTS)
+                client.log_artifacts(version.run_id, str(folder), ARTIFACTS)
 
     def promote(self, name: str, *, instead_of: str | None = None) -> Version:
         """Make a version the champion of its line, after checking that its files are intact. Idempotent.
@@ -146,6 +154,7 @@ class Versions(Session):
             champion = self._named(version.line, champions[-1]) if champions else None
             if instead_of is not None and champion != instead_of:
                 raise SupersededError(f"the champion is {champion} now, no longer {instead_of}")
+            _refuse_pruned(self.get(name))  # which may have happened since it was fetched
             self._crown(version.line, [*champions, version.number])
         return version
 
@@ -168,7 +177,7 @@ class Versions(Session):
 
     def _download(self, version: Version, into: Path) -> None:
         with self._asking(f"download {version.name}") as client:
-            copy = Path(client.download_artifacts(version.run_id, _ARTIFACTS, str(into)))
+            copy = Path(client.download_artifacts(version.run_id, ARTIFACTS, str(into)))
         for path in copy.iterdir():
             path.rename(into / path.name)
         copy.rmdir()
@@ -182,7 +191,7 @@ class Versions(Session):
             client.create_registered_model(self._model(line))
 
     def _create(self, client: Any, line: str, run_id: str, tags: Mapping[str, str]) -> Version:
-        source = f"{client.get_run(run_id).info.artifact_uri}/{_ARTIFACTS}"
+        source = f"{client.get_run(run_id).info.artifact_uri}/{ARTIFACTS}"
         return self._version(client.create_model_version(self._model(line), source, run_id=run_id, tags=tags), line)
 
     def _champions(self, line: str) -> list[int]:
@@ -227,4 +236,13 @@ class Versions(Session):
             metrics=json.loads(tags.pop("metrics", "{}")),
             tags=tags,
             created_at=item.creation_timestamp / 1000,
+        )
+
+
+def _refuse_pruned(version: Version) -> None:
+    if version.pruned_at:
+        raise RegistryError(
+            f"{version.name} has no weights any more",
+            got=f"pruned at {version.pruned_at}; its record and its metrics are kept",
+            remedy="Choose another of `rankloop versions`. RANKLOOP_KEEP_VERSIONS says how many are kept.",
         )

@@ -9,9 +9,19 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice, pairwise
 from typing import Any, Protocol
 
-from ml_backend.labels import LabelConfig, live_prediction, pairwise_prediction, parse_label_config, ranker_prediction
+from ml_backend.labels import (
+    LabelConfig,
+    judged_pair,
+    live_prediction,
+    pair_digest,
+    pair_prediction,
+    pairwise_prediction,
+    parse_label_config,
+    ranker_prediction,
+)
 from ml_backend.lines import ProjectSettings
 from ml_backend.registry import DEFAULT_LINE
+from ml_backend.rounds import pairs_shown
 from ml_backend.serving.proposer import Proposer
 from ml_backend.serving.version import Answer, AnswerPair, Question
 from training.data import Prompt, prompt_in_words
@@ -21,6 +31,8 @@ FIRST_LOAD_WAIT_S = 20.0
 """How long a request waits for the first version to load."""
 PENDING_SUFFIX = "-pending"
 """Suffix of the version name in a prediction that is still to be computed."""
+FRESH_TRIES = 4
+"""How often a pair is drawn until it is none that people judged for this prompt before."""
 UNDECIDED = 0.5
 """The score of a pair with no stated preference."""
 
@@ -124,11 +136,43 @@ def predictions_of(tasks: Sequence[Task], config: LabelConfig, version: Answerin
 
 
 def _pairs(tasks: Sequence[Task], config: LabelConfig, version: Answering) -> list[Prediction | None]:
-    """Fill the answer cards with samples from the policy."""
-    prompts = {index: prompt for index, task in enumerate(tasks) if (prompt := config.prompt_of(task.get("data")))}
-    questions = [(seed_key(tasks[index], prompt), prompt) for index, prompt in prompts.items()]
-    pairs = dict(zip(prompts, version.propose(questions) if questions else [], strict=True))
-    return [_live(config, pairs[index]) if index in pairs else _empty(version.name) for index in range(len(tasks))]
+    """Fill the answer cards with samples from the policy; with the pair that was judged, where somebody judged one."""
+    judged = {index: pair for index, task in enumerate(tasks) if (pair := judged_pair(task, config)) is not None}
+    prompts = {
+        index: prompt
+        for index, task in enumerate(tasks)
+        if index not in judged and (prompt := config.prompt_of(task.get("data")))
+    }
+    pairs = _fresh_pairs(tasks, prompts, version)
+    found: list[Prediction | None] = []
+    for index in range(len(tasks)):
+        if index in judged:
+            found.append({"score": UNDECIDED, **pair_prediction(config, judged[index], version.name)})
+        else:
+            found.append(_live(config, pairs[index]) if index in pairs else _empty(version.name))
+    return found
+
+
+def _fresh_pairs(
+    tasks: Sequence[Task], prompts: Mapping[int, Prompt], version: Answering
+) -> dict[int, AnswerPair | None]:
+    """A pair for each prompt, by the index of its task; flawed if only pairs came up that its people have judged."""
+    keys = {index: seed_key(tasks[index], prompt) for index, prompt in prompts.items()}
+    shown = {index: pairs_shown(tasks[index]) for index in prompts}
+    pairs: dict[int, AnswerPair | None] = {}
+    asked = list(prompts)
+    for attempt in range(FRESH_TRIES):
+        if not asked:
+            break
+        suffix = f" again {attempt}" if attempt else ""
+        drawn = version.propose([(f"{keys[index]}{suffix}", prompts[index]) for index in asked])
+        pairs |= zip(asked, drawn, strict=True)
+        asked = [index for index in asked if _is_known(pairs[index], shown[index])]
+    return pairs | {index: AnswerPair("", "", version.name) for index in asked}
+
+
+def _is_known(pair: AnswerPair | None, shown: frozenset[str]) -> bool:
+    return pair is not None and bool(shown) and pair_digest(pair.answer1, pair.answer2) in shown
 
 
 def _verdicts(tasks: Sequence[Task], config: LabelConfig, version: Answering) -> list[Prediction | None]:

@@ -48,8 +48,10 @@ class AnswerPair:
 
     @property
     def flawed(self) -> bool:
-        """Whether there is nothing to compare: an answer is empty, or both are equal. Such a pair isn't proposed."""
-        return not self.answer1 or not self.answer2 or self.answer1 == self.answer2
+        """Whether there is nothing to compare: an answer is empty, or both are equal but for their spacing. Such a pair
+        isn't proposed.
+        """
+        return not self.answer1 or not self.answer2 or self.answer1.split() == self.answer2.split()
 
 
 class Scorer:

@@ -34,13 +34,13 @@ def tell(jobs: FakeJobs) -> Tell:
         ("ANNOTATIONS_DELETED", [("judgement", 7)]),
         ("TASKS_CREATED", [("propose", 7), ("judgement", 7)]),
         ("START_TRAINING", [("train", 7)]),
-        ("PROJECT_UPDATED", []),
+        ("PROJECT_UPDATED", [("propose", 7)]),
         ("TASKS_DELETED", []),
         ("SOMETHING_NEW", []),
     ],
 )
 def test_events_are_passed_on(tell: Tell, jobs: FakeJobs, event: str, asked: list[tuple[str, int]]) -> None:
-    """Each event queues its job; others are ignored (PROJECT_UPDATED would loop)."""
+    """Each event queues its job; others are ignored. A changed project may need other proposals."""
     answer = tell(event, project={"id": 7})
     assert jobs.calls == asked
     assert (answer["status"] == "ignored") == (not asked)

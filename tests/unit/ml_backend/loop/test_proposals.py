@@ -93,3 +93,16 @@ def test_a_champion_that_cannot_be_loaded_is_said(
     assert project.stored == []
     registry.promote("rankloop-v2")
     assert proposals.some(7)["stored"] == 10
+
+
+def test_a_changed_label_config_changes_the_stored_proposals(
+    settings: Any, registry: FakeRegistry, project: JudgedProject
+) -> None:
+    """The cards were renamed: the same pairs are stored under the new names, each in its place, and only once."""
+    proposals = _proposals(settings, registry, project)
+    proposals.some(7)
+    before = [[region["value"] for region in item["result"]] for item in project.stored]
+    project.label_config = project.label_config.replace('"answer1"', '"first"').replace('"answer2"', '"second"')
+    assert proposals.some(7)["stored"] == 0
+    assert [[region["value"] for region in item["result"]] for item in project.stored] == before
+    assert all([region["from_name"] for region in item["result"]] == ["first", "second"] for item in project.stored)
