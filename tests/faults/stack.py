@@ -24,6 +24,7 @@ from ml_backend.demo.label_studio_server import LabelStudioServer
 from ml_backend.demo.stack import environment_of
 from ml_backend.label_studio.client import LabelStudio
 from ml_backend.label_studio.connection import BackendAddress
+from ml_backend.label_studio.credentials import SECRET_HEADER, Guard
 from ml_backend.label_studio.setup import init_project
 from ml_backend.lines import own_line
 from ml_backend.loop.client import CycleJob, Jobs
@@ -127,6 +128,8 @@ class Stack:
             "label_studio_url": self.proxy.url,
             "label_studio_api_key": label_studio.token,
             "port": free_port(),
+            "basic_auth_user": "faults",
+            "basic_auth_pass": "fault-password",  # Start Training carries these, and no secret
             "webhook_secret": "fault-secret",
             "champion_poll_s": 0.5,
             "debounce_s": 0.3,
@@ -144,7 +147,8 @@ class Stack:
         self.annotators = Annotators(label_studio.url, label_studio.token, ledger)
         self._studio = LabelStudio(label_studio.url, label_studio.token)
         self._visitor = Visitor(Annotators(label_studio.url, label_studio.token, ledger), VISIT_EVERY_S)
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{self.settings.port}", timeout=5.0)
+        basic = Guard.from_settings(self.settings).basic
+        self._http = httpx.Client(base_url=f"http://127.0.0.1:{self.settings.port}", auth=basic, timeout=5.0)
         self._before: Judged | None = None
         self.projects: list[Judged] = []
         self.line = "default"
@@ -326,7 +330,7 @@ class Stack:
 
     def send(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Send the server a webhook. Returns its answer."""
-        answer = self._http.post("/webhook", json=payload, headers={"X-Rankloop-Secret": "fault-secret"})
+        answer = self._http.post("/webhook", json=payload, headers={SECRET_HEADER: "fault-secret"})
         answer.raise_for_status()
         return dict(answer.json())
 
