@@ -57,7 +57,7 @@ faults: setup postgresql ## kill, starve and damage a running loop, and count wh
 load: setup ## put 50 annotators, 100 webhooks a second and a training cycle on one server: load.json (ten minutes)
 	@PYTHONPATH=tests $(PY) -m load --report load.json
 
-bench: .venv/.ready .venv-bench/.ready .venv-bench-trl/.ready ## compare speed with TRL, transformers and CTranslate2 (BENCH_ARGS="--only ppo")
+bench: .venv/.ready .venv-bench/.ready .venv-bench-trl/.ready .venv-bench-openvino/.ready ## compare speed with TRL, transformers, CTranslate2 and OpenVINO (BENCH_ARGS="--only ppo")
 	@$(PY) -m benchmarks $(BENCH_ARGS)
 
 # Two environments, because TRL 1.12 is the last release with PPO.
@@ -67,6 +67,15 @@ bench: .venv/.ready .venv-bench/.ready .venv-bench-trl/.ready ## compare speed w
 	@$(@D)/bin/python -m pip install $(PIP_FLAGS) "$$(grep '^torch==' constraints.txt)"
 	@$(@D)/bin/python -m pip install $(PIP_FLAGS) $$(grep -E '^(transformers|tokenizers|accelerate|datasets)==' constraints.txt) \
 	  $(if $(findstring trl,$(@D)),trl==1.16.0,trl==1.12.0 $$(grep '^ctranslate2==' constraints.txt))
+	@touch $@
+
+# OpenVINO's exporter takes an older transformers than ours.
+.venv-bench-openvino/.ready: constraints.txt
+	@echo "Setting up $(@D) with the libraries to compare against ..."
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install $(PIP_FLAGS) "$$(grep '^torch==' constraints.txt)"
+	@$(@D)/bin/python -m pip install $(PIP_FLAGS) "$$(grep '^torch==' constraints.txt)" "$$(grep '^openvino==' constraints.txt)" \
+	  openvino-genai==2026.4.1.0 openvino-tokenizers==2026.4.1.0 optimum-intel==2.2.0 nncf==3.4.0 'transformers<5.6'
 	@touch $@
 
 format: .venv/.ready ## format the code and apply ruff's fixes
@@ -82,4 +91,4 @@ postgresql: ## install Debian's PostgreSQL server, which one test and some fault
 	  $$(test "$$(id -u)" = 0 || echo sudo) sh -c 'apt-get update -qq && apt-get install -y -qq postgresql' >/dev/null; }
 
 clean: ## delete all virtual environments, those of make bench included
-	rm -rf .venv .venv-label-studio .venv-bench .venv-bench-trl
+	rm -rf .venv .venv-label-studio .venv-bench .venv-bench-trl .venv-bench-openvino

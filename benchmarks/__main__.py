@@ -15,22 +15,36 @@ from typing import Any
 from benchmarks import floor, report
 from benchmarks.contestant import ROOT, Contestant
 from benchmarks.turns import CLOCK_VARIABLE, THREADS_VARIABLE
+from ml_backend.demo.real_model import smollm2
 
 OURS = Path(sys.executable)
 PEERS = ROOT / ".venv-bench" / "bin" / "python"
+OPENVINO = ROOT / ".venv-bench-openvino" / "bin" / "python"
 CURRENT_TRL = ROOT / ".venv-bench-trl" / "bin" / "python"
-SPEED = ("propose", "reward", "ppo")
-OTHER = ("learned", "frontier", "growth")
+CACHE = ROOT / "rankloop-data"
+SPEED = ("propose", "pair", "reward", "ppo", "propose_llama", "pair_llama", "ppo_llama")
+WITH_FLOOR = ("propose", "reward", "ppo")
+OTHER = ("learned", "frontier", "growth", "preferences")
 
 
-def contestants(what: str, model: str) -> list[Contestant]:
-    """The contestants of one part, ours first."""
+def contestants(what: str, model: str, real: str) -> list[Contestant]:
+    """The contestants of one part, ours first.
+
+    Args:
+        what: the part.
+        model: folder of GPT-2 small's shape.
+        real: folder of the real chat model, which the parts for `llama` use.
+    """
+    folder = real if what.endswith("_llama") else model
 
     def ours(name: str) -> Contestant:
-        return Contestant(name, OURS, ["-m", "benchmarks.ours", name, model])
+        return Contestant(name, OURS, ["-m", "benchmarks.ours", name, folder])
 
     def peer(name: str, python: Path = PEERS, every: int = 1) -> Contestant:
-        return Contestant(name, python, ["-m", "benchmarks.peers", name, model], every)
+        return Contestant(name, python, ["-m", "benchmarks.peers", name, folder], every)
+
+    def openvino(part: str, name: str = "openvino") -> Contestant:
+        return Contestant(name, OPENVINO, ["-m", "benchmarks.peers_openvino", part, folder, real])
 
     parts = {
         "propose": [
@@ -38,7 +52,10 @@ def contestants(what: str, model: str) -> list[Contestant]:
             peer("generate_fp32"),
             peer("generate_bf16"),
             peer("ctranslate2_int8"),
+            openvino("propose"),
+            openvino("propose_int8", "openvino_int8"),
         ],
+        "pair": [openvino("pair"), openvino("pair_int8", "openvino_int8")],
         "reward": [
             peer("tutorial", every=3),
             peer("reward_trl", CURRENT_TRL),
@@ -46,13 +63,21 @@ def contestants(what: str, model: str) -> list[Contestant]:
             peer("hf_dynamic"),
         ],
         "ppo": [peer("ppo_trl", every=2), peer("ppo_trl_bf16", every=2)],
+        "propose_llama": [
+            peer("generate_fp32_llama", every=2),
+            peer("generate_bf16_llama"),
+            openvino("propose_llama"),
+            openvino("propose_llama_int8", "openvino_int8"),
+        ],
+        "pair_llama": [openvino("pair_llama"), openvino("pair_llama_int8", "openvino_int8")],
+        "ppo_llama": [peer("ppo_trl_llama", every=2)],
     }
     return [ours(what), ours("limits"), *parts[what]]
 
 
-def measure(what: str, model: str, rounds: int, log: Path) -> list[Contestant]:
+def measure(what: str, model: str, real: str, rounds: int, log: Path) -> list[Contestant]:
     """Start all contestants, then give each a turn in every round; the first turn is a warm-up."""
-    everybody = contestants(what, model)
+    everybody = contestants(what, model, real)
     try:
         for one in everybody:
             say(f"{what}: starting {one.name}")
@@ -78,19 +103,18 @@ def figures(what: str, everybody: list[Contestant]) -> dict[str, Any]:
     fast = limits["gflops_bf16"] > limits["gflops_fp32"]
     best = floor.Limits(limits["gflops_bf16" if fast else "gflops_fp32"], limits["read_gb_s"], 2 if fast else 4)
     ours = everybody[0]
-    if what == "propose":
-        at_best = floor.propose(best)
-    elif what == "reward":
-        at_best = floor.reward_step(best, ours.answers[-1]["tokens_per_step"])
-    else:
-        at_best = floor.ppo_iteration(best)
+    at_best = _floor_s(what, best, ours)
     peers = [one for one in everybody if one.name not in {what, "limits"}]
     found: dict[str, Any] = {
-        f"{what}_vs_{one.name.removeprefix(f'{what}_')}": medians[one.name] / medians[what] for one in peers
+        f"{what}_vs_{one.name.removeprefix('ppo_').removeprefix('reward_').removesuffix('_llama')}": (
+            medians[one.name] / medians[what]
+        )
+        for one in peers
     }
-    found[f"{what}_over_floor"] = medians[what] / at_best
-    if what == "ppo":
-        found["ppo_memory_share_of_trl"] = ours.peak_mb() / next(p for p in peers if p.name == "ppo_trl").peak_mb()
+    if at_best is not None:
+        found[f"{what}_over_floor"] = medians[what] / at_best
+    if what.startswith("ppo"):
+        found[f"{what}_memory_share_of_trl"] = ours.peak_mb() / peers[0].peak_mb()
     found["details"] = {
         what: {
             "seconds": {name: values for name, values in times.items() if name != "limits"},
@@ -101,6 +125,15 @@ def figures(what: str, everybody: list[Contestant]) -> dict[str, Any]:
         }
     }
     return found
+
+
+def _floor_s(what: str, best: floor.Limits, ours: Contestant) -> float | None:
+    """The least time that the work can take, for the parts whose arithmetic is counted."""
+    if what not in WITH_FLOOR:
+        return None
+    if what == "reward":
+        return floor.reward_step(best, ours.answers[-1]["tokens_per_step"])
+    return floor.propose(best) if what == "propose" else floor.ppo_iteration(best)
 
 
 def say(line: str) -> None:
@@ -118,6 +151,8 @@ def main() -> None:
     parser.add_argument(
         "--clock", choices=["wall", "cpu"], default="wall", help="use cpu, with one thread, on a busy machine"
     )
+    parser.add_argument("--real-model", help="a chat model's folder, for more rows in `preferences`")
+    parser.add_argument("--preferences", help="a preference file, for a row of the real model in `preferences`")
     options = parser.parse_args()
     os.environ[THREADS_VARIABLE], os.environ[CLOCK_VARIABLE] = str(options.threads), options.clock
     chosen = options.only or [*SPEED, *OTHER]
@@ -125,14 +160,17 @@ def main() -> None:
         log = Path(folder) / "peers.log"
         if any(what in SPEED for what in chosen):
             subprocess.run([OURS, "-m", "benchmarks.make_model", folder], check=True, cwd=ROOT)
+        real = str(smollm2(CACHE)) if any(what in SPEED for what in chosen) else ""
         for what in chosen:
             try:
                 if what in SPEED:
-                    report.merge(figures(what, measure(what, folder, options.rounds, log)))
+                    report.merge(figures(what, measure(what, folder, real, options.rounds, log)))
                 else:
-                    subprocess.run(
-                        [OURS, "-m", f"benchmarks.{what}", "--seeds", str(options.seeds)], check=True, cwd=ROOT
-                    )
+                    command = [OURS, "-m", f"benchmarks.{what}", "--seeds", str(options.seeds)]
+                    if what == "preferences":
+                        given = {"--real-model": options.real_model, "--preferences": options.preferences}
+                        command += [part for name, value in given.items() if value for part in (name, value)]
+                    subprocess.run(command, check=True, cwd=ROOT)
             except RuntimeError as error:
                 sys.exit(f"{error}\n{log.read_text(encoding='utf-8')[-3000:]}")
             report.write_page()

@@ -41,6 +41,23 @@ def plot_growth(found: dict[str, list[tuple[float, float]]], memory: list[tuple[
     _save(figure, folder / "growth.png")
 
 
+def plot_preferences(found: dict[str, dict[str, dict[str, list[tuple[float, float]]]]], folder: Path) -> None:
+    """Plot accuracy over judgements, a panel for each row, every split a point: `preferences.png`."""
+    figure, axes = _figure(len(found))
+    for axis, (name, by_size) in zip([axes] if len(found) == 1 else axes, found.items(), strict=True):
+        learners = list(next(iter(by_size.values())))
+        for number, learner in enumerate(learners):
+            points = [by_size[size][learner] for size in by_size]
+            axis.plot([sum(a for a, _ in each) / len(each) for each in points], marker="o", label=learner)
+            for place, each in enumerate(points):
+                axis.scatter([place] * len(each), [a for a, _ in each], color=f"C{number}", alpha=0.3)
+        axis.set_xticks(range(len(by_size)), list(by_size))
+        axis.set_xlabel("judgements")
+        axis.set_title(name)
+        axis.legend()
+    _save(figure, folder / "preferences.png")
+
+
 def plot_frontier(found: dict[str, list[list[Any]]], pools: list[dict[int, tuple[float, float]]], folder: Path) -> None:
     """Plot preferred share, and how alike answers are, over KL, each seed a line: `frontier.png`."""
     figure, (left, right) = _figure(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,15 +47,15 @@ def limits(turns: Turns, _: str) -> None:
     turns.serve(measure)
 
 
-def propose(turns: Turns, folder: str) -> None:
-    """16 prompts with 2 answers each, sampled as the server does."""
+def propose(turns: Turns, folder: str, part: str = "propose") -> None:
+    """16 prompts, or one, with 2 answers each, sampled as the server does."""
     from training.sampling import Sampler
 
     model = load_causal_lm(folder, "cpu").requires_grad_(requires_grad=False)
     # No token ends an answer, so that every contestant generates the same number of tokens.
     sampler = Sampler(model, end_ids=(), pad_id=workload.END)
     config = SamplingConfig(top_k=workload.TOP_K, top_p=workload.TOP_P, max_new_tokens=workload.NEW_TOKENS)
-    prompts = workload.proposal_prompts()
+    prompts = workload.prompts_of(part)
 
     def work() -> None:
         count = len(prompts) * workload.ANSWERS
@@ -65,8 +66,7 @@ def propose(turns: Turns, folder: str) -> None:
 
 def reward(turns: Turns, folder: str) -> None:
     """One pass of the frozen trunk over 64 pairs and an epoch of 4 steps; reports seconds per step over 6 epochs."""
-    from training.data import Split
-    from training.reward import RewardRun, features_by_split, train_epoch
+    from training.reward import RewardRun, pair_features, train_epoch
 
     base = load_causal_lm(folder, "cpu")
     codec = TextCodec.load(folder, TextConfig(separator=" "))
@@ -78,23 +78,23 @@ def reward(turns: Turns, folder: str) -> None:
     while True:
         turns.wait()
         start = clock()
-        features = features_by_split(run.model, codec, pairs)[Split.TRAIN]
+        features = pair_features(run.model, codec, pairs, [run.model.depth], keep_trunk=True)
         trunk = clock() - start
-        train_epoch(run, features, config, 0)
+        train_epoch(run, features, torch.arange(len(pairs)), config, 0)
         whole = clock() - start
-        tokens = sum(len(part) for part in (*features.chosen, *features.rejected)) / steps
+        tokens = sum(len(features.trunk[int(place)]) for place in features.places.flatten()) / steps
         # A step's time includes only its share of the trunk's pass, which the other epochs use too.
         share = (trunk / config.epochs + (whole - trunk)) / whole
         turns.done(units=steps / share, trunk_s=trunk, tokens_per_step=tokens)
 
 
-def ppo(turns: Turns, folder: str) -> None:
+def ppo(turns: Turns, folder: str, *, llama: bool = False) -> None:
     """One iteration: 16 answers of 50 tokens to prompts of 30, 4 epochs."""
     from training.models import RewardModel
     from training.ppo import PPOTrainer, Start
 
     base = load_causal_lm(folder, "cpu")
-    codec = TextCodec.load(folder, TextConfig(separator=" "))
+    codec = TextCodec.load(folder, TextConfig(separator=" ", chat_template="off"))
     config = PPOConfig(
         prompts_per_iteration=workload.PROMPTS,
         minibatch_size=workload.PROMPTS,
@@ -106,7 +106,9 @@ def ppo(turns: Turns, folder: str) -> None:
     )
     reward_model = RewardModel.on_base(base, 1 - workload.TRAINED_SHARE)
     torch.nn.init.normal_(reward_model.head.weight, std=0.02)
-    prompts = [PromptRecord(workload.text_of(tokens)) for tokens in workload.ppo_prompts(64)]
+    tokens = workload.ppo_prompts(64, llama=llama)
+    text_of = codec.tokenizer.decode if llama else workload.text_of
+    prompts = [PromptRecord(text_of(ids)) for ids in tokens]
     trainer = PPOTrainer(base, Start(), codec, reward_model, prompts, config)
     trainer.measure_baseline()
 
@@ -129,7 +131,11 @@ def main() -> None:
     """Take part as the named contestant."""
     turns = Turns()
     torch.set_num_threads(threads())
-    {"limits": limits, "propose": propose, "reward": reward, "ppo": ppo}[sys.argv[1]](turns, sys.argv[2])
+    what, folder = sys.argv[1:3]
+    if what.startswith(("propose", "pair")):
+        propose(turns, folder, what)
+    else:
+        {"limits": limits, "reward": reward, "ppo": ppo, "ppo_llama": partial(ppo, llama=True)}[what](turns, folder)
 
 
 if __name__ == "__main__":

@@ -42,14 +42,14 @@ def pipeline(turns: Turns, folder: str) -> None:
     turns.serve(work, units=1 / _QUARTER)
 
 
-def generate(turns: Turns, folder: str, dtype: str) -> None:
+def generate(turns: Turns, folder: str, dtype: str, part: str = "propose") -> None:
     """`model.generate` on the whole batch."""
     import torch
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     _never_end(model)
-    prompts = workload.proposal_prompts()
+    prompts = workload.prompts_of(part)
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(tokens)) + tokens for tokens in prompts])
     mask = torch.tensor([[0] * (width - len(tokens)) + [1] * len(tokens) for tokens in prompts])
@@ -65,7 +65,7 @@ def generate(turns: Turns, folder: str, dtype: str) -> None:
             num_return_sequences=workload.ANSWERS,
             pad_token_id=0,
         )
-        if found.shape != (workload.PROMPTS * workload.ANSWERS, width + workload.NEW_TOKENS):
+        if found.shape != (len(prompts) * workload.ANSWERS, width + workload.NEW_TOKENS):
             raise RuntimeError(f"generate returned shape {tuple(found.shape)}")
 
     turns.serve(work)
@@ -173,13 +173,14 @@ def reward_by_trl(turns: Turns, folder: str, *, bf16: bool) -> None:
     trainer.train()
 
 
-def ppo_by_trl(turns: Turns, folder: str, *, bf16: bool) -> None:
+def ppo_by_trl(turns: Turns, folder: str, *, bf16: bool, llama: bool = False) -> None:
     """TRL's PPOTrainer, without gradient checkpointing."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
     from trl.experimental.ppo import PPOConfig, PPOTrainer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", pad_token="w0")  # noqa: S106 - a word
+    padding = {} if llama else {"pad_token": "w0"}
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **padding)
     policy, reference = (AutoModelForCausalLM.from_pretrained(folder) for _ in range(2))
     value, reward = (AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1) for _ in range(2))
     arguments = PPOConfig(
@@ -200,7 +201,7 @@ def ppo_by_trl(turns: Turns, folder: str, *, bf16: bool) -> None:
         gradient_checkpointing=False,
         disable_tqdm=True,
     )
-    prompts = Dataset.from_list([{"input_ids": tokens} for tokens in workload.ppo_prompts(64)])
+    prompts = Dataset.from_list([{"input_ids": tokens} for tokens in workload.ppo_prompts(64, llama=llama)])
     trainer = PPOTrainer(
         args=arguments,
         processing_class=tokenizer,
@@ -243,12 +244,15 @@ WAYS = {
     "pipeline": pipeline,
     "generate_fp32": partial(generate, dtype="float32"),
     "generate_bf16": partial(generate, dtype="bfloat16"),
+    "generate_fp32_llama": partial(generate, dtype="float32", part="propose_llama"),
+    "generate_bf16_llama": partial(generate, dtype="bfloat16", part="propose_llama"),
     "ctranslate2_int8": ctranslate2,
     "tutorial": partial(reward_by_trainer, padded=True),
     "hf_dynamic": partial(reward_by_trainer, padded=False),
     "reward_trl": partial(reward_by_trl, bf16=False),
     "reward_trl_bf16": partial(reward_by_trl, bf16=True),
     "ppo_trl": partial(ppo_by_trl, bf16=False),
+    "ppo_trl_llama": partial(ppo_by_trl, bf16=False, llama=True),
     "ppo_trl_bf16": partial(ppo_by_trl, bf16=True),
 }
 

@@ -21,12 +21,22 @@ _MARK = "<!-- figures: written by make bench -->"
 _TITLES = {
     "propose": "Proposing: 16 prompts × 2 answers × 50 tokens",
     "reward": "Reward model: seconds per optimizer step of 16 pairs (50 tokens per sequence)",
+    "pair": "One pair's latency: 1 prompt of 30 tokens × 2 answers × 50 tokens",
+    "propose_llama": "SmolLM2-135M, proposing: 16 prompts × 2 answers × 50 tokens",
+    "pair_llama": "SmolLM2-135M, one pair's latency",
+    "ppo_llama": "SmolLM2-135M, PPO: one iteration of 16 × (30 + 50 tokens), 4 epochs",
     "ppo": "PPO: one iteration of 16 × (30 + 50 tokens), 4 epochs",
 }
 _NAMES = {
     "propose": "**ours**",
     "reward": "**ours**, the trunk's single pass shared by 6 epochs",
     "ppo": "**ours**",
+    **dict.fromkeys(("pair", "propose_llama", "pair_llama", "ppo_llama"), "**ours**"),
+    "openvino": "OpenVINO GenAI, continuous batching",
+    "openvino_int8": "OpenVINO GenAI, continuous batching, int8 weights",
+    "generate_fp32_llama": "transformers generate, batched, float32",
+    "generate_bf16_llama": "transformers generate, batched, bfloat16",
+    "ppo_trl_llama": "TRL PPOTrainer, float32",
     "pipeline": "transformers pipeline, prompt by prompt",
     "generate_fp32": "transformers generate, batched, float32",
     "generate_bf16": "transformers generate, batched, bfloat16",
@@ -89,14 +99,10 @@ def _table(what: str, results: dict[str, Any]) -> str:
         ratio = "" if name == what else f"{median(seconds) / ours:.1f}×"
         spread = f"{min(seconds):.2f}–{max(seconds):.2f}"
         lines.append(f"| {_NAMES[name]} | {median(seconds):.2f} | {spread} | {ratio} | {part['peak_mb'][name]:.0f} |")
-    limits = part["limits"]
+    lines.append("")
+    if part["floor_s"] is not None:
+        lines += [_floor_in_words(what, part, results), ""]
     lines += [
-        "",
-        f"The floor is {part['floor_s']:.2f} s, so ours takes {results[f'{what}_over_floor']:.2f} times as long as "
-        f"its arithmetic at the speed of large matrix products measured in the same rounds "
-        f"({limits['gflops_fp32']:.0f} GFLOP/s in float32, "
-        f"{limits['gflops_bf16']:.0f} in bfloat16; memory is read at {limits['read_gb_s']:.0f} GB/s).",
-        "",
         f"{part['at']}, commit {part['commit']}; {part['machine']}, {part['threads']} threads, "
         f"{part['clock']} clock, load average {part['load_before']:.1f}; "
         + ", ".join(f"{name} {number}" for name, number in part["versions"].items())
@@ -104,6 +110,16 @@ def _table(what: str, results: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _floor_in_words(what: str, part: dict[str, Any], results: dict[str, Any]) -> str:
+    limits = part["limits"]
+    return (
+        f"The floor is {part['floor_s']:.2f} s, so ours takes {results[f'{what}_over_floor']:.2f} times as long as "
+        f"its arithmetic at the speed of large matrix products measured in the same rounds "
+        f"({limits['gflops_fp32']:.0f} GFLOP/s in float32, "
+        f"{limits['gflops_bf16']:.0f} in bfloat16; memory is read at {limits['read_gb_s']:.0f} GB/s)."
+    )
 
 
 def _machine() -> str:
@@ -122,6 +138,7 @@ def _peer_versions() -> dict[str, str]:
         ("trl (PPO)", ".venv-bench", "trl"),
         ("trl (reward)", ".venv-bench-trl", "trl"),
         ("ctranslate2", ".venv-bench", "ctranslate2"),
+        ("openvino-genai", ".venv-bench-openvino", "openvino_genai"),
     ):
         folders = list((ROOT / place).glob(f"lib/python*/site-packages/{package}-*.dist-info"))
         if folders:

@@ -1,4 +1,4 @@
-"""The work of every contestant: GPT-2 small with random weights, the same prompts, pairs and lengths.
+"""The work of every contestant: the same prompts, pairs and lengths, for GPT-2 small's shape and for a real chat model.
 
 Standard library only, so that every environment can read it.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 VOCABULARY = 50257
 END = VOCABULARY - 1
+LLAMA_TOKENS = 48_000  # fewer than the real model's vocabulary
 
 PROMPTS = 16
 ANSWERS = 2
@@ -51,9 +52,18 @@ def proposal_prompts() -> list[list[int]]:
     return token_lists([14 + 2 * index for index in range(PROMPTS)], seed=1)
 
 
-def ppo_prompts(count: int) -> list[list[int]]:
+def prompts_of(part: str) -> list[list[int]]:
+    """The prompts of a part: one for a single pair, else 16; with tokens that the part's model has."""
+    found = proposal_prompts()
+    if part.endswith("_llama"):
+        found = [[token % LLAMA_TOKENS for token in tokens] for tokens in found]
+    return found[PROMPTS // 2 :][:1] if part.startswith("pair") else found
+
+
+def ppo_prompts(count: int, *, llama: bool = False) -> list[list[int]]:
     """Prompts of 30 tokens."""
-    return token_lists([PPO_PROMPT_TOKENS] * count, seed=2)
+    found = token_lists([PPO_PROMPT_TOKENS] * count, seed=2)
+    return [[token % LLAMA_TOKENS for token in tokens] for tokens in found] if llama else found
 
 
 def pairs(count: int = PAIRS) -> list[Pair]:

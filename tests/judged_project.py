@@ -125,7 +125,7 @@ def tiny_training(folder: Path, **ppo: Any) -> Path:
                 "evaluation_answers": 1,
                 "best_of": 2,
                 "origin_answers": 2,
-                "sampling": {"top_k": 0, "top_p": 1.0, "max_new_tokens": 8},
+                "sampling": {"top_k": 0, "top_p": 1.0, "max_new_tokens": 12},
                 **ppo,
             },
             "gates": {"min_reward_accuracy": 0.0, "min_win_rate": 0.0, "max_kl_nats": 1000.0},

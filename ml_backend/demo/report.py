@@ -26,7 +26,7 @@ class VersionFigures:
     """One version's figures. The defaults are the base's, which has learned nothing and has no reward model.
 
     annotations: how many there were when it was trained, including skips.
-    reward_accuracy, reward_accuracy_interval: on the test split, with its 95% interval.
+    reward_accuracy, reward_accuracy_interval: on pairs that the reward model didn't learn from, with its 95% interval.
     kl_nats: from the base, per answer.
     win_rate_vs_base: by the reward model's score.
     answer_tokens: mean length of fresh answers.

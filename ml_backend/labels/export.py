@@ -90,6 +90,12 @@ def cell_value(value: object) -> object:
     return value
 
 
+def result_value(value: object) -> object:
+    """What a control's column holds: Label Studio wraps a single result in a list for some controls."""
+    found = cell_value(value)
+    return found[0] if isinstance(found, list) and len(found) == 1 and isinstance(found[0], Mapping) else found
+
+
 def _is_nested(row: Json) -> bool:
     return not {"annotations", "data", "completions", "drafts"}.isdisjoint(row)
 
@@ -135,7 +141,7 @@ def _from_flat(row: Json, config: LabelConfig) -> Json:
 
 def _region_value(value: object, what: str) -> Json:
     """A region's value as the JSON export has it: JSON_MIN keeps only what is inside."""
-    value = cell_value(value) if what != "text" else _texts(value)
+    value = result_value(value) if what != "text" else _texts(value)
     if isinstance(value, Mapping) and what in value:
         return value
     if what in ("choices", "text") and not isinstance(value, list):

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ml_backend.labels.export import annotations_in, as_tasks, cell_value, columns_of, is_flat
+from ml_backend.labels.export import annotations_in, as_tasks, columns_of, is_flat, result_value
 from ml_backend.labels.fields import Field, LabelConfig
 from ml_backend.labels.verdict_words import counts_on, is_further, plain_word, side_named, verdict_called
 from training.data import Verdict, shown_text
@@ -181,7 +181,7 @@ def _is_messages(value: object) -> bool:
 
 
 def _is_selection(value: object) -> bool:
-    found = cell_value(value)
+    found = result_value(value)
     return isinstance(found, Mapping) and "selected" in found
 
 

@@ -29,6 +29,7 @@ from training.atomic import atomic_folder, write_atomically
 from training.config import CycleConfig
 from training.cycle import Outcome, decide_on_policy, decide_on_reward_model
 from training.evaluation import Gate
+from training.reward import RewardReport
 from training.runs import read_report
 
 logger = logging.getLogger(__name__)
@@ -275,15 +276,16 @@ class CycleSteps:
 
 def _version_metrics(reports: Mapping[str, Mapping[str, Any]], summary: Mapping[str, Any]) -> dict[str, float]:
     """The metrics by which versions are compared; unmeasured ones are left out."""
-    reward, ppo = reports["reward"], reports["ppo"]
+    reward, ppo = RewardReport.from_json(dict(reports["reward"])), reports["ppo"]
+    accuracy = reward.held_out()
     figures = {
         "annotations": summary["annotations"],
         "judgements": summary["kept"],
         "preferences": summary["preferences"],
-        "reward_accuracy": reward["accuracy"].get("test"),
-        "reward_accuracy_selection": reward["accuracy"].get("selection"),
-        "reward_accuracy_low": reward["accuracy_interval"][0],
-        "reward_accuracy_high": reward["accuracy_interval"][1],
+        "reward_accuracy": accuracy.accuracy,
+        "reward_accuracy_low": accuracy.interval[0],
+        "reward_accuracy_high": accuracy.interval[1],
+        "reward_accuracy_test": reward.accuracy.get("test"),
         "kl_nats": ppo["kl_nats"],
         "win_rate_vs_base": ppo["win_rate_vs_base"],
         "win_rate_low": ppo["win_rate_interval"][0],

@@ -71,29 +71,46 @@ class SFTConfig(Config):
 
 
 class RewardConfig(Config):
-    """The reward model: base layers, the first `frozen_share` of them frozen, a score head at the last real token.
+    """The reward model: a linear probe of the frozen base and, where cross-validation finds it better, own top layers.
 
-    The head starts at zero and has a higher learning rate than the layers, which start from the base and overfit early.
-    `label_smoothing` is the assumed share of mistaken votes. `precision` auto computes in bfloat16 where the hardware
-    supports it and the model is wide enough to benefit. Activations of the frozen layers that need more than
-    `activation_memory_mb` go to a memory-mapped file. Several `heads` are trained on resampled pairs; their
-    disagreement is an uncertainty that PPO can subtract from the reward.
+    Pairs are dealt to `folds` parts by prompt; a model that never saw a part's prompts scores it. Probes read
+    activations at about `probe_depths` depths, spread evenly. `tune` auto trains the layers above the first
+    `frozen_share` if there is a pair for every `tune_weights_per_pair` of their weights, and keeps them if they are
+    better; `always` keeps them whatever is found, `never` doesn't train them. The other settings are for that training.
+    The layers' head starts at zero and has a higher learning rate than the layers, which start from the base and
+    overfit early. `label_smoothing`, the assumed share of mistaken votes, pulls
+    back what the probe is sure of, rightly or not. `precision` auto computes in bfloat16 where
+    the hardware supports it and the model is wide enough to benefit. Activations that need more than
+    `activation_memory_mb` go to a memory-mapped file.
     """
 
     seed: int = 0
+    folds: Annotated[int, Field(ge=2, le=64)] = 5
+    probe_depths: Positive = 6
+    tune: Literal["auto", "always", "never"] = "auto"
+    tune_weights_per_pair: Positive = 20_000
     learning_rate: LearningRate = 1e-4
     head_learning_rate: LearningRate = 1e-3
     epochs: Positive = 6
     batch_pairs: Positive = 16
     frozen_share: Share = 0.7
-    heads: Annotated[int, Field(ge=1, le=64)] = 1
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     warmup_share: Share = 0.1
-    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.1
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     patience_epochs: Positive = 3
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     activation_memory_mb: Positive = 2048
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_heads(cls, given: Any) -> Any:
+        """Read `heads`, as earlier versions named the ensemble's size; a single one is the default."""
+        if not isinstance(given, dict) or "heads" not in given:
+            return given
+        heads = given["heads"]
+        ensemble = {"folds": heads} if heads != 1 else {}
+        return {**ensemble, **{name: value for name, value in given.items() if name != "heads"}}
 
 
 class GateConfig(Config):

@@ -42,7 +42,7 @@ class PPOConfig(Config):
     kl_coefficient: Annotated[float, Field(ge=0.0)] = 0.05
     adaptive_kl: bool = True
     target_kl_nats: Annotated[float, Field(gt=0.0)] | None = None
-    target_kl_nats_per_token: Annotated[float, Field(gt=0.0)] = 0.15
+    target_kl_nats_per_token: Annotated[float, Field(gt=0.0)] = 0.2
     kl_horizon_sequences: Positive = 320
     max_kl_nats: Annotated[float, Field(gt=0.0)] | None = None  # beyond it, the last good policy is kept
     max_kl_nats_per_token: Annotated[float, Field(gt=0.0)] = 1.0  # likewise

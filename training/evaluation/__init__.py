@@ -4,11 +4,12 @@ from training.evaluation.best_of_n import BestOfN, best_of_n_curve, best_of_n_kl
 from training.evaluation.calibration import correlation, expected_calibration_error, fit_temperature
 from training.evaluation.frontier import draw_frontier
 from training.evaluation.gates import Gate, policy_gate, reward_gate
-from training.evaluation.intervals import accuracy_with_interval, mean_with_interval
+from training.evaluation.intervals import Accuracy, accuracy_with_interval, clustered_accuracy, mean_with_interval
 from training.evaluation.policy import OnAnswers, PolicyEvaluation, evaluate_policy
 from training.evaluation.variety import distinct_share, repetition, similarity
 
 __all__ = [
+    "Accuracy",
     "BestOfN",
     "Gate",
     "OnAnswers",
@@ -17,6 +18,7 @@ __all__ = [
     "best_of_n_curve",
     "best_of_n_kl",
     "best_of_n_weights",
+    "clustered_accuracy",
     "correlation",
     "distinct_share",
     "draw_frontier",

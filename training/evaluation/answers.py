@@ -140,18 +140,21 @@ class Examiner:
         prompts: int,
         scores: Tensor | None = None,
     ) -> None:
-        end, model = self._codec.eos_id, self._reward_model
+        model, codec = self._reward_model, self._codec
         if scores is None:
-            scores = score_samples(model, repeated, samples, eos_id=end, batch=_BATCH)
+            scores = score_samples(model, codec, repeated, samples, batch=_BATCH)
         judged = scores
         if model.judges:
-            judged = score_samples(model, repeated, samples, eos_id=end, batch=_BATCH, judge=True)
+            judged = score_samples(model, codec, repeated, samples, batch=_BATCH, judge=True)
         tokens = samples.answers()
         texts = [self._codec.decode_answer(row) for row in tokens]
         into.add(texts, tokens, scores.view(prompts, -1), judged.view(prompts, -1))
 
     def _respond(self, repeated: Sequence[Sequence[int]], samples: Samples, reference: Reference) -> Any:
-        return respond(self._policy, self._reward_model, repeated, samples, reference=reference, **self._reading())
+        seen = self._codec.as_seen(samples.answers())
+        return respond(
+            self._policy, self._reward_model, repeated, samples, reference=reference, seen=seen, **self._reading()
+        )
 
     def _reading(self) -> dict[str, Any]:
         temperature = self._config.sampling.temperature

@@ -47,32 +47,35 @@ def fit_temperature(differences: Tensor, p_chosen: Tensor) -> float:
 def expected_calibration_error(
     differences: Tensor, p_chosen: Tensor, temperature: float, bins: int = 10
 ) -> float | None:
-    """Mean gap between confidence and accuracy, over `bins` equal bins of confidence in [0.5, 1], ties left out.
+    """Mean gap between what is predicted and what people chose, over `bins` equal bins of confidence in [0.5, 1].
+
+    Each pair counts with the share of votes for the answer that the model prefers. A model that says 60% of pairs on
+    which three people in five agree with it is therefore perfectly calibrated.
 
     Args:
         differences: (N,) score of the chosen minus score of the rejected answer.
-        p_chosen: (N,) share of votes for the chosen one.
+        p_chosen: (N,) share of votes for the chosen one; 0.5 is a tie.
         temperature: the divisor of the differences.
         bins: the number of bins.
 
     Returns:
-        The gap as a share, None if every pair is a tie.
+        The gap as a share, None if there are no pairs.
 
     Reference: Guo et al. 2017 (1706.04599), equation 3.
     """
-    untied = p_chosen != 0.5
-    if not bool(untied.any()):
+    if not len(differences):
         return None
-    scaled = differences[untied].double() / temperature
+    scaled, p_chosen = differences.double() / temperature, p_chosen.double()
     confidence = torch.sigmoid(scaled.abs())
-    right = (scaled > 0).double()
+    agreed = torch.where(scaled >= 0, p_chosen, 1 - p_chosen)
+    agreed = torch.where(scaled == 0, 0.5, agreed)  # it prefers neither
     index = ((confidence - 0.5) * 2 * bins).long().clamp(max=bins - 1)
     gap = 0.0
     for bin_index in range(bins):
         inside = index == bin_index
         if bool(inside.any()):
             share = float(inside.double().mean())
-            gap += share * abs(float(confidence[inside].mean()) - float(right[inside].mean()))
+            gap += share * abs(float(confidence[inside].mean()) - float(agreed[inside].mean()))
     return gap
 
 

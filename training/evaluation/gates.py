@@ -6,8 +6,10 @@ import math
 from typing import TypedDict
 
 from training.config import GateConfig
-from training.evaluation.intervals import accuracy_with_interval
+from training.evaluation.intervals import Accuracy
 from training.evaluation.policy import PolicyEvaluation
+
+_CHANCE = 0.5
 
 
 class Gate(TypedDict):
@@ -17,26 +19,30 @@ class Gate(TypedDict):
     reason: str
 
 
-def reward_gate(winners: int, right: float, held_out: int, gates: GateConfig) -> Gate:
-    """Whether a reward model ranks held-out pairs well enough to train a policy with.
+def reward_gate(winners: int, found: Accuracy, gates: GateConfig) -> Gate:
+    """Whether a reward model ranks pairs that it didn't learn from well enough to train a policy with.
+
+    Its accuracy must reach the threshold, and be better than chance beyond doubt: the lower end of the 95% interval
+    must not be below one half (or the threshold, if that is lower).
 
     Args:
         winners: how many preferences have a winner, in all parts.
-        right: how many of the held-out ones the model ranks as people did.
-        held_out: how many of them there are.
+        found: the accuracy on pairs it didn't learn from.
         gates: the thresholds.
     """
     if winners < gates.min_preferences:
         return _refused(f"Only {winners} preferences have a winner; at least {gates.min_preferences} are required.")
-    accuracy, (low, high) = accuracy_with_interval(right, held_out)
+    accuracy, (low, high) = found.accuracy, found.interval
     if accuracy is None:
         return _refused("No held-out pair has a winner, so the reward model's accuracy is unknown.")
     measure = (
-        f"The reward model ranks {accuracy:.0%} of {held_out} held-out pairs correctly "
+        f"The reward model ranks {accuracy:.0%} of {found.pairs} held-out pairs correctly "
         f"(95% interval {low:.0%} to {high:.0%})"
     )
     if not accuracy >= gates.min_reward_accuracy:
         return _refused(f"{measure}, below the required {gates.min_reward_accuracy:.0%}.")
+    if low < min(_CHANCE, gates.min_reward_accuracy):
+        return _refused(f"{measure}, which may be chance: the interval reaches below {_CHANCE:.0%}. Judge more pairs.")
     return Gate(passed=True, reason=f"{measure}; at least {gates.min_reward_accuracy:.0%} is required.")
 
 

@@ -5,9 +5,9 @@ from training.models.backbone import position_ids, tensor_digest
 from training.models.copies import frozen_copies, share_equal_weights
 from training.models.load import load_causal_lm
 from training.models.policy import PolicyWithValue, trainable_layer_count
-from training.models.probe import Pool, Probe, Site, pool_answer
-from training.models.reward import CONFIG_FILE, WEIGHTS_FILE, RewardModel
-from training.models.sequences import sequences_of
+from training.models.probe import CONFIG_FILE, WEIGHTS_FILE, Pool, Probe, Site, pool_answer
+from training.models.reward import RewardModel
+from training.models.sequences import pad_answers, sequences_of
 from training.models.text import TextCodec, pad_left, pad_right
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "backbone_of",
     "frozen_copies",
     "load_causal_lm",
+    "pad_answers",
     "pad_left",
     "pad_right",
     "pool_answer",

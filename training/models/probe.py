@@ -1,4 +1,4 @@
-"""A linear probe: scores read from activations of the frozen base, pooled over the answer.
+"""A linear probe: scores read from activations of the frozen base, pooled over the answer; and what is saved with it.
 
 Legend: B batch, T tokens, H hidden size, S sites, K models of the ensemble, J judges.
 """
@@ -6,10 +6,11 @@ Legend: B batch, T tokens, H hidden size, S sites, K models of the ensemble, J j
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from training.fast import full_precision
@@ -23,6 +24,27 @@ class Site(NamedTuple):
 
     depth: int
     pool: Pool
+
+
+WEIGHTS_FILE = "reward_model.safetensors"
+CONFIG_FILE = "reward_config.json"
+
+
+class SavedReward(BaseModel):
+    """The content of `reward_config.json`, beside the weights. Older versions wrote no probe."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")  # older versions wrote more
+
+    n_layers: int
+    own_layers: Annotated[int, Field(ge=0)]
+    heads: Annotated[int, Field(ge=1)] = 1
+    judges: Annotated[int, Field(ge=0)] = 0
+    sites: tuple[Site, ...] = ()
+    hidden_size: int
+    base_digest: str
+    digest_depth: int | None = None
+    temperature: Annotated[float, Field(gt=0.0)]
+    uncertainty_scale: Annotated[float, Field(gt=0.0)] = 1.0
 
 
 class Probe(nn.Module):

@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -27,29 +27,9 @@ from training.fast import full_precision
 from training.models.architectures import backbone_of
 from training.models.backbone import Backbone, BlockContext, TopLayers
 from training.models.policy import reward_layer_count
-from training.models.probe import Probe, Site
-from training.models.sequences import last_real_token, sequences_of
-from training.models.text import TextCodec, pad_right
-
-WEIGHTS_FILE = "reward_model.safetensors"
-CONFIG_FILE = "reward_config.json"
-
-
-class _SavedConfig(BaseModel):
-    """The content of `reward_config.json`, beside the weights. Older versions wrote no probe."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")  # older versions wrote more
-
-    n_layers: int
-    own_layers: Annotated[int, Field(ge=0)]
-    heads: Annotated[int, Field(ge=1)] = 1
-    judges: Annotated[int, Field(ge=0)] = 0
-    sites: tuple[Site, ...] = ()
-    hidden_size: int
-    base_digest: str
-    digest_depth: int | None = None
-    temperature: Annotated[float, Field(gt=0.0)]
-    uncertainty_scale: Annotated[float, Field(gt=0.0)] = 1.0
+from training.models.probe import CONFIG_FILE, WEIGHTS_FILE, Probe, SavedReward
+from training.models.sequences import last_real_token, pad_answers, sequences_of
+from training.models.text import TextCodec
 
 
 class RewardModel(nn.Module):
@@ -57,7 +37,7 @@ class RewardModel(nn.Module):
 
     Only the probe's weights, the top layers, their norm and their head are its own; everything else is the base's, so
     one pass over it serves reference and reward model. Without a probe the score is the head's alone, which starts at
-    zero, so every pair starts tied; with one, training starts from the probe's scores.
+    zero, so every pair starts tied; with one, training starts from the probe's ranking.
 
     Args:
         base: the base model (a transformers PreTrainedModel); it is frozen.
@@ -79,7 +59,7 @@ class RewardModel(nn.Module):
         self.depth = self._base.n_layers - own_layers
         self.top = self._base.copy_of_top(self.depth) if own_layers else TopLayers([], nn.Identity(), self.depth)
         self.top.requires_grad_()
-        self.head = nn.Linear(4 * self._base.hidden_size if own_layers else 0, heads, device=self._base.device)
+        self.head = nn.Linear(4 * self._base.hidden_size, heads, device=self._base.device)  # unused by a probe alone
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.probe = probe
@@ -240,8 +220,7 @@ class RewardModel(nn.Module):
         scores, device = torch.zeros(len(pairs)), self._base.device
         for start in range(0, len(order), batch):
             chosen = order[start : start + batch]
-            ids, mask = pad_right([[*pairs[index][0], *pairs[index][1]] for index in chosen], pad_id)
-            starts = torch.tensor([len(pairs[index][0]) - 1 for index in chosen])
+            ids, mask, starts = pad_answers([pairs[index] for index in chosen], pad_id)
             scored = (self.judge_scores if judge else self.score)(ids.to(device), mask.to(device), starts.to(device))
             scores[chosen] = scored.float().cpu()
         return scores
@@ -261,10 +240,10 @@ class RewardModel(nn.Module):
         """Write its own weights and what is needed to load them onto the same base."""
         folder.mkdir(parents=True, exist_ok=True)
         save_file(
-            {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items() if value.numel()},
+            {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()},
             folder / WEIGHTS_FILE,
         )
-        config = _SavedConfig(
+        config = SavedReward(
             n_layers=self._base.n_layers,
             own_layers=self.own_layers,
             heads=self.heads,
@@ -286,7 +265,7 @@ class RewardModel(nn.Module):
             ModelError: a file is missing or damaged, or the base isn't the one it was trained on.
         """
         try:
-            config = _SavedConfig.model_validate_json((folder / CONFIG_FILE).read_bytes())
+            config = SavedReward.model_validate_json((folder / CONFIG_FILE).read_bytes())
             weights = load_file(folder / WEIGHTS_FILE)
         except (OSError, ValidationError, SafetensorError) as error:
             raise ModelError(
@@ -309,7 +288,7 @@ class RewardModel(nn.Module):
             probe = Probe(config.sites, config.hidden_size, config.heads, config.judges).to(backbone.device)
         model = cls(base, config.own_layers, 1 if probe else config.heads, probe)
         try:
-            model.load_state_dict({**{k: v for k, v in model.state_dict().items() if not v.numel()}, **weights})
+            model.load_state_dict(weights)
         except RuntimeError as error:
             raise CheckpointError("the reward model's weights don't fit its base", got=str(folder)) from error
         model.temperature, model.uncertainty_scale = config.temperature, config.uncertainty_scale

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from training.data import Prompt
-from training.models.text import TextCodec
+from training.models.text import TextCodec, pad_right
 
 
 def sequences_of(
@@ -23,6 +24,16 @@ def sequences_of(
     encoded = zip(codec.encode_prompts(prompts), codec.encode_answers(answers), strict=True)
     texts = zip(prompts, answers, strict=True)
     return [codec.fit(*text, ids, max_tokens) for text, ids in zip(texts, encoded, strict=True)]
+
+
+def pad_answers(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], pad_id: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A batch of prompts with their answers as token ids, padded on the right.
+
+    Returns:
+        ids (B, T) long, mask (B, T) bool, and the place (B,) long of each prompt's last token.
+    """
+    ids, mask = pad_right([[*prompt, *answer] for prompt, answer in pairs], pad_id)
+    return ids, mask, torch.tensor([len(prompt) - 1 for prompt, _ in pairs])
 
 
 def last_real_token(mask: Tensor) -> Tensor:

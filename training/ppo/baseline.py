@@ -85,7 +85,7 @@ def measure_baseline(
     seeds = [seed_of(config.seed, "origins", row, answer) for row in rows for answer in range(count)]
     samples = sampler.sample(ids, config.sampling, seeds=seeds, answers_per_prompt=count)
     repeated = [prompt for prompt in ids for _ in range(count)]
-    scores = score_samples(reward_model, repeated, samples, eos_id=codec.eos_id, batch=_BATCH).view(len(rows), count)
+    scores = score_samples(reward_model, codec, repeated, samples, batch=_BATCH).view(len(rows), count)
     origins[rows] = scores.mean(dim=1)
     if written:
         texts = [prompts[row].prompt for row in written], [prompts[row].reference or "" for row in written]

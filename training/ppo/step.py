@@ -108,6 +108,7 @@ class PPOStep:
                 temperature=config.sampling.temperature,
                 batch=config.micro_batch_size or config.minibatch_size,
                 reference=self._reference,
+                seen=self._codec.as_seen(samples.answers()),
             )
 
     def _rewards(self, rollout: Rollout, iteration: int, baseline: Baseline) -> Tensor:

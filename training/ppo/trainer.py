@@ -22,6 +22,8 @@ from training.ppo.step import PPOStep
 from training.runs import warmup_then_line
 from training.sampling import Reference
 
+_LEAST_SHARE = 0.25  # of `kl_coefficient`, below which the controller doesn't go
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -116,13 +118,15 @@ class PPOTrainer:
         check_bounds(point, state.baseline, config)
         state.good, state.good_iteration = before, state.iteration  # the policy that this iteration measured
         if config.adaptive_kl:
-            state.kl_coefficient = adapted_kl_coefficient(
+            adapted = adapted_kl_coefficient(
                 state.kl_coefficient,
                 point.kl_nats,
                 target_nats=config.target_kl(state.baseline.answer_tokens),
                 sequences=config.prompts_per_iteration * config.answers,
                 horizon_sequences=config.kl_horizon_sequences * config.answers,
             )
+            # A coefficient that fell without end while the KL grew would come back too late to stop it.
+            state.kl_coefficient = max(adapted, _LEAST_SHARE * config.kl_coefficient)
         state.curve.append(point)
         state.iteration += 1
         return point

@@ -1,8 +1,25 @@
 """Reward-model training: preference pairs in, a model that scores answers out."""
 
-from training.reward.features import features_by_split
+from training.reward.choose import fit_ensemble
+from training.reward.features import PairFeatures, pair_features
+from training.reward.folds import folds_of
+from training.reward.probe import fit_probes
 from training.reward.report import RewardPoint, RewardReport
 from training.reward.run import RewardRun, train_epoch
-from training.reward.tune import train_reward
+from training.reward.train import candidate_sites, probe_depths, train_reward, why_not_tune
 
-__all__ = ["RewardPoint", "RewardReport", "RewardRun", "features_by_split", "train_epoch", "train_reward"]
+__all__ = [
+    "PairFeatures",
+    "RewardPoint",
+    "RewardReport",
+    "RewardRun",
+    "candidate_sites",
+    "fit_ensemble",
+    "fit_probes",
+    "folds_of",
+    "pair_features",
+    "probe_depths",
+    "train_epoch",
+    "train_reward",
+    "why_not_tune",
+]

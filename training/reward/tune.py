@@ -1,124 +1,216 @@
-"""Train the reward model on preference pairs: Bradley-Terry over frozen activations that are computed once.
+"""Trains the top layers on what the probe leaves unexplained, and keeps them only where they are better.
 
-Reference: Ziegler et al. 2019 (1909.08593), equation 1; Stiennon et al. 2020 (2009.01325), section 3.4.
+The layers' scores are added to half the probe's, and start at zero, so training starts from the probe's ranking. What
+the probe says of a training pair comes from a probe that never saw it: one that has would explain nearly everything,
+and leave nothing to learn. For the same reason only half of it counts: from all of it, layers that would have ranked
+better than the probe learn little. Cross-validation decides for how long to train, and whether it was worth it.
+
+Legend: N pairs, E epochs.
+
+Reference: Kumar et al. 2022 (2202.10054), linear probing then fine-tuning.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.config import RewardConfig, TextConfig
-from training.data import Preference, Split, dataset_digest
-from training.errors import DataError
-from training.models import RewardModel, TextCodec
-from training.objectives import bradley_terry_loss
-from training.reward.features import PairFeatures, features_by_split
-from training.reward.measures import count_right, measure
-from training.reward.report import RewardPoint, RewardReport
-from training.reward.run import RewardRun, steps_per_epoch, train_epoch
+import torch
+from torch import Tensor
+
+from training.config import RewardConfig
+from training.evaluation import fit_temperature
+from training.reward.choose import FittedProbes
+from training.reward.features import PairFeatures
+from training.reward.folds import Folds
+from training.reward.probe import pair_losses
+from training.reward.report import RewardPoint
+from training.reward.run import RewardRun, train_epoch
 from training.runs import Checkpoints, run_digest
+
+_ENOUGH_PAIRS = 500
+"""Once this many pairs have been scored out of fold, further parts would hardly change the decision."""
+
+PROBE_SHARE = 0.5
+"""How much of the probe's scores the layers' are added to; the temperature makes up for the scale."""
 
 OnPoint = Callable[[RewardPoint, int], None]
 """Called after every epoch with the new point of the curve and the maximum number of steps of the whole run."""
 
 
-def train_reward(
-    base: Any,
-    codec: TextCodec,
-    preferences: Sequence[Preference],
-    config: RewardConfig,
-    out: Path,
-    *,
-    min_preferences: int = 20,
-    on_point: OnPoint | None = None,
-) -> RewardReport:
-    """Train a reward model and save it in `out` with `report.json`; resume from a checkpoint found there.
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What training the top layers came to.
 
-    The epoch with the lowest validation loss is kept; training stops early when that loss hasn't fallen for
-    `config.patience_epochs` epochs. Without selection pairs the last epoch is kept. Every random choice depends only on
-    (seed, epoch), so a resumed run equals an uninterrupted one.
+    kept: whether it is better than the probe alone.
+    why: the same in words, with figures.
+    curve: mean losses and accuracy over the parts, by epoch; the first point is the probe.
+    epochs: for how long the final run trained.
+    out_of_fold: (N,) float64 score differences with the layers', of the pairs in `measured`.
+    measured: (N,) bool.
+    run: the final run, on all pairs; None unless kept.
+    """
+
+    kept: bool
+    why: str
+    curve: tuple[RewardPoint, ...]
+    epochs: int
+    out_of_fold: Tensor
+    measured: Tensor
+    run: RewardRun | None
+
+
+class Tuner:
+    """Trains on one base and one set of pairs.
 
     Args:
-        base: the base model (a transformers PreTrainedModel); it isn't changed.
-        codec: the base's tokenizer and template.
-        preferences: all pairs; their prompts decide which split they belong to.
+        base: the base model (a transformers PreTrainedModel).
+        pairs: with trunk activations.
+        folds: the parts.
+        probes: fitted on the same pairs.
         config: hyperparameters.
-        out: where model, report and checkpoints go.
-        min_preferences: the minimum number of pairs with a winner.
+        out: where checkpoints go.
+        digest: identifies the inputs.
         on_point: called after every epoch.
-
-    Raises:
-        DataError: there is too little to learn from.
-        CheckpointError: `out` holds another run.
-        DivergedError: the loss or its gradient is NaN or infinite.
     """
-    check_preferences(preferences, min_preferences)
-    run = RewardRun.fresh(base, config)
-    model = run.model
-    features = features_by_split(
-        model, codec, preferences, precision=config.precision, memory_mb=config.activation_memory_mb, folder=out
-    )
-    train, selection = features[Split.TRAIN], features[Split.SELECTION]
-    if not bool((train.p_chosen != 0.5).any()):
-        raise DataError(
-            "no training pair has a winner",
-            got=f"{len(train)} training pairs, all ties",
-            remedy="Judge more prompts.",
-        )
-    digest = _digest(model, codec.config, preferences, config)
-    checkpoints = Checkpoints(out / "checkpoints", digest)
-    if found := checkpoints.latest():
-        run.restore(found[1])
-    total_steps = config.epochs * steps_per_epoch(train, config)
-    while len(run.curve) < config.epochs and len(run.curve) - run.best_epoch < config.patience_epochs:
-        epoch = len(run.curve)
-        train_loss = train_epoch(run, train, config, epoch)
-        _record(run, selection, train_loss, step=(epoch + 1) * steps_per_epoch(train, config))
-        checkpoints.save(epoch + 1, run.state())
-        if on_point:
-            on_point(run.curve[-1], total_steps)
-    model.load_state_dict(run.best_weights)
-    report = measure(model, codec, preferences, features, run.curve, run.best_epoch)
-    model.save(out)
-    report.save(out)
-    return report
+
+    def __init__(
+        self,
+        base: Any,
+        pairs: PairFeatures,
+        folds: Folds,
+        probes: FittedProbes,
+        config: RewardConfig,
+        out: Path,
+        digest: str,
+        on_point: OnPoint | None,
+    ) -> None:
+        self._base, self._pairs, self._folds, self._probes, self._config = base, pairs, folds, probes, config
+        self._out, self._digest, self._on_point = out, digest, on_point
+        tried, measured = 0, 0
+        while tried < folds.count and measured < _ENOUGH_PAIRS:
+            measured += int((folds.parts == tried).sum())
+            tried += 1
+        self._tried = tried
+        self._total = (tried + 1) * config.epochs * math.ceil(len(pairs) / config.batch_pairs)
+        self._step = 0
+
+    def tune(self, first: RewardPoint) -> Tuning:
+        """Train on all but one part, for several parts; then on all pairs, if that was better than the probe.
+
+        Args:
+            first: the probe's point of the curve.
+
+        Raises:
+            CheckpointError: the folder holds another run.
+            DivergedError: the loss or its gradient is NaN or infinite.
+        """
+        parts = self._folds.parts
+        runs = [
+            self._train(f"fold-{part}", parts != part, PROBE_SHARE * self._probes.inner[part], self._config.epochs)
+            for part in range(self._tried)
+        ]
+        inside = [(parts == part).nonzero().flatten() for part in range(self._tried)]
+        losses = torch.stack([self._losses_by_epoch(run, rows) for run, rows in zip(runs, inside, strict=True)])
+        sizes = torch.tensor([len(rows) for rows in inside], dtype=torch.float64)
+        scores = PROBE_SHARE * self._probes.out_of_fold
+        for part, rows in enumerate(inside):
+            # The epoch is chosen on the other parts, so that choosing it doesn't flatter this one.
+            others = [other for other in range(self._tried) if other != part] or [part]
+            epoch = _best_epoch(losses[others], sizes[others])
+            epoch = min(epoch, len(runs[part].held_out))
+            scores[rows] += runs[part].held_out[epoch - 1].double()
+        measured = parts < self._tried
+        better, why = self._compare(scores, measured)
+        epochs = _best_epoch(losses, sizes)
+        kept = better or self._config.tune == "always"
+        run = None
+        if kept:
+            everything = torch.ones_like(measured)
+            run = self._train("final", everything, PROBE_SHARE * self._probes.out_of_fold, epochs)
+        return Tuning(kept, why, self._curve(first, runs, losses, inside), epochs, scores, measured, run)
+
+    def _train(self, name: str, kept: Tensor, offsets: Tensor, epochs: int) -> RewardRun:
+        """Train on the pairs `kept` (N,), scoring the others after every epoch; stop when those get worse."""
+        checkpoints = Checkpoints(self._out / "checkpoints" / name, run_digest(self._digest, name))
+        run = RewardRun.fresh(self._base, self._config)
+        if found := checkpoints.latest():
+            run.restore(found[1])
+        rows, others = kept.nonzero().flatten(), (~kept).nonzero().flatten()
+        while len(run.train_losses) < epochs and not self._worsens(run, others):
+            epoch = len(run.train_losses)
+            run.train_losses.append(train_epoch(run, self._pairs, rows, self._config, epoch, offsets))
+            run.held_out.append(self._pairs.top_differences(run.model, others.tolist()))
+            checkpoints.save(epoch + 1, run.state())
+            self._step += math.ceil(len(rows) / self._config.batch_pairs)
+            if self._on_point:
+                self._on_point(self._point(run, epoch, others, self._step), max(self._total, self._step))
+        return run
+
+    def _worsens(self, run: RewardRun, rows: Tensor) -> bool:
+        """Whether the loss on held-out pairs hasn't fallen for `patience_epochs` epochs."""
+        if not len(rows) or not run.held_out:
+            return False
+        losses = self._losses_by_epoch(run, rows)[: len(run.held_out)]
+        return len(losses) - 1 - int(losses.argmin()) >= self._config.patience_epochs
+
+    def _losses_by_epoch(self, run: RewardRun, rows: Tensor) -> Tensor:
+        """Mean held-out loss (E,) in nats after each epoch; infinite for those not reached."""
+        offsets, weights = PROBE_SHARE * self._probes.out_of_fold[rows], self._pairs.votes[rows].double()
+        losses = torch.full((self._config.epochs,), math.inf, dtype=torch.float64)
+        for epoch, found in enumerate(run.held_out):
+            each = pair_losses(offsets + found.double(), self._pairs.p_chosen[rows])
+            losses[epoch] = (each * weights).sum() / weights.sum()
+        return losses
+
+    def _compare(self, scores: Tensor, measured: Tensor) -> tuple[bool, str]:
+        """Whether the loss falls by more than its standard error over prompts, each side at its best temperature."""
+        target, weights = self._pairs.p_chosen[measured], self._pairs.votes[measured].double()
+        each = []
+        for found in (self._probes.out_of_fold[measured], scores[measured]):
+            each.append(pair_losses(found / fit_temperature(found, target), target) * weights / weights.mean())
+        gain = each[0] - each[1]
+        _, cluster = torch.unique(self._folds.groups[measured], return_inverse=True)
+        prompts = int(cluster.max()) + 1
+        sums = torch.zeros(prompts, dtype=torch.float64).index_add_(0, cluster, gain - gain.mean())
+        error = float(sums.square().sum().sqrt()) / len(gain) * math.sqrt(prompts / max(1, prompts - 1))
+        mean = float(gain.mean())
+        figures = f"it changes the loss on {len(gain)} pairs it didn't learn from by {-mean:+.3f} nats (± {error:.3f})"
+        return mean > error, figures
+
+    def _point(self, run: RewardRun, epoch: int, rows: Tensor, step: int) -> RewardPoint:
+        loss, accuracy = None, None
+        if len(rows):
+            scores = PROBE_SHARE * self._probes.out_of_fold[rows] + run.held_out[epoch].double()
+            loss = float(self._losses_by_epoch(run, rows)[epoch])
+            untied = self._pairs.p_chosen[rows] != 0.5
+            accuracy = float((scores[untied] > 0).double().mean()) if bool(untied.any()) else None
+        return RewardPoint(step, run.train_losses[epoch], loss, accuracy)
+
+    def _curve(
+        self, first: RewardPoint, runs: list[RewardRun], losses: Tensor, inside: list[Tensor]
+    ) -> tuple[RewardPoint, ...]:
+        """The mean over the parts after each epoch that all of them reached."""
+        reached = min(len(run.held_out) for run in runs)
+        steps = math.ceil(len(self._pairs) / self._config.batch_pairs)
+        curve = [first]
+        for epoch in range(reached):
+            points = [self._point(run, epoch, rows, 0) for run, rows in zip(runs, inside, strict=True)]
+            accuracies = [point.accuracy for point in points if point.accuracy is not None]
+            curve.append(
+                RewardPoint(
+                    (epoch + 1) * steps,
+                    sum(point.train_loss for point in points) / len(points),
+                    float(losses[:, epoch].mean()),
+                    sum(accuracies) / len(accuracies) if accuracies else None,
+                )
+            )
+        return tuple(curve)
 
 
-def check_preferences(preferences: Sequence[Preference], min_preferences: int) -> None:
-    """Refuse too small a set of preferences.
-
-    Raises:
-        DataError: there are fewer pairs with a winner than `min_preferences`.
-    """
-    untied = sum(not preference.is_tie for preference in preferences)
-    if untied < max(1, min_preferences):
-        raise DataError(
-            "too few preferences to train a reward model",
-            got=f"{untied} pairs with a winner and {len(preferences) - untied} ties",
-            expected=f"at least {max(1, min_preferences)} with a winner",
-            remedy="Judge more pairs, or lower gates.min_preferences.",
-        )
-
-
-def _digest(model: RewardModel, text: TextConfig, preferences: Sequence[Preference], config: RewardConfig) -> str:
-    parts = model.base.trunk_digest(model.base.n_layers), dataset_digest(preferences)
-    return run_digest("reward", *parts, text.model_dump_json(), config.model_dump_json())
-
-
-def _record(run: RewardRun, selection: PairFeatures, train_loss: float, step: int) -> None:
-    """Add a point to the curve and keep the weights if they are the best so far."""
-    epoch = len(run.curve) + 1
-    validation_loss, accuracy = None, None
-    if len(selection):
-        chosen, rejected = selection.all_scores(run.model)
-        validation_loss = float(bradley_terry_loss(chosen, rejected, selection.p_chosen))
-        right, untied = count_right(chosen - rejected, selection.p_chosen)
-        accuracy = right / untied if untied else None
-    run.curve.append(RewardPoint(step, train_loss, validation_loss, accuracy))
-    if validation_loss is None or validation_loss < run.best_loss:
-        run.best_epoch, run.best_loss = epoch, math.inf if validation_loss is None else validation_loss
-        run.best_weights = copy.deepcopy(run.model.state_dict())
+def _best_epoch(losses: Tensor, sizes: Tensor) -> int:
+    """The epoch, from 1, with the lowest mean of losses (parts, E), each part counted by its size."""
+    return int((losses * sizes[:, None]).sum(dim=0).argmin()) + 1

@@ -90,6 +90,7 @@ class OpenVINODecoder:
 
     def __init__(self, compiled: Any, ids: Tensor, mask: Tensor, *, copies: int) -> None:
         self._request = compiled.create_infer_request()  # with a cache of its own
+        self.logits = torch.empty(0)
         self._mask = mask.long()
         self._positions = position_ids(mask)
         self._rows = torch.arange(len(ids))  # the cached row that each row continues

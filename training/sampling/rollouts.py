@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from training.models import PolicyWithValue, RewardModel, pad_right
+from training.models import PolicyWithValue, RewardModel, TextCodec, pad_right
 from training.sampling.reference import Reference
 from training.sampling.sampler import Samples
 
@@ -100,12 +100,13 @@ def respond(
     temperature: float,
     batch: int,
     reference: Reference | None = None,
+    seen: Sequence[Sequence[int]] | None = None,
 ) -> Rollout:
     """Score sampled answers and compute their log-probs under policy and reference, in one pass over shared layers.
 
     The log-probs are recomputed with the forward pass that training uses: decoding computes them in a different order
-    and perhaps precision, and PPO's ratios would mistake the difference for learning. A truncated answer is scored as
-    the text an annotator would see: with an end of text.
+    and perhaps precision, and PPO's ratios would mistake the difference for learning. They are those of the tokens that
+    were sampled; the reward model scores what people would see.
 
     Args:
         policy: on the same base as `reward_model`.
@@ -116,10 +117,19 @@ def respond(
         temperature: what sampling divided the logits by.
         batch: answers per forward pass.
         reference: where the KL is measured from; None is the base.
+        seen: B answers as people see them, from `TextCodec.as_seen`; None scores the tokens that were sampled.
     """
     top = reference.top if reference else None
     sequences = _sequences(policy, prompts, samples, eos_id)
-    return Rollout.joined([_read(policy, reward_model, part, temperature, top) for part in sequences.split(batch)])
+    parts = [_read(policy, reward_model, part, temperature, top) for part in sequences.split(batch)]
+    rollout = Rollout.joined(parts)
+    if seen is not None:
+        # Few answers are other tokens once they are decoded and encoded again, so only these are read twice.
+        whole = _answers_as_scored(samples, eos_id)
+        rows = [row for row, (tokens, shown) in enumerate(zip(whole, seen, strict=True)) if tokens != list(shown)]
+        pairs = [(prompts[row], seen[row]) for row in rows]
+        rollout.scores[rows] = reward_model.score_sequences(pairs, eos_id, batch).to(rollout.scores.device)
+    return rollout
 
 
 @torch.no_grad()
@@ -147,34 +157,36 @@ def reference_entropy(
 
 
 def _sequences(policy: PolicyWithValue, prompts: Sequence[Sequence[int]], samples: Samples, eos_id: int) -> _Sequences:
-    ids, mask = pad_right(whole_sequences(prompts, samples, eos_id), eos_id)
+    answers = _answers_as_scored(samples, eos_id)
+    ids, mask = pad_right([[*p, *a] for p, a in zip(prompts, answers, strict=True)], eos_id)
     starts = torch.tensor([len(prompt) - 1 for prompt in prompts])
     columns = ids, mask, starts, samples.tokens, samples.mask, samples.ended
     return _Sequences(*(column.to(policy.base.device) for column in columns))
 
 
-def whole_sequences(prompts: Sequence[Sequence[int]], samples: Samples, eos_id: int) -> list[list[int]]:
-    """Each prompt with its answer, as it is scored: a truncated answer gets an end of text."""
-    closings = [[] if ended else [eos_id] for ended in samples.ended.tolist()]
-    return [[*p, *a, *c] for p, a, c in zip(prompts, samples.answers(), closings, strict=True)]
+def _answers_as_scored(samples: Samples, eos_id: int) -> list[list[int]]:
+    """Each answer with an end of text, also if it was cut."""
+    return [
+        answer if ended else [*answer, eos_id]
+        for answer, ended in zip(samples.answers(), samples.ended.tolist(), strict=True)
+    ]
 
 
 def score_samples(
     reward_model: RewardModel,
+    codec: TextCodec,
     prompts: Sequence[Sequence[int]],
     samples: Samples,
     *,
-    eos_id: int,
     batch: int = 32,
     judge: bool = False,
 ) -> Tensor:
-    """Raw scores (B,) float32 of sampled answers, on the CPU; `prompts` has one entry per answer.
+    """Raw scores (B,) float32 of sampled answers as people see them, on the CPU; `prompts` has one entry per answer.
 
     With `judge`, by the models that learned from other pairs than those that rewards come from.
     """
-    sequences = whole_sequences(prompts, samples, eos_id)
-    pairs = [(whole[: len(p)], whole[len(p) :]) for p, whole in zip(prompts, sequences, strict=True)]
-    return reward_model.score_sequences(pairs, eos_id, batch, judge=judge)
+    pairs = list(zip(prompts, codec.as_seen(samples.answers()), strict=True))
+    return reward_model.score_sequences(pairs, codec.eos_id, batch, judge=judge)
 
 
 def answer_hidden(hidden: Tensor, starts: Tensor, answer_mask: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 from training.data import ANSWERS, Task
 from training.models import TextCodec, load_causal_lm
 from training.reward import RewardPoint, RewardReport, train_reward
-from training.runs import StageProgress, read_report
+from training.runs import read_report
 from training.stages.stage import Options, open_stage, say_truncations
 
 
@@ -55,18 +55,6 @@ def run_reward(options: Options, model: str, preferences: Path, task: Task = ANS
             on_point=show,
         )
         say_truncations(progress, codec)
-        low, high = report.accuracy_interval
-        measured = report.n["test"] - report.ties["test"]
-        accuracy = report.accuracy["test"]
-        found = "unknown" if accuracy is None else f"{accuracy:.0%} (95% interval {low:.0%} to {high:.0%})"
-        progress.say(f"Kept epoch {report.best_epoch}. Accuracy on {measured} test pairs: {found}.")
-        _say_agreement(progress, report)
+        for sentence in report.in_words():
+            progress.say(sentence)
         return report
-
-
-def _say_agreement(progress: StageProgress, report: RewardReport) -> None:
-    """Show the accuracy by annotator agreement, if any pairs were judged by several people."""
-    groups = {name: group for name, group in report.accuracy_by_agreement.items() if group.accuracy is not None}
-    if groups.keys() - {"one vote"}:
-        parts = (f"{name} {group.accuracy:.0%} of {group.pairs}" for name, group in groups.items())
-        progress.say(f"By annotators' agreement on held-out pairs: {', '.join(parts)}.")

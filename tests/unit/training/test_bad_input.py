@@ -22,7 +22,7 @@ from training.models.reward import RewardModel
 from training.models.text import TextCodec
 from training.ppo.train import train_ppo
 from training.ppo.trainer import Start
-from training.reward.tune import train_reward
+from training.reward.train import train_reward
 from training.runs.checkpoints import Checkpoints
 from training.sft.train import train_sft
 

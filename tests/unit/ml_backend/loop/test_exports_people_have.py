@@ -210,9 +210,9 @@ FLAT = {"id": 1, **PLAIN, "pick": {"selected": "left"}, "annotator": 2, "annotat
 
 def test_json_min_and_csv_hold_all_that_a_pair_needs(tmp_path: Path) -> None:
     """Without a config too, as the verdict is known by its form; CSV has it as text."""
-    assert pairs([FLAT]) == WON
+    assert pairs([FLAT]) == pairs([{**FLAT, "pick": [{"selected": "left"}]}]) == WON
     header = "id,prompt,answer1,answer2,pick,annotator,annotation_id"
-    row = '1,Tea?,Leaves.,Stones.,"{""selected"": ""left""}",2,3'
+    row = '1,Tea?,Leaves.,Stones.,"[{""selected"": ""left""}]",2,3'
     (tmp_path / "export.csv").write_text(f"{header}\n{row}\n", encoding="utf-8")
     assert pairs(read_export_file(tmp_path / "export.csv")) == WON
 

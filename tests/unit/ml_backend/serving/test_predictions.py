@@ -72,7 +72,7 @@ def test_the_same_task_gets_the_same_answers(predict: Predict) -> None:
     assert alone == among
 
 
-@pytest.mark.parametrize("data", [{}, {"prompt": None}, {"prompt": "   "}, {"prompt": 5}, {"other": "x"}])
+@pytest.mark.parametrize("data", [{}, {"prompt": None}, {"prompt": "   "}, {"other": "x"}])
 def test_a_task_without_a_prompt_is_answered_with_nothing(
     predict: Predict, jobs: FakeJobs, data: dict[str, Any]
 ) -> None:
@@ -145,7 +145,7 @@ def test_equal_or_missing_answers_get_no_selection(
     even, blank, whole = predict(
         PAIRWISE,
         [_task(1, prompt="Tea?", answer1="Same.", answer2="Same."),
-         _task(2, prompt="Tea?", answer1="", answer2="Leaves."),
+         _task(2, prompt="Tea?", answer2="Leaves."),
          _task(3, prompt="Tea?", answer1="Leaves in water.", answer2="No.")]
     )  # fmt: skip
     assert even == {"result": [], "score": 0.5, "model_version": "rankloop-v2"}
@@ -220,3 +220,23 @@ def test_a_task_is_known_by_its_id() -> None:
     """Tasks with an id are seeded by it, others by their prompt."""
     assert seed_key({"id": 3}, "Tea?") == "task 3"
     assert seed_key({}, "Tea?") == "prompt Tea?"
+
+
+def test_a_flawed_pair_is_not_shown_and_a_cut_answer_is_marked() -> None:
+    """Blank and equal answers get an empty result under the version's name; a cut answer's region says so."""
+
+    class _Version:
+        name, judges = "v1", False
+
+        def propose(self, _questions: Sequence[Any]) -> list[AnswerPair]:
+            return [
+                AnswerPair("same", "same", "v1"),
+                AnswerPair("", "text", "v1"),
+                AnswerPair("whole.", "half of a", "v1", (False, True)),
+            ]
+
+    tasks = [_task(number, prompt="Tea?") for number in (1, 2, 3)]
+    same, blank, cut = predictions_of(tasks, parse_label_config(LIVE), _Version())  # type: ignore[arg-type]
+    assert same == blank == {"result": [], "score": 0.0, "model_version": "v1"}
+    assert cut is not None
+    assert [region["meta"].get("cut", False) for region in cut["result"]] == [False, True]

@@ -30,11 +30,12 @@ def test_calibration_error() -> None:
     assert expected_calibration_error(differences, torch.ones(20), 1.0, bins=4) == pytest.approx(0.05, abs=1e-6)
 
 
-def test_calibration_leaves_ties_out() -> None:
-    """Ties have no right answer; with nothing but ties there is no calibration error."""
-    assert expected_calibration_error(torch.tensor([3.0]), torch.tensor([0.5]), 1.0) is None
-    with_tie = expected_calibration_error(torch.tensor([3.0, 9.0]), torch.tensor([1.0, 0.5]), 1.0)
-    assert with_tie == pytest.approx(1 - 1 / (1 + math.exp(-3.0)))
+def test_shares_of_votes_are_what_is_calibrated() -> None:
+    """Saying 60% where three people in five agree is perfect, and so is 50% for a tie; nothing is None."""
+    differences = torch.tensor([math.log(1.5), -math.log(1.5), 0.0])
+    assert expected_calibration_error(differences, torch.tensor([0.6, 0.4, 0.5]), 1.0) == pytest.approx(0.0, abs=1e-7)
+    assert expected_calibration_error(differences[:1], torch.ones(1), 1.0) == pytest.approx(0.4)
+    assert expected_calibration_error(differences[:0], torch.ones(0), 1.0) is None
 
 
 def test_correlation() -> None:

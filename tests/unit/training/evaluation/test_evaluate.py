@@ -21,7 +21,7 @@ from training.reward.report import RewardReport
 REWARD = RewardReport(
     accuracy={"train": 0.9, "selection": 0.8, "test": 0.6},
     accuracy_interval=(0.3, 0.85),
-    n={"train": 40, "selection": 12, "test": 10},
+    n={"train": 40, "selection": 22, "test": 20},
     ties={"train": 4, "selection": 2, "test": 0},
     curve=(),
     best_epoch=1,
@@ -48,7 +48,7 @@ GATES = GateConfig(min_preferences=20, min_reward_accuracy=0.65, min_win_rate=0.
 
 def reward_gate(report: RewardReport, gates: GateConfig) -> Gate:
     """The gate's decision on a report, as a cycle calls it."""
-    return decide(sum(report.winners.values()), *report.held_out(), gates)
+    return decide(sum(report.winners.values()), report.held_out(), gates)
 
 
 def test_wilson_interval_by_hand() -> None:
@@ -66,21 +66,21 @@ def test_nothing_measured_is_no_accuracy() -> None:
 
 
 def test_the_reward_gate_measures_both_held_out_parts() -> None:
-    """8 of 10 selection pairs and 6 of 10 test pairs are 70% of 20; ties don't count."""
+    """16 of 20 selection pairs and 12 of 20 test pairs are 70% of 40; ties don't count."""
     result = reward_gate(REWARD, GATES)
     assert result["passed"]
-    assert "70% of 20 held-out pairs" in result["reason"]
+    assert "70% of 40 held-out pairs" in result["reason"]
     refused = reward_gate(REWARD, GATES.model_copy(update={"min_reward_accuracy": 0.71}))
     assert not refused["passed"]
     assert "below the required 71%" in refused["reason"]
 
 
 def test_too_few_preferences_dont_pass() -> None:
-    """Ties teach nothing about which answer is better, so only pairs with a winner count: 56 here."""
-    assert reward_gate(REWARD, GATES.model_copy(update={"min_preferences": 56}))["passed"]
-    refused = reward_gate(REWARD, GATES.model_copy(update={"min_preferences": 57}))
+    """Ties teach nothing about which answer is better, so only pairs with a winner count: 76 here."""
+    assert reward_gate(REWARD, GATES.model_copy(update={"min_preferences": 76}))["passed"]
+    refused = reward_gate(REWARD, GATES.model_copy(update={"min_preferences": 77}))
     assert not refused["passed"]
-    assert "Only 56 preferences have a winner; at least 57" in refused["reason"]
+    assert "Only 76 preferences have a winner; at least 77" in refused["reason"]
 
 
 def test_a_reward_model_that_nothing_was_held_out_for_doesnt_pass() -> None:

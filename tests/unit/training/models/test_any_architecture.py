@@ -20,7 +20,7 @@ from training.models.text import TextCodec
 from training.ppo.report import PPOReport
 from training.ppo.train import train_ppo
 from training.ppo.trainer import Start
-from training.reward.tune import train_reward
+from training.reward.train import train_reward
 from training.runs.checkpoints import Checkpoints
 from training.sft.train import train_sft
 

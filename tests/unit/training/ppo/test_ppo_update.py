@@ -241,3 +241,18 @@ def test_recomputing_activations_changes_no_gradient() -> None:
     config = PPOConfig(precision="float32")
     kept, again = _gradients(config)[2], _gradients(config, recompute=True)[2]
     assert all(torch.equal(again[name], value) for name, value in kept.items())
+
+
+def test_the_reward_model_scores_what_people_see() -> None:
+    """An answer whose text is other tokens than those sampled is scored by its text; log-probs stay the samples'."""
+    policy, reward_model = _setting()
+    samples = _samples(ANSWERS, 4)
+    seen = [answer if answer[-1] == EOS else [*answer, EOS] for answer in ANSWERS]
+    seen[0] = [*seen[1]]
+    plain = _rollout(policy, reward_model)
+    shown = respond(policy, reward_model, PROMPTS, samples, eos_id=EOS, temperature=1.0, batch=3, seen=seen)
+    expected = reward_model.score_sequences([(PROMPTS[0], seen[0])], EOS)
+    torch.testing.assert_close(shown.scores[:1], expected)
+    assert not torch.equal(shown.scores[:1], plain.scores[:1])
+    torch.testing.assert_close(shown.scores[1:], plain.scores[1:])
+    torch.testing.assert_close(shown.logprobs, plain.logprobs)
