@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, TypeVar
 
@@ -103,3 +103,27 @@ def decide_on_policy(folder: Path, gates: GateConfig) -> Gate:
     """Apply the policy's gate to a cycle's folder."""
     report = PPOReport.from_json(read_report(folder / "ppo"))
     return policy_gate(report, gates, stopped=report.stopped, learned=report.iterations > 0)
+
+
+def version_metrics(reports: Mapping[str, Mapping[str, Any]], summary: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics by which versions are compared; unmeasured ones are left out."""
+    reward, ppo = RewardReport.from_json(dict(reports["reward"])), reports["ppo"]
+    accuracy = reward.held_out()
+    figures = {
+        "annotations": summary["annotations"],
+        "judgements": summary["kept"],
+        "preferences": summary["preferences"],
+        "reward_accuracy": accuracy.accuracy,
+        "reward_accuracy_low": accuracy.interval[0],
+        "reward_accuracy_high": accuracy.interval[1],
+        "reward_accuracy_test": reward.accuracy.get("test"),
+        "kl_nats": ppo["kl_nats"],
+        "win_rate_vs_base": ppo["win_rate_vs_base"],
+        "win_rate_low": ppo["win_rate_interval"][0],
+        "win_rate_high": ppo["win_rate_interval"][1],
+        "win_rate_vs_champion": ppo["win_rate_vs_champion"],
+        "similarity": ppo["similarity"],
+        "answer_tokens": ppo["answer_tokens"],
+        "base_answer_tokens": ppo["base_answer_tokens"],
+    }
+    return {name: float(value) for name, value in figures.items() if value is not None}

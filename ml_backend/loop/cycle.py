@@ -27,9 +27,8 @@ from ml_backend.registry import DEFAULT_LINE, Registry, write_record
 from ml_backend.settings import Settings
 from training.atomic import atomic_folder, write_atomically
 from training.config import CycleConfig
-from training.cycle import Outcome, decide_on_policy, decide_on_reward_model
+from training.cycle import Outcome, decide_on_policy, decide_on_reward_model, version_metrics
 from training.evaluation import Gate
-from training.reward import RewardReport
 from training.runs import read_report
 
 logger = logging.getLogger(__name__)
@@ -148,6 +147,8 @@ class CycleSteps:
             The conversion's counts, the number of demonstrations, and `fault`: why there is too little data, or None.
         """
         folder = self.folder(plan)
+        if not (folder / "config.json").is_file():  # see `_with`
+            self.snapshot(plan)
         counts = convert_snapshots(plan.projects, folder, self._settings.ground_truth)
         self._registry.note(plan.run_id, {name: str(counts[name]) for name in ("dataset_digest", "kept")})
         self._registry.log_file(plan.run_id, folder / "summary.json")
@@ -157,24 +158,26 @@ class CycleSteps:
 
     def sft(self, plan: Plan, demonstrations: int) -> bool:
         """Fine-tune on answers that people rewrote, if there are enough. Returns whether there were."""
+        data = self._with(plan) / "demonstrations.jsonl"
         if demonstrations < self._config(plan).min_demonstrations:
             return False
-        data = self.folder(plan) / "demonstrations.jsonl"
         self._train(plan, "sft", {"model": self._policy(plan.parent), "data": data})
         return True
 
     def reward(self, plan: Plan) -> None:
         """Train the reward model on all preferences, starting from the base model."""
-        preferences = self.folder(plan) / "preferences.jsonl"
+        preferences = self._with(plan) / "preferences.jsonl"
         self._train(plan, "reward", {"model": self._policy(plan.base), "preferences": preferences})
 
     def reward_gate(self, plan: Plan) -> Gate:
         """Decide whether the reward model is good enough for PPO."""
-        return self._decided(plan, "reward", decide_on_reward_model(self.folder(plan), self._config(plan).gates))
+        return self._decided(
+            plan, "reward", decide_on_reward_model(self._with(plan, "reward"), self._config(plan).gates)
+        )
 
     def ppo(self, plan: Plan, after_sft: bool) -> None:  # as in `training.cycle`
         """Fine-tune the policy with PPO, starting from the champion or from its supervised fine-tuning."""
-        folder = self.folder(plan)
+        folder = self._with(plan, *(["sft"] if after_sft else []), "reward")
         options: dict[str, str | Path] = {"model": self._policy(plan.base), "reward-model": folder / "reward"}
         options |= dict.fromkeys(("policy", "champion"), self._policy(plan.parent))
         options |= {name: folder / f"{name}.jsonl" for name in ("prompts", "preferences")}
@@ -184,11 +187,11 @@ class CycleSteps:
 
     def policy_gate(self, plan: Plan) -> Gate:
         """Decide whether the policy may become champion."""
-        return self._decided(plan, "policy", decide_on_policy(self.folder(plan), self._config(plan).gates))
+        return self._decided(plan, "policy", decide_on_policy(self._with(plan, "ppo"), self._config(plan).gates))
 
     def register(self, plan: Plan) -> str:
         """Register the outcome as a version. Idempotent; its folder stays until promotion. Returns its name."""
-        folder = self.folder(plan)
+        folder = self._with(plan, "reward", "ppo")
         with atomic_folder(folder / "version") as version:
             shutil.copytree(folder / "ppo" / "policy", version / "policy")
             shutil.copytree(folder / "reward", version / "reward", ignore=shutil.ignore_patterns(".*", "checkpoints"))
@@ -202,7 +205,7 @@ class CycleSteps:
             reports = {stage: read_report(folder / stage) for stage in ("reward", "ppo")}
             write_atomically(version / "report.json", json.dumps(reports, indent=2) + "\n")
         summary = json.loads((folder / "summary.json").read_bytes())
-        metrics = _version_metrics(reports, summary)
+        metrics = version_metrics(reports, summary)
         tags = {"kind": "cycle", "project_id": str(plan.project_id), "workflow_id": plan.workflow_id}
         registered = self._registry.register(
             folder / "version", run_id=plan.run_id, parent=plan.parent, metrics=metrics, tags=tags, line=plan.line
@@ -253,6 +256,26 @@ class CycleSteps:
         own = ProjectSettings(**plan.settings)
         return self._settings.cycle_config().told(own.system_prompt, own.max_new_tokens)
 
+    def _with(self, plan: Plan, *stages: str) -> Path:
+        """The cycle's folder with its data and these trainings. What another worker has is made again."""
+        folder = self.folder(plan)
+        if not (folder / "summary.json").is_file():
+            logger.warning("the files of %s are in another worker's data folder; they are made again", plan.workflow_id)
+            self.prepare(plan)
+        for stage in stages:
+            if not (folder / stage / "report.json").is_file():
+                self._again(plan, stage)
+        return folder
+
+    def _again(self, plan: Plan, stage: str) -> None:
+        demonstrations = json.loads((self.folder(plan) / "summary.json").read_bytes())["demonstrations"]
+        if stage == "reward":
+            self.reward(plan)
+        elif stage == "sft":
+            self.sft(plan, demonstrations)
+        else:
+            self.ppo(plan, self.sft(plan, demonstrations))
+
     def _train(self, plan: Plan, stage: str, options: Mapping[str, str | Path]) -> None:
         folder = self.folder(plan)
         common: dict[str, str | Path] = {"config": folder / "config.json", "device": self._settings.device}
@@ -272,27 +295,3 @@ class CycleSteps:
 
     def _config(self, plan: Plan) -> CycleConfig:
         return CycleConfig.from_file(self.folder(plan) / "config.json")
-
-
-def _version_metrics(reports: Mapping[str, Mapping[str, Any]], summary: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics by which versions are compared; unmeasured ones are left out."""
-    reward, ppo = RewardReport.from_json(dict(reports["reward"])), reports["ppo"]
-    accuracy = reward.held_out()
-    figures = {
-        "annotations": summary["annotations"],
-        "judgements": summary["kept"],
-        "preferences": summary["preferences"],
-        "reward_accuracy": accuracy.accuracy,
-        "reward_accuracy_low": accuracy.interval[0],
-        "reward_accuracy_high": accuracy.interval[1],
-        "reward_accuracy_test": reward.accuracy.get("test"),
-        "kl_nats": ppo["kl_nats"],
-        "win_rate_vs_base": ppo["win_rate_vs_base"],
-        "win_rate_low": ppo["win_rate_interval"][0],
-        "win_rate_high": ppo["win_rate_interval"][1],
-        "win_rate_vs_champion": ppo["win_rate_vs_champion"],
-        "similarity": ppo["similarity"],
-        "answer_tokens": ppo["answer_tokens"],
-        "base_answer_tokens": ppo["base_answer_tokens"],
-    }
-    return {name: float(value) for name, value in figures.items() if value is not None}

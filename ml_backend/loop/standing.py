@@ -117,9 +117,12 @@ def waiting(client: DBOSClient) -> list[dict[str, Any]]:
         shown = {name: look[name] for name in ("line", "projects", "new", "needed", "why", "until")}
         if not named:
             shown["projects"] = [[look["project_id"], 0]]
+        ours = {number for number, _ in shown["projects"]}
+        # what was seen of these projects before, while they were connected or weren't, is over
+        for key in [key for key, other in newest.items() if ours.issuperset(n for n, _ in other["projects"])]:
+            del newest[key]
         newest[(look["line"] or "", 0 if named else look["project_id"])] = shown
-    connected = {number for (line, _), look in newest.items() if line for number, _ in look["projects"]}
-    return [newest[key] for key in sorted(newest) if key[0] or key[1] not in connected]
+    return [newest[key] for key in sorted(newest)]
 
 
 def new_judgements(found: list[dict[str, Any]]) -> dict[int, int]:

@@ -27,12 +27,15 @@ TIMEOUT_S = 60.0
 
 @dataclass(slots=True)
 class Judged:
-    """A project and its judgements. `preferred` is the better answer by annotation."""
+    """A project and its judgements. `preferred` is the better answer by annotation; `attempts` is how many training
+    cycles it has a reason for.
+    """
 
     id: int
     open_tasks: list[int] = field(default_factory=list)
     preferred: dict[int, str] = field(default_factory=dict)
     answers: dict[int, tuple[str, str]] = field(default_factory=dict)
+    attempts: int = 1
 
 
 class Annotators:
@@ -83,6 +86,16 @@ class Annotators:
     def switch(self, project: Judged, **settings: Any) -> None:
         """Change the project's settings."""
         self._ask("PATCH", f"/api/projects/{project.id}/", settings)
+
+    def start_training(self, project: Judged) -> None:
+        """Press Start Training."""
+        for backend in self._ask("GET", f"/api/ml?project={project.id}"):
+            self._ask("POST", f"/api/ml/{backend['id']}/train", {})
+
+    def disconnect(self, project: Judged) -> None:
+        """Remove the ML backend. Label Studio leaves its webhook behind."""
+        for backend in self._ask("GET", f"/api/ml?project={project.id}"):
+            self._ask("DELETE", f"/api/ml/{backend['id']}")
 
     def open_next(self, project: Judged) -> None:
         """Request the next task, for which Label Studio asks the backend."""
@@ -170,7 +183,7 @@ def _result(better: str, worse: str, preferred: str) -> list[dict[str, Any]]:
     verdict = {
         "type": "choices",
         "from_name": _CONFIG.control,
-        "to_name": _CONFIG.prompt.name,
+        "to_name": _CONFIG.target,
         "value": {"choices": ["answer1" if preferred == first else "answer2"]},
     }
     return [*live_prediction(_CONFIG, first, second, "rankloop-v1")["result"], verdict]

@@ -1,21 +1,31 @@
-"""Faults of outside systems: Label Studio, MLflow and PostgreSQL fail for a while, or are restarted."""
+"""Faults of outside systems: Label Studio, MLflow and PostgreSQL fail for a while, or are restarted; a gateway cuts off
+exports; Label Studio's clock differs from ours.
+"""
 
 from __future__ import annotations
 
 import signal
-from typing import Literal
 
 from mlflow_server import MlflowServer
 from postgres_server import PostgresServer
 
-from faults.faulty_proxy import Mode
+from faults.faulty_proxy import Cut, Mode
 from faults.stack import JUDGED_NOW, Stack
 
 FAILED_REQUESTS = 4
 FAIL_FOR_S = 6.0
 DOWN_FOR_S = 20.0
 
-Moment = Literal["count", "snapshot"]
+_EXPORT, _SNAPSHOT = r"/export(\?|$)", r"/exports/\d+/download"
+_CUTS: list[dict[str, Cut]] = [
+    {_EXPORT: "cut"},
+    {_EXPORT: "504"},
+    {_EXPORT: "cut", _SNAPSHOT: "cut"},
+    {_EXPORT: "504", _SNAPSHOT: "504"},
+]
+"""What is cut off each time that a cycle reads the judgements."""
+HOUR_S = 3600
+
 _MODES: tuple[Mode, ...] = ("500", "429", "down")
 _NAMES = {"500": "Label Studio answers 500", "429": "Label Studio answers 429", "down": "Label Studio is down"}
 
@@ -38,15 +48,73 @@ def label_studio_failing(stack: Stack) -> None:
     stack.close(project, tried)
 
 
+def export_cut_off(stack: Stack) -> None:
+    """A gateway cuts off the export, and then the snapshot too; the worker reads all of it, and dies."""
+    project = stack.open_project("export cut off")
+    stack.plan_kills([("after", "snapshot")] * (len(_CUTS) - 1))
+    before = stack.proxy.cuts.copy()
+    try:
+        for number, cut in enumerate(_CUTS):
+            stack.proxy.cut_off(cut)
+            if number == 0:
+                stack.annotators.judge(project, JUDGED_NOW)
+                stack.cycle(project)
+            else:
+                stack.worker.start()
+            if number < len(_CUTS) - 1:
+                while not stack.worker.died(0.2):
+                    pass
+            else:
+                wait_for_step(stack, stack.cycle(project).job, "reward")
+            missing = [pattern for pattern in cut if stack.proxy.cuts[pattern] == before[pattern]]
+            assert not missing, f"the worker didn't ask for {missing}"
+            before = stack.proxy.cuts.copy()
+    finally:
+        stack.proxy.cut_off({})
+    tried = {
+        "export cut off by a gateway": len(_CUTS),
+        "snapshot cut off as well": sum(_SNAPSHOT in cut for cut in _CUTS),
+    }
+    stack.close(project, tried)
+
+
+def clock_ahead(stack: Stack) -> None:
+    """Label Studio's clock is an hour ahead of ours."""
+    _with_clock(stack, "ahead", HOUR_S)
+
+
+def clock_behind(stack: Stack) -> None:
+    """Label Studio's clock is an hour behind ours."""
+    _with_clock(stack, "behind", -HOUR_S)
+
+
+def _with_clock(stack: Stack, how: str, ahead_s: int) -> None:
+    """The cycle uses everything, and afterwards exactly what came since counts as new."""
+    moved = stack.proxy.moved
+    stack.proxy.ahead_s = ahead_s
+    try:
+        project = stack.open_project(f"clock {how}")
+        for _ in range(JUDGED_NOW):
+            stack.annotators.judge(project, 1)
+        stack.close(project, {f"Label Studio's clock an hour {how}": 1})
+        assert stack.proxy.moved > moved, "no time was moved"
+        stack.annotators.judge(project, 2)
+        new = lambda: stack.jobs.status()["new_judgements"].get(project.id) == 2  # noqa: E731
+        stack.until(new, "two judgements count as new")
+        stack.stays_quiet(project)
+    finally:
+        stack.proxy.ahead_s = 0
+
+
 def mlflow_restarting(stack: Stack, mlflow: MlflowServer) -> None:
     """MLflow is down while judgements are counted, while a cycle trains, and when it records its outcome."""
     project = stack.open_project("MLflow restarts")
     stack.annotators.judge(project, JUDGED_NOW - 1)
     _restart_mlflow(mlflow)
     stack.annotators.judge(project, 1)
-    _restart_at(stack, stack.cycle(project).job, "reward")
+    wait_for_step(stack, stack.cycle(project).job, "reward")
     _restart_mlflow(mlflow)
-    _restart_at(stack, stack.cycle(project).job, "ppo")
+    wait_for_step(stack, stack.cycle(project).job, "ppo")
     _restart_mlflow(mlflow)
     stack.close(project, {"MLflow restarts": 3})
 
@@ -61,7 +129,7 @@ def postgresql_restarting(stack: Stack, postgres: PostgresServer) -> None:
         postgres.start()
     job = stack.cycle(project).job
     for step, how in (("reward", signal.SIGQUIT), ("ppo", signal.SIGINT)):
-        _restart_at(stack, job, step)
+        wait_for_step(stack, job, step)
         postgres.stop(how)
         postgres.start()
     stack.close(project, {"PostgreSQL restarts": 2, "PostgreSQL crashes": 2})
@@ -73,7 +141,7 @@ def _restart_mlflow(mlflow: MlflowServer) -> None:
     mlflow.wait_until_up()
 
 
-def _restart_at(stack: Stack, job: str, step: str) -> None:
+def wait_for_step(stack: Stack, job: str, step: str) -> None:
     """Wait until a cycle has reached or passed a step."""
 
     def reached() -> bool:

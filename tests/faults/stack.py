@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,12 +24,14 @@ from ml_backend.demo.label_studio_server import LabelStudioServer
 from ml_backend.demo.stack import environment_of
 from ml_backend.label_studio.client import LabelStudio
 from ml_backend.label_studio.connection import BackendAddress
+from ml_backend.label_studio.credentials import SECRET_HEADER, Guard
 from ml_backend.label_studio.setup import init_project
 from ml_backend.lines import own_line
 from ml_backend.loop.client import CycleJob, Jobs
 from ml_backend.processes.children import Children, rankloop_command
 from ml_backend.processes.logs import log_tail
 from ml_backend.processes.ports import free_port
+from ml_backend.registry.records import Version
 from ml_backend.registry.registry import Registry
 from ml_backend.settings import load_settings
 from training.atomic import write_atomically
@@ -41,6 +45,9 @@ CYCLE_TIMEOUT_S = 240.0
 WAIT_S = 240.0
 POLL_S = 0.03
 VISIT_EVERY_S = 0.7
+RETRY_AFTER_S = 4.0
+QUIET_S = 11.0
+"""Long enough for two reconciliations to start what they shouldn't."""
 
 Found = TypeVar("Found")
 
@@ -73,6 +80,14 @@ class Killable:
             children, self._children = self._children, None
             os.killpg(self.pid, signal.SIGKILL)
             children.stop()
+
+    def ended(self, timeout_s: float) -> int | None:
+        """Wait until it has ended by itself. Returns its exit code, None if it still runs."""
+        found = self._children.wait(timeout_s) if self._children else None
+        if found is None:
+            return None
+        self._children = None
+        return found[1]
 
     def died(self, timeout_s: float) -> bool:
         """Wait until it has died by SIGKILL."""
@@ -113,26 +128,36 @@ class Stack:
             "label_studio_url": self.proxy.url,
             "label_studio_api_key": label_studio.token,
             "port": free_port(),
+            "basic_auth_user": "faults",
+            "basic_auth_pass": "fault-password",  # Start Training carries these, and no secret
             "webhook_secret": "fault-secret",
             "champion_poll_s": 0.5,
             "debounce_s": 0.3,
             "train_after": TRAIN_AFTER,
             "reconcile_cron": "*/5 * * * * *",
+            "retry_after_s": RETRY_AFTER_S,
             "training_config": self.training,
             **options,
         }
         self.settings = load_settings(**chosen)
-        environment = {**environment_of(chosen), "PYTHONPATH": str(Path(__file__).parents[1])}
-        self.server = Killable("serve", rankloop_command("serve"), environment, home)
-        self.worker = Killable("worker", [sys.executable, "-m", "faults.dying_worker"], environment, home)
+        self._chosen, self._logs = chosen, home
+        self.server = Killable("serve", rankloop_command("serve"), environment_of(chosen), home)
+        self.worker = self.new_worker("worker")
         self.jobs, self.registry = Jobs(self.settings), Registry(self.settings)
         self.annotators = Annotators(label_studio.url, label_studio.token, ledger)
         self._studio = LabelStudio(label_studio.url, label_studio.token)
         self._visitor = Visitor(Annotators(label_studio.url, label_studio.token, ledger), VISIT_EVERY_S)
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{self.settings.port}", timeout=5.0)
+        basic = Guard.from_settings(self.settings).basic
+        self._http = httpx.Client(base_url=f"http://127.0.0.1:{self.settings.port}", auth=basic, timeout=5.0)
         self._before: Judged | None = None
-        self.projects: list[int] = []
+        self.projects: list[Judged] = []
         self.line = "default"
+
+    def new_worker(self, name: str, **options: object) -> Killable:
+        """A worker with the stack's settings, and these instead of its own. It isn't started yet."""
+        chosen = {**self._chosen, **options}
+        environment = {**environment_of(chosen), "PYTHONPATH": str(Path(__file__).parents[1])}
+        return Killable(name, [sys.executable, "-m", "faults.dying_worker"], environment, self._logs)
 
     def start(self) -> None:
         """Start everything, and wait until the first version answers."""
@@ -189,20 +214,58 @@ class Stack:
         }
         write_atomically(self.training, json.dumps(settings))
 
-    def open_project(self, title: str) -> Judged:
-        """A project with six judgements fewer than a cycle requires."""
+    def open_project(self, title: str, *, label_config: str | None = None, train_after: int = TRAIN_AFTER) -> Judged:
+        """A project with six judgements fewer than a cycle requires.
+
+        Args:
+            title: its title.
+            label_config: what its label config is changed to before anybody judges.
+            train_after: how many new judgements start a cycle.
+        """
         ready = init_project(
             self._studio,
             BackendAddress.from_settings(self.settings),
             title=f"{self.name}: {title}",
             label_config=LABEL_CONFIG,
+            extra_params={"train_after": train_after},
         )
         project = Judged(ready.project.id)
         self.line = own_line(project.id)
+        self.projects.append(project)
+        if label_config:
+            self.annotators.switch(project, label_config=label_config)
         self.annotators.fill(project, judged=JUDGED_BEFORE)
-        self.projects.append(project.id)
         self._visitor.visit(project)
         return project
+
+    def reconnect(self, project: Judged) -> None:
+        """Connect the backend to a project again."""
+        init_project(self._studio, BackendAddress.from_settings(self.settings), project_id=project.id)
+
+    def add_version(self) -> Version:
+        """One more version of the project's line: its champion's files under another name. It isn't promoted."""
+        champion = self.registry.current(self.line)
+        with tempfile.TemporaryDirectory(dir=self.home) as folder:
+            copy = Path(folder) / "version"
+            shutil.copytree(self.registry.fetch(champion), copy)
+            run = self.registry.start_cycle_run(0, f"by-hand-{self.line}-{time.time_ns()}", {"line": self.line})
+            tags = {"kind": "by hand"}
+            made = self.registry.register(copy, run_id=run, parent=champion.name, metrics={}, tags=tags, line=self.line)
+        self.registry.finish_run(run, "refused", "made by hand")
+        return made
+
+    def looks(self, project: Judged) -> list[str]:
+        """What the project's line is waiting for, as `rankloop status` says it."""
+        found = self.jobs.status()["waiting"]
+        return [look["why"] for look in found if project.id in [number for number, _ in look["projects"]]]
+
+    def stays_quiet(self, project: Judged) -> None:
+        """Check that no further cycle of the project starts for a while."""
+        until = time.monotonic() + QUIET_S
+        self.until(lambda: time.monotonic() > until, "time has passed")
+        states = [cycle.state for cycle in self.cycles(project.id)]
+        if len(states) > project.attempts:
+            raise AssertionError(f"project {project.id} has a reason for {project.attempts} cycles, but has {states}")
 
     def webhook_headers(self, project: Judged, headers: dict[str, str]) -> None:
         """Make the project's webhook send these headers."""
@@ -229,13 +292,15 @@ class Stack:
         """The folder of a cycle's files."""
         return self.home / "cycles" / cycle.job
 
-    def close(self, project: Judged, tried: dict[str, int]) -> Outcome:
-        """Wait for the project's cycle, compare the judgements with those its version used, and record the result."""
+    def close(self, project: Judged, tried: dict[str, int], ends: str = "promoted") -> Outcome:
+        """Wait for the project's latest cycle, compare the judgements with those its version used, and record the
+        result. `ends` is how the cycle must end.
+        """
         job = self.cycle(project).job
         with suppress(TimeoutError):  # a cycle that doesn't end is recorded as such
             self.until(lambda: self.jobs.wait(job, timeout_s=0).ended, "the cycle has ended", CYCLE_TIMEOUT_S)
         cycle = self.jobs.wait(job, timeout_s=0)
-        note = "" if cycle.state == "promoted" else f"{cycle.state} at {cycle.step}: {cycle.reason}"
+        note = "" if cycle.state == ends else f"{cycle.state} at {cycle.step}: {cycle.reason}"
         used, wrong = self._used(cycle, project)
         if not note:
             self.await_server()
@@ -263,10 +328,11 @@ class Stack:
             return {}
         return dict(answer.json()) if answer.is_success else {}
 
-    def send(self, payload: dict[str, Any]) -> None:
-        """Send the server a webhook."""
-        answer = self._http.post("/webhook", json=payload, headers={"X-Rankloop-Secret": "fault-secret"})
+    def send(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """Send the server a webhook. Returns its answer."""
+        answer = self._http.post("/webhook", json=payload, headers={SECRET_HEADER: "fault-secret"})
         answer.raise_for_status()
+        return dict(answer.json())
 
     def until(self, condition: Callable[[], Found], what: str, timeout_s: float = WAIT_S) -> Found:
         """Poll until a condition holds, restarting a worker that kills itself in the meantime."""

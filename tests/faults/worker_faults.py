@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 
 from faults.annotators import Judged
-from faults.dying_worker import STEPS
-from faults.stack import JUDGED_NOW, Stack
+from faults.dying_worker import READY, STEPS
+from faults.outside_faults import wait_for_step
+from faults.stack import JUDGED_NOW, Killable, Stack
 from ml_backend.loop.child import read_progress
 from ml_backend.loop.client import CycleJob
 
@@ -56,6 +57,34 @@ def killed_mid_training(stack: Stack) -> None:
             os.truncate(newest, newest.stat().st_size // 2)
         stack.worker.start()
     stack.close(project, {"worker killed in the middle of PPO": 3, "checkpoint truncated": 2})
+
+
+def workers_killed_in_turn(stack: Stack) -> None:
+    """Two workers with data folders of their own share a job queue. Each takes over when the other is killed."""
+    first = stack.worker
+    second = stack.new_worker("second-worker", data_dir=stack.home.with_name("second-data"))
+    stack.train_for(LONG_PPO)
+    project = stack.open_project("workers killed in turn")
+    second.start()
+    refused = stack.until(lambda: second.ended(0.1), "the second worker doesn't start beside the first")
+    assert refused != -signal.SIGKILL
+    assert "another worker is using this job queue" in second.log.read_text(encoding="utf-8")
+
+    stack.annotators.judge(project, JUDGED_NOW)
+    job = stack.cycle(project).job
+    for working, waiting, step in ((first, second, "reward"), (second, first, "ppo"), (first, second, "ppo")):
+        wait_for_step(stack, job, step)
+        assert not stack.jobs.wait(job, timeout_s=0).ended, f"the cycle was over before {working.name} was killed"
+        working.kill()
+        before = _lives(waiting)
+        stack.worker = waiting
+        waiting.start()
+        stack.until(lambda w=waiting, n=before: _lives(w) > n, f"{waiting.name} has taken over")
+    stack.train_for(2)
+    stack.close(project, {"one of two workers killed": 3})
+    second.kill()
+    stack.worker = first
+    first.start()
 
 
 def disk_full(stack: Stack) -> None:
@@ -160,6 +189,11 @@ def _training(stack: Stack, stage: str) -> psutil.Process:
         return None
 
     return stack.until(found, f"{stage} trains")
+
+
+def _lives(worker: Killable) -> int:
+    """How often a worker got ready."""
+    return worker.log.read_text(encoding="utf-8").count(READY) if worker.log.is_file() else 0
 
 
 def _alive(process: psutil.Process) -> bool:

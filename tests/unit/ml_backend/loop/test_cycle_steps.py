@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -240,6 +241,20 @@ def test_a_cycle_makes_a_version(
     assert {item["task"] for item in project.stored} == set(range(51, 61))
     assert all(item["model_version"] == name and item["result"] for item in project.stored)
     assert proposals.some(7) == {"version": name, "stored": 0, "left": 0}
+
+
+@pytest.mark.slow
+def test_a_worker_makes_again_what_another_one_has(steps: CycleSteps, plan: Plan, project: JudgedProject) -> None:
+    """A worker with an empty data folder goes on with the cycle at any step, and uses the judgements of now."""
+    folder = steps.folder(plan)
+    steps.snapshot(plan)
+    shutil.rmtree(folder)
+    assert steps.prepare(plan)["preferences"] == len(read_preferences(folder / "preferences.jsonl"))
+    shutil.rmtree(folder)
+    project.judged = 50
+    assert steps.policy_gate(plan)["passed"] is True
+    assert {path.name for path in folder.iterdir()} >= {"config.json", "summary.json", "reward", "ppo"}
+    assert json.loads((folder / "summary.json").read_bytes())["annotations"] == 50
 
 
 @pytest.mark.slow
