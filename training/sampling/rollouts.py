@@ -127,7 +127,7 @@ def respond(
         # Few answers are other tokens once they are decoded and encoded again, so only these are read twice.
         whole = _answers_as_scored(samples, eos_id)
         rows = [row for row, (tokens, shown) in enumerate(zip(whole, seen, strict=True)) if tokens != list(shown)]
-        pairs = [(prompts[row], seen[row]) for row in rows]
+        pairs = [_within(reward_model.base.max_positions, prompts[row], seen[row], eos_id) for row in rows]
         rollout.scores[rows] = reward_model.score_sequences(pairs, eos_id, batch).to(rollout.scores.device)
     return rollout
 
@@ -172,6 +172,12 @@ def _answers_as_scored(samples: Samples, eos_id: int) -> list[list[int]]:
     ]
 
 
+def _within(limit: int, prompt: Sequence[int], answer: Sequence[int], eos_id: int) -> tuple[Sequence[int], list[int]]:
+    """A sequence that a model can read: odd tokens may become more of them when their text is encoded again."""
+    room = max(1, limit - len(prompt))
+    return prompt, list(answer) if len(answer) <= room else [*answer[: room - 1], eos_id]
+
+
 def score_samples(
     reward_model: RewardModel,
     codec: TextCodec,
@@ -185,7 +191,9 @@ def score_samples(
 
     With `judge`, by the models that learned from other pairs than those that rewards come from.
     """
-    pairs = list(zip(prompts, codec.as_seen(samples.answers()), strict=True))
+    limit, end = reward_model.base.max_positions, codec.eos_id
+    seen = codec.as_seen(samples.answers())
+    pairs = [_within(limit, prompt, answer, end) for prompt, answer in zip(prompts, seen, strict=True)]
     return reward_model.score_sequences(pairs, codec.eos_id, batch, judge=judge)
 
 

@@ -22,6 +22,7 @@ from training.models.reward import RewardModel
 from training.models.text import TextCodec
 from training.ppo.train import train_ppo
 from training.ppo.trainer import Start
+from training.reward.report import RewardPoint
 from training.reward.train import train_reward
 from training.runs.checkpoints import Checkpoints
 from training.sft.train import train_sft
@@ -80,7 +81,7 @@ def _another(folder: Path) -> Any:
     ("row", "words"),
     [
         ({"prompt": "What?", "chosen": "tea"}, 'line 1: no "rejected"'),
-        ({"prompt": "What?", "chosen": "tea", "rejected": " "}, '"rejected" can\'t be used'),
+        ({"prompt": "What?", "chosen": "tea", "rejected": " "}, '"rejected" is blank'),
         ({"prompt": "What?", "chosen": "tea", "rejected": "tea"}, "are the same text"),
         ({"prompt": "What?", "chosen": "tea", "rejected": "egg", "p_chosen": 0.3}, "a number from 0.5 to 1"),
         ({"prompt": "What?", "chosen": "tea", "rejected": "egg", "p_chosen": float("nan")}, "a number from 0.5 to 1"),
@@ -129,32 +130,33 @@ def test_a_reward_model_that_diverges_leaves_its_last_good_checkpoint(
 ) -> None:
     """A NaN loss stops training with step and remedy; no model is saved, and older checkpoints stay."""
 
-    def interrupt(*_point: object) -> None:
-        raise KeyboardInterrupt
+    def interrupt(point: RewardPoint, _total: int) -> None:
+        if point.step > 0:  # the probe's point comes before the first epoch
+            raise KeyboardInterrupt
 
     base = load_causal_lm(str(tiny_model_dir), "cpu")
     with pytest.raises(KeyboardInterrupt):
         train_reward(base, codec, PAIRS, REWARD, tmp_path, on_point=interrupt)
-    good = tmp_path / "checkpoints" / "step-000001.pt"
+    good = tmp_path / "checkpoints" / "fold-0" / "step-000001.pt"
     content = torch.load(good, weights_only=True)
     before = good.read_bytes()
     content["state"]["model"]["head.bias"] += torch.nan
     torch.save(content, good.with_name("step-000002.pt"))
     with pytest.raises(DivergedError, match=r"at step 3'\. The last good checkpoint is kept\. Lower reward"):
         train_reward(base, codec, PAIRS, REWARD, tmp_path)
-    assert Checkpoints(tmp_path / "checkpoints", "").steps() == [1, 2]
+    assert Checkpoints(good.parent, "").steps() == [1, 2]
     assert good.read_bytes() == before
     assert not (tmp_path / "reward_model.safetensors").exists()
     good.with_name("step-000002.pt").unlink()
-    assert len(train_reward(base, codec, PAIRS, REWARD, tmp_path).curve) == 3
+    assert train_reward(base, codec, PAIRS, REWARD, tmp_path).curve
 
 
 def test_nothing_is_learned_from_a_model_of_nans(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
-    """A damaged base is detected at the first step, and no checkpoint is written."""
+    """A damaged base is detected before the first step, and no checkpoint is written."""
     base = load_causal_lm(str(tiny_model_dir), "cpu")
     with torch.no_grad():
         base.transformer.h[0].mlp.c_fc.weight[0, 0] = torch.nan
-    with pytest.raises(DivergedError, match="step 1"):
+    with pytest.raises(DivergedError, match="base model's activations are NaN"):
         train_reward(base, codec, PAIRS, REWARD, tmp_path / "reward")
     assert not (tmp_path / "reward" / "checkpoints").exists()
 
@@ -177,10 +179,10 @@ def test_a_checkpoint_of_another_model_is_refused(tiny_model_dir: Path, codec: T
     for stage in (reward, sft, ppo):
         stage(load_causal_lm(str(tiny_model_dir), "cpu"))
         folder = tmp_path / stage.__name__ / "checkpoints"
-        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        before = {path: path.read_bytes() for path in folder.rglob("*.pt")}
         with pytest.raises(CheckpointError, match="another run"):
             stage(_another(tiny_model_dir))
-        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+        assert {path: path.read_bytes() for path in folder.rglob("*.pt")} == before
 
 
 def test_a_reward_model_of_another_base_is_refused(run: Run, tiny_model_dir: Path, tmp_path: Path) -> None:

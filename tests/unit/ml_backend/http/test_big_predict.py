@@ -36,6 +36,10 @@ class SlowVersion:
         self.gate = threading.Event()
         self.gate.set()
 
+    def told(self, _settings: object) -> SlowVersion:
+        """The same: no project has settings of its own."""
+        return self
+
     def propose(self, questions: Sequence[tuple[str, str]]) -> list[AnswerPair]:
         """Two answers each, after `seconds` each."""
         assert self.gate.wait(30)

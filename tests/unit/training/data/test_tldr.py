@@ -214,7 +214,7 @@ def test_the_whole_way(tiny_model_dir: Path, tmp_path: Path) -> None:
 
 
 def test_the_reward_is_measured_against_the_persons_summary(tiny_model_dir: Path, tmp_path: Path) -> None:
-    """Where the reference summary scores higher, the same answer's reward is lower by just that difference."""
+    """Where the reference summary scores higher, the same answer's reward is lower by that difference, in spreads."""
     import torch
 
     from training.config import PPOConfig, SamplingConfig
@@ -245,6 +245,7 @@ def test_the_reward_is_measured_against_the_persons_summary(tiny_model_dir: Path
         origins.append(float(reward_model.score_texts(codec, [_post(0)], [summary])[0]))
         points.append(train_ppo(base, Start(), codec, reward_model, records, config, tmp_path / name).curve[0])
     assert points[0].score == points[1].score
-    # The scale is the base's own answers' to this one prompt, of which there is one, hence 1.
-    assert points[0].reward - points[1].reward == pytest.approx(origins[1] - origins[0], abs=1e-4)
-    assert points[0].reward == pytest.approx(points[0].score - origins[0], abs=1e-4)
+    # Rewards are in spreads of the base's own answers to this prompt, the same for both summaries.
+    spread = (origins[1] - origins[0]) / (points[0].reward - points[1].reward)
+    assert spread > 0
+    assert points[0].reward == pytest.approx((points[0].score - origins[0]) / spread, abs=1e-4)

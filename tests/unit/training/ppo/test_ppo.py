@@ -278,7 +278,7 @@ def test_it_stops_when_answers_repeat_themselves(lively_model_dir: Path, codec: 
 
 def test_the_last_policy_is_measured_too(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
     """If only the evaluation finds the policy out of bounds, the one before the last iteration is kept."""
-    config = CONFIG.model_copy(update={"iterations": 2, "learning_rate": 1e-2, "evaluation_answers": 8})
+    config = CONFIG.model_copy(update={"iterations": 2, "learning_rate": 3e-2, "evaluation_answers": 8})
     free = _run(tiny_model_dir, codec, config, tmp_path / "free")
     assert free.kl_nats is not None
     between = (max(point.kl_nats for point in free.curve) + free.kl_nats) / 2
@@ -301,7 +301,7 @@ def test_the_supervised_policy_is_the_reference_where_there_is_one(
     assert report.curve[0].kl_nats == 0.0
     assert report.kl_nats == pytest.approx(0.0, abs=0.01)
     assert report.kl_from_base_nats is not None
-    assert report.kl_from_base_nats > 0.05
+    assert report.kl_from_base_nats > 0.01
     low, high = report.champion_interval
     assert low < 0.5 < high
 
@@ -327,7 +327,7 @@ def test_blank_answers_are_penalised(tiny_model_dir: Path, codec: TextCodec, tmp
     class Blank(TextCodec):
         def decode_answer(self, ids: Any) -> str:  # noqa: ARG002
             """Nothing."""
-            return " "
+            return ""
 
     blank = Blank(codec.tokenizer, codec.config)
     one = CONFIG.model_copy(update={"iterations": 1, "blank_penalty": 3.0})
@@ -450,7 +450,7 @@ def test_an_evaluation_of_the_base_against_itself_is_even(tiny_model_dir: Path, 
 def test_unusable_settings_are_refused(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
     """Each mistake has an error that names the setting and the expected value."""
     with pytest.raises(ConfigError, match="answers_per_prompt = 1"):
-        _run(tiny_model_dir, codec, CONFIG.model_copy(update={"algorithm": "rloo"}), tmp_path)
+        _run(tiny_model_dir, codec, CONFIG.model_copy(update={"algorithm": "rloo", "answers_per_prompt": 1}), tmp_path)
     cut = CONFIG.model_copy(update={"sampling": SamplingConfig(top_k=50, top_p=1.0)})
     with pytest.raises(ConfigError, match="top_k = 50"):
         _run(tiny_model_dir, codec, cut, tmp_path)
