@@ -60,7 +60,7 @@ def test_a_connection_that_degrades_step_by_step(label_studio: LabelStudio, proj
         assert {finding.verdict for finding in _findings(label_studio, project, address)} == {Verdict.OK}
 
         changed = BackendAddress(running.url, "rankloop", Guard(("ada", "lovelace"), "another"))
-        assert "lacks the backend's credentials" in _said(_findings(label_studio, project, changed), Verdict.WRONG)
+        assert "its credentials aren't the backend's" in _said(_findings(label_studio, project, changed), Verdict.WRONG)
 
         second = BackendAddress(other.url, "second", Guard())
         connect_backend(label_studio, project.id, second)

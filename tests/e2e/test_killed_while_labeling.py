@@ -43,7 +43,7 @@ def chosen(label_studio_server: LabelStudioServer, tiny_model_dir: Path, tmp_pat
         "data_dir": tmp_path / "home",
         "model": str(tiny_model_dir),
         "device": "cpu",
-        "max_new_tokens": 8,
+        "max_new_tokens": 12,
         "label_studio_url": label_studio_server.url,
         "label_studio_api_key": label_studio_server.token,
         "port": port,

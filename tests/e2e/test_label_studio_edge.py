@@ -158,7 +158,7 @@ def test_connecting_twice_leaves_one_backend_and_one_secured_webhook(
         secure_webhook(label_studio, project.id, address)
     assert [row.title for row in label_studio.backends(project.id)] == ["m"]
     assert len(label_studio.webhooks(project.id)) == 1
-    assert choose_project(label_studio, f"{backend.url}/").id == project.id
+    assert choose_project(label_studio, f"{backend.url}/", "m").id == project.id
 
     task_id = label_studio.import_tasks(project.id, [{"prompt": "tea?"}])[0]
     label_studio.annotate(task_id, [_verdict("tie")])

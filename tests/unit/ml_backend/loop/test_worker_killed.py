@@ -28,7 +28,7 @@ def given(mlflow_settings: Settings, tmp_path: Path) -> dict[str, Any]:
         "data_dir": str(mlflow_settings.home()),
         "model": mlflow_settings.model,
         "device": "cpu",
-        "max_new_tokens": 8,
+        "max_new_tokens": 12,
         "training_config": str(tiny_training(tmp_path, iterations=40)),
         "reconcile_cron": "0 0 1 1 *",
     }
