@@ -89,8 +89,12 @@ def clock_behind(stack: Stack) -> None:
 
 
 def _with_clock(stack: Stack, how: str, ahead_s: int) -> None:
-    """The cycle uses everything, and afterwards exactly what came since counts as new."""
+    """The cycle uses everything, and afterwards exactly what came since counts as new.
+
+    No project sees the clock change: times that are stored don't move when a real clock is set.
+    """
     moved = stack.proxy.moved
+    stack.forget_last()
     stack.proxy.ahead_s = ahead_s
     try:
         project = stack.open_project(f"clock {how}")
@@ -103,6 +107,7 @@ def _with_clock(stack: Stack, how: str, ahead_s: int) -> None:
         stack.until(new, "two judgements count as new")
         stack.stays_quiet(project)
     finally:
+        stack.forget_last()
         stack.proxy.ahead_s = 0
 
 

@@ -309,10 +309,15 @@ class Stack:
         self.ledger.record(tried, outcome)
         self._visitor.visit(None)
         # kept until the next one is over, so that a second cycle would have time to start
-        if self._before is not None:
-            self._studio._sdk.projects.delete(self._before.id)
+        self.forget_last()
         self._before = project
         return outcome
+
+    def forget_last(self) -> None:
+        """Delete the project that was closed last."""
+        if self._before is not None:
+            self._studio._sdk.projects.delete(self._before.id)
+            self._before = None
 
     def await_server(self) -> None:
         """Wait until the server answers with the champion of the project's line, which must be intact."""
