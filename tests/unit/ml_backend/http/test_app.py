@@ -248,7 +248,7 @@ def test_many_tasks_come_at_once(make_client: MakeClient, jobs: FakeJobs) -> Non
         (_webhook("ANNOTATIONS_CREATED", annotation=[{"id": 5}], task=[_task(3)]), [("judgement", 1)]),
         (_webhook("ANNOTATIONS_DELETED", annotations=[{"id": 5}]), [("judgement", 1)]),
         (_webhook("TASKS_CREATED", tasks=[_task(n) for n in range(5000)]), [("propose", 1), ("judgement", 1)]),
-        (_webhook("PROJECT_UPDATED"), []),
+        (_webhook("PROJECT_UPDATED"), [("propose", 1)]),
         (_webhook("TASKS_DELETED", tasks=[{"id": 3}]), []),
         ({"action": "ANNOTATION_CREATED"}, []),
     ],

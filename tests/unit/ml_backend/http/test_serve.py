@@ -74,12 +74,12 @@ def test_a_real_server_starts_answers_and_ends(tiny_model_dir: Path, tmp_path: P
     url = f"http://127.0.0.1:{port}"
     with subprocess.Popen([sys.executable, "-c", SERVE], env=environment, stderr=subprocess.PIPE, text=True) as server:
         try:
-            _wait_for(url, server, "rankloop-v1")
+            _wait_for(url, server, "rankloop.project-1-v1")
             config = (Path(__file__).parents[4] / "label_config.xml").read_text(encoding="utf-8")
             tasks = [{"id": 1, "data": {"prompt": "What is tea?"}}, {"id": 2, "data": {}}]
             answer = _ask(f"{url}/predict", {"tasks": tasks, "project": "1.2", "label_config": config})
             assert [len(result["result"]) for result in answer["results"]] == [2, 0]
-            assert _ask(f"{url}/versions") == {"versions": ["rankloop-v1"]}
+            assert _ask(f"{url}/versions") == {"versions": ["rankloop.project-1-v1"]}
             with urllib.request.urlopen(f"{url}/metrics", timeout=60) as scraped:  # noqa: S310  # http
                 assert b'rankloop_part_up{part="registry"} 1.0' in scraped.read()
             nonsense = _nonsense(port)
