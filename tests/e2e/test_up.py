@@ -91,10 +91,11 @@ def test_from_an_empty_folder_to_proposals_in_label_studio(
 
     with LabelStudio(label_studio_server.url, label_studio_server.token) as label_studio:
         project = label_studio.projects("Numbers")[0].id
-        _until(lambda: label_studio.predictions_by_version(project) == {"tiny-v1": 6}, tmp_path / "up.log")
+        version = f"tiny.project-{project}-v1"
+        _until(lambda: label_studio.predictions_by_version(project) == {version: 6}, tmp_path / "up.log")
 
     listed = _rankloop(environment, tmp_path, "versions")
-    assert "tiny-v1" in listed.stdout
+    assert version in listed.stdout
     refused = _rankloop(environment, tmp_path, "train")
     assert refused.returncode == 1
     assert "needs at least" in refused.stdout
