@@ -58,17 +58,6 @@ def first_point(probes: FittedProbes, pairs: PairFeatures) -> RewardPoint:
     return RewardPoint(0, own, theirs, float((probes.out_of_fold[untied] > 0).double().mean()))
 
 
-def count_right(differences: Tensor, p_chosen: Tensor) -> tuple[int, int]:
-    """How many pairs with a winner are ranked correctly, and how many there are; equal scores count as wrong.
-
-    Args:
-        differences: (N,) score of the chosen minus score of the rejected answer.
-        p_chosen: (N,) share of votes for the chosen one.
-    """
-    untied = p_chosen != 0.5
-    return int((differences[untied] > 0).sum()), int(untied.sum())
-
-
 def accuracy_of(differences: Tensor, p_chosen: Tensor, groups: Tensor) -> Accuracy:
     """The accuracy on pairs with a winner, with an interval that allows for pairs of one prompt being alike."""
     untied = p_chosen != 0.5

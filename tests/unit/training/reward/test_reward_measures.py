@@ -13,14 +13,16 @@ from training.data.split import split_of
 from training.data.types import Preference, Split
 from training.models.load import load_causal_lm
 from training.models.text import TextCodec
-from training.reward.measures import accuracy_by_agreement, agreement_of, count_right
+from training.reward.measures import accuracy_by_agreement, accuracy_of, agreement_of
 from training.reward.report import RewardReport
 from training.reward.train import train_reward
 
 
 def test_even_scores_are_wrong_and_ties_dont_count() -> None:
     """Of four pairs, one is a tie; of the others, one is ranked correctly, one incorrectly and one has equal scores."""
-    assert count_right(torch.tensor([1.0, -1.0, 0.0, 5.0]), torch.tensor([1.0, 0.8, 1.0, 0.5])) == (1, 3)
+    differences, p_chosen = torch.tensor([1.0, -1.0, 0.0, 5.0]), torch.tensor([1.0, 0.8, 1.0, 0.5])
+    found = accuracy_of(differences, p_chosen, torch.arange(4))
+    assert (found.accuracy, found.pairs) == (pytest.approx(1 / 3), 3)
 
 
 def test_accuracy_by_agreement_by_hand() -> None:
