@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ml_backend.registry.reports import Reports
 from ml_backend.registry.stored import Stored
 
 
-class Registry(Stored):
+class Registry(Stored, Reports):
     """The registry of one model name: its lines, their versions and champions, and the cycles that made them.
 
     Connects on first use, from any thread; the very first use takes seconds, because MLflow creates its tables.
