@@ -103,6 +103,15 @@ class FakeProposals:
         """Nothing to release."""
 
 
+LABEL_CONFIG = """<View>
+  <Text name="prompt" value="$prompt"/>
+  <Pairwise name="verdict" toName="answer1,answer2"/>
+  <Text name="answer1" value="$answer1"/>
+  <Text name="answer2" value="$answer2"/>
+</View>"""
+"""Answers come with the tasks, so that no later rounds are asked for."""
+
+
 class FakeProjects:
     """A Label Studio with projects, some connected to us, some with tasks without proposals.
 
@@ -135,7 +144,7 @@ class FakeProjects:
 
     def project(self, project_id: int) -> Any:
         """One of them."""
-        return SimpleNamespace(id=project_id, model_version="rankloop", created_at=None, label_config="<View/>")
+        return SimpleNamespace(id=project_id, model_version="rankloop", created_at=None, label_config=LABEL_CONFIG)
 
     def all_webhooks(self) -> list[Any]:
         """None: these projects show our predictions."""
