@@ -15,7 +15,7 @@ from training.reward import RewardPoint, RewardReport
 
 HOSTILE = "<script>alert('owned')</script><img src=x onerror=alert(1)> & \"quoted\" 'too'"
 BORN = 1_790_000_000.0
-"""When the first version was made: 2026-09-21 13:33:20 UTC."""
+"""When the first version was made: 2026-09-21 14:13:20 UTC."""
 
 PEOPLE = {
     "computed_at": "2026-09-22T10:00:00+00:00",

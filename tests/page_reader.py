@@ -38,9 +38,10 @@ class Reader:
 
     def send(self, path: str, form: dict[str, str], **headers: str) -> TestResponse:
         """Send a form as a browser does that opened it on this server."""
-        given = {**self.headers, "Origin": "http://localhost", "Sec-Fetch-Site": "same-origin", **headers}
-        given = {name.replace("_", "-"): value for name, value in given.items() if value}
-        return self.client.post(path, data=form, headers=given)
+        said = {name.replace("_", "-"): value for name, value in headers.items()}
+        given = {**self.headers, "Origin": "http://localhost", "Sec-Fetch-Site": "same-origin", **said}
+        sent = {name: value for name, value in given.items() if value}
+        return self.client.post(path, data=form, headers=sent)
 
 
 def words(html: str) -> str:

@@ -74,6 +74,7 @@ class Site:
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            auto_reload=False,
         )
         names = ("share", "between", "number", "span", "when", "count")
         self._jinja.filters.update({name: getattr(figures, name) for name in names})

@@ -157,7 +157,7 @@ class Versions(Session):
                 raise SupersededError(f"the champion is {champion} now, no longer {instead_of}")
             _refuse_pruned(self.get(name))  # which may have happened since it was fetched
             self._crown(version.line, [*champions, version.number])
-        return version
+        return self.get(name)
 
     def champions(self, line: str = DEFAULT_LINE) -> list[str]:
         """The names of all champions of a line since the last rollback, the current one last."""
@@ -186,7 +186,7 @@ class Versions(Session):
             before = self.get(self._named(line, champions[-2]))
             self.fetch(before)
             self._crown(line, champions[:-1])
-        return before
+        return self.get(before.name)
 
     def _download(self, version: Version, into: Path) -> None:
         with self._asking(f"download {version.name}") as client:

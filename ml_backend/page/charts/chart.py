@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ml_backend.page.figures import NOTHING, number, share
 
-WIDTH = 6.4
+WIDTH, HEIGHT = 5.0, 2.9
+"""In inches; small, so that the text is readable on a phone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,14 @@ class Chart:
         return hashlib.sha256(repr(self).encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
     @property
+    def width(self) -> float:
+        """How wide it is, in inches."""
+        return WIDTH
+
+    @property
     def height(self) -> float:
-        """How high it is, in inches; all are `WIDTH` wide."""
-        return max(1.6, 1.0 + 0.45 * len(self.labels)) if self.is_lying else 3.0
+        """How high it is, in inches."""
+        return max(1.8, 1.0 + 0.45 * len(self.labels)) if self.is_lying else HEIGHT
 
     @property
     def columns(self) -> tuple[str, ...]:

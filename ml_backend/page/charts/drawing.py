@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from ml_backend.page.charts.chart import WIDTH, Chart, Series
+from ml_backend.page.charts.chart import Chart, Series
 
 DRAWN_KEPT = 200
 _INK, _GRID = "#010203", "#040506"
@@ -18,6 +18,8 @@ _STYLE = """<style>
 svg{--ink:#1d2433;--grid:#8a93a6;--c0:#2f55d4;--c1:#b3440e;--c2:#1b7a4d;--c3:#7a3fb8}
 @media(prefers-color-scheme:dark){svg{--ink:#e4e8f1;--grid:#7d879c;--c0:#8fb0ff;--c1:#ffad7a;--c2:#7fd6a8;--c3:#cfa6ff}}
 </style>"""
+MARKED = 30
+"""With fewer points than this each is marked."""
 _STYLES = ("-", "--", ":", "-.")
 _MARKERS = ("o", "s", "^", "D")
 
@@ -55,7 +57,7 @@ def draw(chart: Chart) -> bytes:
         "text.parse_math": False,
     }
     with rc_context(plain):
-        figure = Figure(figsize=(WIDTH, chart.height), layout="constrained")
+        figure = Figure(figsize=(chart.width, chart.height), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         for place, series in enumerate(chart.series):
@@ -70,39 +72,44 @@ def _plot(axes: Any, chart: Chart, series: Series, place: int) -> None:
     colour, style = _COLOURS[place % len(_COLOURS)], _STYLES[place % len(_STYLES)]
     marker = _MARKERS[place % len(_MARKERS)]
     points = [point for point in series.points if point.y is not None] if series.is_marked else list(series.points)
-    xs = [point.x for point in points]
+    aside = 0.08 * (place - (len(chart.series) - 1) / 2) if chart.labels else 0.0  # so that intervals don't overlap
+    xs = [point.x + aside for point in points]
     ys = [float("nan") if point.y is None else point.y for point in points]
-    sparse = len(points) < 30
-    line = "none" if series.is_marked else style
     across, up = (ys, xs) if chart.is_lying else (xs, ys)
     axes.plot(
-        across, up, linestyle=line, color=colour, label=series.name, linewidth=1.8,
-        marker=marker if sparse or series.is_marked else "", markersize=6 if series.is_marked else 4,
+        across, up, linestyle="none" if series.is_marked else style, color=colour, label=series.name, linewidth=1.8,
+        marker=marker if len(points) < MARKED or series.is_marked else "", markersize=6 if series.is_marked else 4,
     )  # fmt: skip
-    barred = [(p.x, p.y, p.low, p.high) for p in points if p.y is not None and p.low is not None and p.high is not None]
-    for x, _, low, high in barred:
-        ends = ([low, high], [x, x]) if chart.is_lying else ([x, x], [low, high])
-        axes.plot(*ends, color=colour, linewidth=1.2, marker="_" if not chart.is_lying else "|", markersize=7)
+    for x, point in zip(xs, points, strict=True):
+        if point.low is not None and point.high is not None:
+            ends, here = [point.low, point.high], [x, x]
+            across, up = (ends, here) if chart.is_lying else (here, ends)
+            axes.plot(across, up, color=colour, linewidth=1.2, marker="|" if chart.is_lying else "_", markersize=7)
 
 
 def _dress(axes: Any, chart: Chart) -> None:
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    names = [label.removeprefix("rankloop.") for label in chart.labels]
-    value_axis, other = (axes.xaxis, axes.yaxis) if chart.is_lying else (axes.yaxis, axes.xaxis)
+    values, others = (axes.xaxis, axes.yaxis) if chart.is_lying else (axes.yaxis, axes.xaxis)
     if chart.labels:
-        other.set_ticks(range(len(names)), names)
+        others.set_ticks(range(len(chart.labels)), [label.removeprefix("rankloop.") for label in chart.labels])
+        (axes.set_ylim if chart.is_lying else axes.set_xlim)(-0.5, len(chart.labels) - 0.5)
+    elif all(float(point.x).is_integer() for series in chart.series for point in series.points):
+        others.set_major_locator(MaxNLocator(integer=True))
     if chart.is_share:
-        value_axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    (axes.set_xlabel if not chart.is_lying else axes.set_ylabel)("" if chart.labels else chart.over, color=_INK)
-    (axes.set_ylabel if not chart.is_lying else axes.set_xlabel)(chart.up, color=_INK)
+        values.set_major_formatter(PercentFormatter(1.0))
+    others.set_label_text("" if chart.labels else chart.over, color=_INK)
+    values.set_label_text(chart.up, color=_INK)
     axes.grid(color=_GRID, alpha=0.35, linewidth=0.6)
     axes.tick_params(colors=_INK, labelsize=9)
     for spine in axes.spines.values():
         spine.set_color(_GRID)
     axes.spines[["top", "right"]].set_visible(False)
     if len(chart.series) > 1:
-        axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
+        axes.legend(
+            frameon=False, fontsize=9, labelcolor=_INK, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0,
+            ncols=2 if len(chart.series) < 3 else 1,
+        )  # fmt: skip
 
 
 def _coloured(svg: str) -> bytes:

@@ -196,7 +196,7 @@ def test_two_people_who_decide_alike_do_it_once(path: str, ready: Callable[[str]
     first, second = reader.form(path), reader.form(path)
     reader.send(path, first)
     answer = reader.send(path, second)
-    assert answer.status_code == 409
+    assert answer.status_code == (200 if path.endswith("train") else 409)  # a cycle is queued, as they wanted
     assert AGAIN[path] in words(answer.text)
 
 

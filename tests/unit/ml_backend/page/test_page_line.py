@@ -67,7 +67,7 @@ def test_versions_have_their_figures(reader: Reader) -> None:
     third = "rankloop.eggs-v3 72% 63% to 80% 81% 2.25 – 61% 52% to 70% 23.4 base 26 120 never"
     assert third in table
     assert "rankloop.eggs-v1 base – – – – – – – never" in table
-    assert "2026-09-21T15:33:20+00:00" in reader.get("/lines/eggs").text  # when the cycle that promoted v2 ended
+    assert "2026-09-21T16:13:20+00:00" in reader.get("/lines/eggs").text  # when the cycle that promoted v2 ended
 
 
 def test_accuracy_stands_beside_what_bounds_it(reader: Reader) -> None:
@@ -117,8 +117,11 @@ def test_people_are_shown_with_what_there_is_to_know(reader: Reader, page_regist
     assert "Two people agree 81% 72% to 88%" in shown
     assert "Krippendorff’s alpha 0.61 0.48 to 0.74" in shown
     assert "Two people agree on fewer pairs than last week." in shown
-    ann = "ann@example.org 60 90% 79% to 96% 75% 61% to 85% 50% 37% to 63% 10% 14.2 0% 100% 5 pairs twice –"
-    left = "left@example.org 60 52% 37% to 67% – 100% 94% to 100% 0% 1.50 25% – Chose the left answer in 60 of 60"
+    ann = "ann@example.org – 60 90% 79% to 96% 75% 61% to 85% 50% 37% to 63% 10% 14.2 0% 100% 5 pairs twice"
+    left = (
+        "left@example.org Chose the left answer in 60 of 60 judgements. "
+        "60 52% 37% to 67% – 100% 94% to 100% 0% 1.50 25% –"
+    )
     assert ann in shown
     assert left in shown
     assert "120 judgements by 2 people" in reader.text("/")
@@ -132,7 +135,7 @@ def test_documents_of_other_releases_are_shown_as_far_as_they_go(reader: Reader,
         "leaderboard": {"versions": [{"version": "rankloop.eggs-v2"}]},
     }
     shown = reader.text("/lines/eggs")
-    assert "ann 0 – – – – – – – –" in shown
+    assert "ann – 0 – – – – – – –" in shown
     assert "Soon." in shown
     assert "1 rankloop.eggs-v2 – – 0 0" in shown
 

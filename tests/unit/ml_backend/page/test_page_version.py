@@ -19,7 +19,7 @@ def test_figures_and_sentences(reader: Reader) -> None:
     assert "Accuracy of its reward model 72% 63% to 80%" in shown
     assert "KL from the base 2.25 nats" in shown
     assert "People prefer it to the base not enough votes to tell" in shown
-    assert "Length of answers 23.4 tokens , the base’s 26" in shown
+    assert "Length of answers 23.4 tokens, the base’s 26" in shown
     assert "Annotations 120" in shown
     assert "Judgements 118" in shown
     assert "Preferences 80" in shown
