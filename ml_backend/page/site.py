@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ml_backend.page import figures
 from ml_backend.page.actions import Outcome, Question
 from ml_backend.page.charts import Chart, leaderboard_chart, versions_chart
-from ml_backend.page.facts import Facts, VersionReports
+from ml_backend.page.facts import Facts, LineFacts, VersionReports
 from ml_backend.page.forms import Sealed
 from ml_backend.page.line_view import LineView, view_line
 from ml_backend.page.opinions import Opinions
@@ -102,7 +102,8 @@ class Site:
         Raises:
             NotThereError: there is no such line.
         """
-        state, view = self._line(name)
+        state, facts = self._line(name)
+        view = view_line(name, facts)
         query = asked.query
         return self._render(
             "line.html",
@@ -114,6 +115,7 @@ class Site:
             cycles=part_of(view.attempts, "cycles", query.get("cycles"), CYCLES_SHOWN),
             people=part_of((view.people or {}).get("people") or (), "people", query.get("people"), PEOPLE_SHOWN),
             charts=self.line_charts(view),
+            latest=self._latest(view, facts),
             loaded=self._server.loaded().get(name),
             project_url=self._project_url,
         )
@@ -158,7 +160,9 @@ class Site:
         Raises:
             NotThereError: there is no such chart.
         """
-        charts = self.line_charts(self._line(name)[1]) if kind == "lines" else self._version(name)[0].charts
+        charts = (
+            self.line_charts(view_line(name, self._line(name)[1])) if kind == "lines" else self._version(name)[0].charts
+        )
         found = next((each for each in charts if each.name == chart), None)
         if found is None:
             raise NotThereError(f"There is no such chart of {name}.")
@@ -179,7 +183,7 @@ class Site:
             raise NotThereError("There is no such file.")
         return (resources.files("ml_backend.page") / "static" / name).read_bytes(), FILES[name]
 
-    def _line(self, name: str) -> tuple[LineState, LineView]:
+    def _line(self, name: str) -> tuple[LineState, LineFacts]:
         self._facts.ask_all()
         lines = self._facts.lines()
         state = next((state for state in lines.value or () if state.name == name), None)
@@ -188,7 +192,15 @@ class Site:
         known = self._facts.line(name)
         if known.value is None:
             raise NotThereError(known.fault or f"Line {name} can't be read.", is_passing=True)
-        return state, view_line(name, known.value)
+        return state, known.value
+
+    def _latest(self, view: LineView, facts: LineFacts) -> VersionView | None:
+        """The challenger, or else the champion, unless that is the base."""
+        name = view.challenger or (view.champion.name if view.champion else None)
+        version = next((version for version in facts.versions if version.name == name), None)
+        if version is None or version.tags.get("kind") == "base":
+            return None
+        return view_version(version, facts, self._facts.reports(version).value or VersionReports())
 
     def _version(self, name: str) -> tuple[VersionView, Known[VersionReports]]:
         self._facts.ask_all()

@@ -95,6 +95,21 @@ def test_preference_comes_from_the_leaderboard() -> None:
     assert view.versions[1].preferred is None
 
 
+def test_a_line_shows_what_its_newest_learned(reader: Reader) -> None:
+    """The champion's report in words, and its answers."""
+    shown = reader.text("/lines/eggs")
+    assert "What rankloop.eggs-v2 learned" in shown
+    assert "The policy doesn't earn its KL." in shown
+
+
+def test_the_challenger_s_answers_stand_beside_the_champion_s(reader: Reader, page_registry: PageRegistry) -> None:
+    """And beside the base's, to the same prompt."""
+    page_registry.said["eggs"] = {"contest": CONTEST}
+    shown = reader.text("/lines/eggs")
+    assert "What rankloop.eggs-v3 learned" in shown
+    assert "Base Boil it. Score -0.50 rankloop.eggs-v2, the champion then Boil it for six minutes." in shown
+
+
 def test_contest_and_leaderboard_are_shown(reader: Reader, page_registry: PageRegistry) -> None:
     """The challenger won 18 pairs of 30; who leads, and how few votes would turn that."""
     page_registry.said["eggs"] = {"contest": CONTEST, "leaderboard": LEADERBOARD}
