@@ -103,6 +103,15 @@ class FakeProposals:
         """Nothing to release."""
 
 
+LABEL_CONFIG = """<View>
+  <Text name="prompt" value="$prompt"/>
+  <Pairwise name="verdict" toName="answer1,answer2"/>
+  <Text name="answer1" value="$answer1"/>
+  <Text name="answer2" value="$answer2"/>
+</View>"""
+"""Answers come with the tasks, so that no later rounds are asked for."""
+
+
 class FakeProjects:
     """A Label Studio with projects, some connected to us, some with tasks without proposals.
 
@@ -127,7 +136,7 @@ class FakeProjects:
         self.fault: LabelStudioError | None = None
         self.counted: list[int] = []
         self.exported: list[int] = []
-        self.label_config = "<View/>"
+        self.label_config = LABEL_CONFIG
         self.asked: Counter[str] = Counter()
 
     def projects(self) -> list[Any]:
