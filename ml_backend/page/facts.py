@@ -128,8 +128,7 @@ class Facts:
         return LineFacts(versions, champions, tuple(registry.attempts(line)), self._ask_opinions(line))
 
     def _ask_opinions(self, line: str) -> Opinions:
-        ask = getattr(self._registry, "opinions", None)
-        return read_opinions(ask(line) if ask else {})
+        return read_opinions(self._registry.opinions(line))
 
 
 def _parsed(content: Mapping[str, Any]) -> VersionReports:
