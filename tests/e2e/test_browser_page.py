@@ -84,6 +84,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield Site(f"http://127.0.0.1:{port}", registry, jobs)
     server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +199,7 @@ def test_another_site_can_do_nothing(opened: Callable[..., Page], site: Site) ->
     page.get_by_role("button").click()
     expect(page.get_by_role("main")).to_contain_text("This form came from another site. Nothing was done.")
     other.shutdown()
+    other.server_close()
     assert "eggs" not in site.registry.paused
 
 

@@ -18,6 +18,7 @@ _STYLE = """<style>
 svg{--ink:#1d2433;--grid:#8a93a6;--c0:#2f55d4;--c1:#b3440e;--c2:#1b7a4d;--c3:#7a3fb8}
 @media(prefers-color-scheme:dark){svg{--ink:#e4e8f1;--grid:#7d879c;--c0:#8fb0ff;--c1:#ffad7a;--c2:#7fd6a8;--c3:#cfa6ff}}
 </style>"""
+LONGEST_LABEL = 24
 MARKED = 30
 """With fewer points than this each is marked."""
 _STYLES = ("-", "--", ":", "-.")
@@ -92,7 +93,7 @@ def _dress(axes: Any, chart: Chart) -> None:
 
     values, others = (axes.xaxis, axes.yaxis) if chart.is_lying else (axes.yaxis, axes.xaxis)
     if chart.labels:
-        others.set_ticks(range(len(chart.labels)), [label.removeprefix("rankloop.") for label in chart.labels])
+        others.set_ticks(range(len(chart.labels)), [_short(label) for label in chart.labels])
         (axes.set_ylim if chart.is_lying else axes.set_xlim)(-0.5, len(chart.labels) - 0.5)
     elif all(float(point.x).is_integer() for series in chart.series for point in series.points):
         others.set_major_locator(MaxNLocator(integer=True))
@@ -110,6 +111,12 @@ def _dress(axes: Any, chart: Chart) -> None:
             frameon=False, fontsize=9, labelcolor=_INK, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0,
             ncols=2 if len(chart.series) < 3 else 1,
         )  # fmt: skip
+
+
+def _short(label: str) -> str:
+    """A label that leaves room for the drawing; the table has all of it."""
+    plain = label.removeprefix("rankloop.")
+    return plain if len(plain) <= LONGEST_LABEL else f"{plain[: LONGEST_LABEL // 2]}…{plain[-LONGEST_LABEL // 2 + 1 :]}"
 
 
 def _coloured(svg: str) -> bytes:
