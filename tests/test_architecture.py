@@ -31,7 +31,7 @@ ORDER = {
         {"rounds"},
         {"serving", "upkeep"},
         {"loop"},
-        {"observe", "page"},
+        {"observe", "handover", "page"},
         {"http", "doctor", "demo"},
         {"cli"},
     ],
@@ -44,6 +44,7 @@ MOST_LINES = 300
 MEDIAN_LINES = 140
 OUTSIDE_SYSTEMS = {
     "datasets": {"training.data.hub", "training.data.prompt_sources"},
+    "huggingface_hub": {"ml_backend.handover.hub", "ml_backend.registry.version_files", "training.config.cycle"},
     "mlflow": {"ml_backend.registry.session"},
     "dbos": {f"ml_backend.loop.{name}" for name in ("client", "durable", "standing", "worker")},
     "label_studio_sdk": {"ml_backend.label_studio.session"},

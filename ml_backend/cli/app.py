@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ml_backend.cli import installation, keeping, project, training
+from ml_backend.cli import handover, installation, keeping, project, training
 from ml_backend.cli.options import ProjectOption, settings_from
 from ml_backend.processes import SHARED_CORES
 from training.errors import RankloopError
@@ -108,6 +108,8 @@ app.command()(training.versions)
 app.command()(training.promote)
 app.command()(training.rollback)
 app.command()(project.export)
+app.command()(handover.download)
+app.command()(handover.push)
 app.command()(keeping.prune)
 app.command()(keeping.purge)
 app.command()(installation.reconnect)
