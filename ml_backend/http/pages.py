@@ -184,7 +184,8 @@ def _page(html: str, status: int = 200) -> Response:
 
 
 def _asked() -> Asked:
-    return Asked(request.script_root, request.args.to_dict())
+    """Links are relative, so that pages work below any path that a proxy puts before theirs."""
+    return Asked("/".join([".."] * (request.path.count("/") - 1)) or ".", request.args.to_dict())
 
 
 def _is_encrypted() -> bool:

@@ -109,6 +109,18 @@ def test_without_a_login_only_this_machines_names_are_answered(make_reader: Call
     assert open_reader.client.post("/lines/eggs/pause", headers={"Host": "evil.example"}).status_code == 403
 
 
+@pytest.mark.parametrize(
+    ("path", "style"),
+    [("/", "./page/page.css"), ("/lines/eggs", "../page/page.css"), ("/lines/eggs/pause", "../../page/page.css")],
+)
+def test_pages_work_below_any_path(reader: Reader, path: str, style: str) -> None:
+    """A proxy may put them below /rankloop/: no link begins at the top of its host."""
+    page = reader.get(path).text
+    assert f'href="{style}"' in page
+    for link in ('href="/', 'src="/', 'action="'):
+        assert link not in page
+
+
 def test_a_chart_is_an_image_and_nothing_else(reader: Reader) -> None:
     """Opened by itself it may style itself and do nothing more."""
     answer = reader.get("/lines/eggs/charts/versions.svg")
