@@ -29,6 +29,7 @@ SECURITY_HEADERS = {
 }
 """On every answer. A page that needs more sets its own policy, which is kept."""
 OPEN_PATHS = {"/", "/health"}
+"""Health, for everyone. At `/` browsers get a page instead, which is not for everyone."""
 REQUEST_ID_HEADER = "X-Request-ID"
 _ROUTINE = {*OPEN_PATHS, "/metrics"}
 """Requested every few seconds: a log line for each would drown out the rest."""
@@ -94,6 +95,13 @@ def note(**facts: str | int | None) -> None:
     g.facts = {**g.get("facts", {}), **{name: value for name, value in facts.items() if value is not None}}
 
 
+_WEBHOOK_REMEDY = f"run `rankloop init-project`, which sets the header {SECRET_HEADER} on the project's webhook"
+_START_TRAINING_REMEDY = (
+    "; Label Studio's Start Training can't carry that header: set BASIC_AUTH_USER and BASIC_AUTH_PASS as well, "
+    "or run `rankloop train`"
+)
+
+
 def ask_for_credentials(app: Flask, guard: Guard) -> None:
     """Reject requests with missing or wrong credentials before reading their body; only health is open.
 
@@ -103,7 +111,7 @@ def ask_for_credentials(app: Flask, guard: Guard) -> None:
 
     @app.before_request
     def check() -> Response | None:
-        if request.path in OPEN_PATHS:
+        if request.path in OPEN_PATHS and not (request.path == "/" and wants_page()):
             return None
         if logins.turns_away(request.remote_addr):
             return _turned_away()
@@ -111,7 +119,7 @@ def ask_for_credentials(app: Flask, guard: Guard) -> None:
         secret = request.headers.get(SECRET_HEADER)
         if request.path == "/webhook":
             admitted = any(guard.admits_webhook(*pair, secret) for pair in given)
-            remedy = f"run `rankloop init-project`, which sets the header {SECRET_HEADER} on the project's webhook"
+            remedy = _WEBHOOK_REMEDY if guard.basic else _WEBHOOK_REMEDY + _START_TRAINING_REMEDY
         else:
             admitted = any(guard.admits(*pair) for pair in given)
             remedy = "give Label Studio the backend's BASIC_AUTH_USER and BASIC_AUTH_PASS: run `rankloop init-project`"
@@ -144,6 +152,17 @@ def _basic_credentials() -> list[tuple[str | None, str | None]]:
     texts = dict.fromkeys((raw.decode("utf-8", "replace"), raw.decode("latin-1")))
     pairs = [text.partition(":") for text in texts]
     return [(user, password) for user, _, password in pairs]
+
+
+def wants_page() -> bool:
+    """Whether the request prefers a page to JSON, as browsers do; whoever takes anything gets JSON."""
+    accepted = request.accept_mimetypes
+    return accepted["text/html"] > accepted["application/json"]
+
+
+def login() -> str:
+    """Who the request's Basic credentials are of; empty without any."""
+    return _basic_credentials()[0][0] or ""
 
 
 def _turned_away() -> Response:
