@@ -21,7 +21,7 @@ from training.errors import RankloopError
 
 PROPOSALS_TIMEOUT_S = 1800.0
 PROPOSALS_POLL_S = 3.0
-"""Each look lists all open tasks, which takes Label Studio half a second of a processor that is needed for proposing."""
+"""Each look lists all open tasks, which takes half a second of a processor that proposing needs."""
 EXAMPLES = 3
 CYCLE_TIMEOUT_S = 3600.0
 STEPS = {
