@@ -30,6 +30,7 @@ class FakeRegistry:
     Attributes:
         taken_over: when the data folder was taken over; projects created before that are on the default line. Here they
             all are, unless a test changes it.
+        heard: the stored opinions of each line.
     """
 
     def __init__(self, folders: dict[str, Path]) -> None:
@@ -38,6 +39,7 @@ class FakeRegistry:
         self.taken_over = float("inf")
         self.paused: dict[str, str] = {}
         self.past: list[Any] = []
+        self.heard: dict[str, dict[str, Any]] = {}
         self._champions: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -109,6 +111,16 @@ class FakeRegistry:
     def seen_on(self, _line: str) -> dict[int, str]:
         """Nothing has been seen."""
         return {}
+
+    def store_opinions(self, line: str, opinions: dict[str, Any]) -> None:
+        """Keep them in memory."""
+        self.heard[line] = opinions
+
+    def opinions(self, line: str) -> dict[str, Any]:
+        """What was stored."""
+        if self.broken:
+            raise RegistryError(self.broken)
+        return self.heard.get(line, {})
 
     def _names(self, line: str) -> list[str]:
         infix = "" if line == "default" else f".{line}"

@@ -7,7 +7,7 @@ from typing import Any
 from ml_backend.lines import own_line
 
 APPLICATION = "rankloop"
-APPLICATION_VERSION = "2"
+APPLICATION_VERSION = "3"
 """Fixed, so that a restarted worker recognises its unfinished work. Raise it when the order of a workflow's steps
 changes: a worker ends unfinished work of older versions at its start, and reconciliation starts anew what is due."""
 EXECUTOR = "rankloop-worker"
@@ -16,11 +16,13 @@ TRAINING_CYCLE = "training_cycle"
 CONSIDER_TRAINING = "consider_training"
 PROPOSE_MISSING = "propose_missing"
 RECONCILE = "reconcile"
+HEAR_PEOPLE = "hear_people"
 
 TRAINING_QUEUE = "training"
 PROPOSALS_QUEUE = "proposals"
 DECISIONS_QUEUE = "decisions"
-QUEUES = (TRAINING_QUEUE, PROPOSALS_QUEUE, DECISIONS_QUEUE)
+OPINIONS_QUEUE = "opinions"
+QUEUES = (TRAINING_QUEUE, PROPOSALS_QUEUE, DECISIONS_QUEUE, OPINIONS_QUEUE)
 """Each queue runs one job at a time."""
 
 STEP_EVENT = "step"
