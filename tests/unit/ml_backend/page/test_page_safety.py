@@ -80,7 +80,7 @@ def test_what_people_wrote_stays_text(reader: Reader, page_registry: PageRegistr
         assert HOSTILE in words(page) or "&lt;script" in page
     svg = reader.get("/lines/eggs/charts/leaderboard.svg").text
     assert "<script" not in svg
-    assert "&lt;script>" in svg
+    assert "&lt;script&gt;aler" in svg
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "..", "%2e%2e%2fetc", "x" * 5000, "a\nb"])
