@@ -70,6 +70,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server with a busy line and one that has just begun."""
     registry, jobs = PageRegistry(), PageJobs()
     registry.said["eggs"] = {"people": PEOPLE, "contest": CONTEST, "leaderboard": LEADERBOARD}
+    registry.challenge("eggs", 3)
     learned = report(*ANSWERS)
     learned["ppo"]["curve"] = [
         {name: getattr(point(n, 1 - 0.9**n, 0.04 * n), name) for name in point(1, 0, 0).__slots__} for n in range(1, 40)
