@@ -25,7 +25,7 @@ ORDER = {
     ],
     "ml_backend": [
         {"errors", "settings"},
-        {"processes", "labels"},
+        {"processes", "labels", "contest"},
         {"label_studio", "registry"},
         {"lines"},
         {"rounds"},
