@@ -69,9 +69,9 @@ class FakeSteps:
         """Always the second version."""
         return self._do("register", "rankloop-v2")
 
-    def promote(self, _plan: Plan, _name: str) -> str | None:
+    def promote(self, _plan: Plan, name: str) -> dict[str, str]:
         """Done, with nothing that holds it back."""
-        return self._do("promote")
+        return self._do("promote", {"status": "promoted", "reason": f"{name} is champion."})
 
     def finish(self, _plan: Plan, status: str, reason: str) -> dict[str, Any]:
         """Done."""

@@ -217,7 +217,7 @@ class Worker:
             enqueue(names.CONSIDER_TRAINING, names.DECISIONS_QUEUE, project_id, delay_s=RECONSIDER_AFTER_S)
             raise
         enqueue(names.CONSIDER_TRAINING, names.DECISIONS_QUEUE, project_id, delay_s=RECONSIDER_AFTER_S)
-        if outcome["status"] == "promoted":
+        if outcome["status"] in {"promoted", "challenger"}:
             for project in patient_step("projects of the line", self._considering.projects_of, line, project_id):
                 enqueue(names.PROPOSE_MISSING, names.PROPOSALS_QUEUE, project)
         return outcome
