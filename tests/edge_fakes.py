@@ -38,6 +38,7 @@ class FakeRegistry:
         self.taken_over = float("inf")
         self.paused: dict[str, str] = {}
         self.past: list[Any] = []
+        self.challengers: dict[str, str] = {}
         self._champions: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -79,6 +80,11 @@ class FakeRegistry:
         version = self.get(name)
         self._champions[version.line] = name
         return version
+
+    def challenger(self, line: str = "default") -> FakeVersion | None:
+        """The one in `challengers`."""
+        name = self.challengers.get(line)
+        return self.get(name) if name else None
 
     def lines(self) -> list[str]:
         """The lines that have a champion."""

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
+from ml_backend.contest import joint_name
 from ml_backend.errors import LabelConfigError, LabelStudioError
 from ml_backend.label_studio import LabelStudio
 from ml_backend.lines import Connected, Connections, Decision, Past, ProjectSettings, decide, not_connected
@@ -106,9 +107,11 @@ class Considering:
             projects = [project for project in known if project.project_id in project_ids]
             look = self.line(projects) if projects else nothing
             champion = self._registry.current(line)
+            challenger = self._registry.challenger(line)
+            shown = joint_name(champion.name, challenger.name) if challenger else champion.name
             with self._open() as label_studio:
                 due = {p.project_id for p in projects if self._is_due(label_studio, p, champion.name)}
-                unproposed = [p for p in project_ids if p in due or label_studio.runs_low(p, champion.name)]
+                unproposed = [p for p in project_ids if p in due or label_studio.runs_low(p, shown)]
         except LabelStudioError as error:
             logger.warning("line %s can't be checked: %s", line, error)
             return {**nothing, "why": str(error), "until": None}
@@ -155,7 +158,7 @@ def config_digest(settings: Settings, projects: Sequence[Connected]) -> str:
 
 def _of_training(settings: ProjectSettings) -> dict[str, Any]:
     """The settings of a project that training depends on; which tasks people are given says nothing about it."""
-    return replace(settings, rounds=None, tries=None).as_extra_params()
+    return replace(settings, rounds=None, tries=None, promotion=None).as_extra_params()
 
 
 def _past(attempt: Attempt) -> Past:

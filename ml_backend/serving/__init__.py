@@ -1,5 +1,6 @@
 """Serving the champion: loading, swapping and batching it, and formatting its answers for Label Studio."""
 
+from ml_backend.serving.match import Answerer, Match
 from ml_backend.serving.predictions import PENDING_SUFFIX, AnswerPairModel, Prediction, predictions_of
 from ml_backend.serving.proposer import Proposer
 from ml_backend.serving.version import LoadedVersion, load_version
@@ -7,7 +8,9 @@ from ml_backend.serving.version import LoadedVersion, load_version
 __all__ = [
     "PENDING_SUFFIX",
     "AnswerPairModel",
+    "Answerer",
     "LoadedVersion",
+    "Match",
     "Prediction",
     "Proposer",
     "load_version",
