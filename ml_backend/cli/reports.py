@@ -37,7 +37,7 @@ def show_versions(settings: Settings, line: str | None = None) -> None:
     rows = [
         row
         for name in ([line] if line else registry.lines())
-        for row in version_rows(registry.versions(name), registry.champion(name))
+        for row in version_rows(registry.versions(name), registry.champion(name), registry.challenger(name))
     ]
     if rows:
         show_table(_VERSION_COLUMNS, rows)
@@ -45,14 +45,17 @@ def show_versions(settings: Settings, line: str | None = None) -> None:
         output().print("There are no versions yet; the first `rankloop up` registers the base model.", markup=False)
 
 
-def version_rows(versions: Iterable[Version], champion: Version | None) -> Iterator[tuple[str, ...]]:
-    """One table row per version; missing figures (the base has none) are dashes."""
+def version_rows(
+    versions: Iterable[Version], champion: Version | None, challenger: Version | None = None
+) -> Iterator[tuple[str, ...]]:
+    """One table row per version; missing figures (the base has none) are dashes, a challenger is marked by a `?`."""
+    marks = {version.number: mark for version, mark in ((challenger, "?"), (champion, "*")) if version is not None}
     for version in versions:
         figures = version.metrics
         yield (
             version.line,
             version.name,
-            "*" if champion is not None and version.number == champion.number else "",
+            marks.get(version.number, ""),
             _number(figures.get("annotations"), ".0f"),
             _number(figures.get("reward_accuracy", figures.get("reward_accuracy_selection")), ".1%"),
             _number(figures.get("kl_nats"), ".2f"),
@@ -90,6 +93,8 @@ def line_rows(lines: Iterable[LineState], waiting: Sequence[Mapping[str, Any]]) 
         if line.paused_since:
             why = f"`rankloop resume {line.name}`; it is paused since {line.paused_since}"
         champion = line.champion.name if line.champion else "none yet: the first `rankloop up` registers the base model"
+        if line.challenger:
+            champion += f"\nchallenged by {line.challenger.name}; see `rankloop contest`"
         yield (line.name, champion, "\n".join(projects) or "-", why)
 
 
@@ -110,13 +115,13 @@ def wait_for_cycle(jobs: Jobs, job: str) -> int:
     """Wait until a training cycle has ended, with a progress bar that follows its steps.
 
     Returns:
-        0 if its version was promoted, else 1.
+        0 if its version was promoted or challenges the champion, else 1.
     """
     console = messages()
     with stage_bar() as show:
         ended = jobs.wait(job, lambda cycle: show(_state(cycle), cycle.done, cycle.total))
     console.print(f"{ended.job}: {ended.state}. {ended.reason}".rstrip(), markup=False)
-    return 0 if ended.state == "promoted" else 1
+    return 0 if ended.state in {"promoted", "challenger"} else 1
 
 
 def _state(cycle: CycleJob) -> str:
