@@ -28,6 +28,7 @@ COMMANDS = [
     "versions",
     "promote",
     "rollback",
+    "contest",
     "export",
     "doctor",
     "demo",
