@@ -30,6 +30,7 @@ class FakeRegistry:
     Attributes:
         taken_over: when the data folder was taken over; projects created before that are on the default line. Here they
             all are, unless a test changes it.
+        heard: the stored opinions of each line.
     """
 
     def __init__(self, folders: dict[str, Path]) -> None:
@@ -39,6 +40,7 @@ class FakeRegistry:
         self.paused: dict[str, str] = {}
         self.past: list[Any] = []
         self.challengers: dict[str, str] = {}
+        self.heard: dict[str, dict[str, Any]] = {}
         self._champions: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -86,6 +88,12 @@ class FakeRegistry:
         name = self.challengers.get(line)
         return self.get(name) if name else None
 
+    def promote_challenger(self, name: str, champion: str, _why: str) -> FakeVersion:
+        """Make it champion in place of that one."""
+        assert self.current(self.get(name).line).name == champion
+        del self.challengers[self.get(name).line]
+        return self.promote(name)
+
     def lines(self) -> list[str]:
         """The lines that have a champion."""
         if self.broken:
@@ -115,6 +123,16 @@ class FakeRegistry:
     def seen_on(self, _line: str) -> dict[int, str]:
         """Nothing has been seen."""
         return {}
+
+    def store_opinions(self, line: str, opinions: dict[str, Any]) -> None:
+        """Keep them in memory."""
+        self.heard[line] = opinions
+
+    def opinions(self, line: str) -> dict[str, Any]:
+        """What was stored."""
+        if self.broken:
+            raise RegistryError(self.broken)
+        return self.heard.get(line, {})
 
     def _names(self, line: str) -> list[str]:
         infix = "" if line == "default" else f".{line}"

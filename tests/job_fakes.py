@@ -103,6 +103,15 @@ class FakeProposals:
         """Nothing to release."""
 
 
+LABEL_CONFIG = """<View>
+  <Text name="prompt" value="$prompt"/>
+  <Pairwise name="verdict" toName="answer1,answer2"/>
+  <Text name="answer1" value="$answer1"/>
+  <Text name="answer2" value="$answer2"/>
+</View>"""
+"""Answers come with the tasks, so that no later rounds are asked for."""
+
+
 class FakeProjects:
     """A Label Studio with projects, some connected to us, some with tasks without proposals.
 
@@ -126,6 +135,8 @@ class FakeProjects:
         self.extra_params = extra_params or {}
         self.fault: LabelStudioError | None = None
         self.counted: list[int] = []
+        self.exported: list[int] = []
+        self.label_config = LABEL_CONFIG
         self.asked: Counter[str] = Counter()
 
     def projects(self) -> list[Any]:
@@ -135,7 +146,7 @@ class FakeProjects:
 
     def project(self, project_id: int) -> Any:
         """One of them."""
-        return SimpleNamespace(id=project_id, model_version="rankloop", created_at=None, label_config="<View/>")
+        return SimpleNamespace(id=project_id, model_version="rankloop", created_at=None, label_config=self.label_config)
 
     def all_webhooks(self) -> list[Any]:
         """None: these projects show our predictions."""
@@ -155,6 +166,13 @@ class FakeProjects:
         self.counted.append(project_id)
         count = self.new_judgements.pop(0) if len(self.new_judgements) > 1 else self.new_judgements[0]
         return count, "2026-01-01T00:00:00+00:00" if count else None
+
+    def export_tasks(self, project_id: int) -> list[Any]:
+        """No tasks."""
+        self.exported.append(project_id)
+        if self.fault:
+            raise self.fault
+        return []
 
     def runs_low(self, project_id: int, _version: str) -> bool:
         """Whether there is something to do."""

@@ -3,7 +3,7 @@
 from ml_backend.contest.decision import Contest, decide, no_contest
 from ml_backend.contest.leaderboard import Leaderboard, rank_versions
 from ml_backend.contest.meetings import Meeting, meetings_in
-from ml_backend.contest.names import in_contest, is_joint_name, joint_name
+from ml_backend.contest.names import in_contest, is_joint_name, joint_name, shown_name
 from ml_backend.contest.simulation import Simulated, simulate
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "meetings_in",
     "no_contest",
     "rank_versions",
+    "shown_name",
     "simulate",
 ]

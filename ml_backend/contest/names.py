@@ -22,6 +22,11 @@ def is_joint_name(name: str) -> bool:
     return _JOINT.fullmatch(name) is not None
 
 
+def shown_name(champion: str, challenger: str | None) -> str:
+    """The name that a line's predictions carry: its champion's, or while that is challenged the joint one."""
+    return champion if challenger is None else joint_name(champion, challenger)
+
+
 def in_contest(key: str, share: float) -> bool:
     """Whether a task's pair sets one answer of the champion against one of the challenger.
 

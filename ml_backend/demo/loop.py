@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from ml_backend.contest import joint_name
+from ml_backend.contest import shown_name
 from ml_backend.demo.annotator import SimulatedAnnotator, annotate_round
 from ml_backend.demo.contest import ContestFigures, hold_contest, register_worse
 from ml_backend.demo.evaluation import ANSWERS_PER_PROMPT, FreshAnswers, compare, fresh_answers
@@ -166,7 +166,7 @@ class DemoLoop:
         """The name that the line's predictions carry now."""
         line = own_line(project.id)
         champion, challenger = self._registry.current(line), self._registry.challenger(line)
-        return joint_name(champion.name, challenger.name) if challenger else champion.name
+        return shown_name(champion.name, challenger.name if challenger else None)
 
     def _answers(self, version: Version, prompts: Sequence[str], *, draw: int) -> FreshAnswers:
         return fresh_answers(version.name, self._registry.fetch(version), self._stack.settings, prompts, draw=draw)

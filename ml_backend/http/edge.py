@@ -94,6 +94,13 @@ def note(**facts: str | int | None) -> None:
     g.facts = {**g.get("facts", {}), **{name: value for name, value in facts.items() if value is not None}}
 
 
+_WEBHOOK_REMEDY = f"run `rankloop init-project`, which sets the header {SECRET_HEADER} on the project's webhook"
+_START_TRAINING_REMEDY = (
+    "; Label Studio's Start Training can't carry that header: set BASIC_AUTH_USER and BASIC_AUTH_PASS as well, "
+    "or run `rankloop train`"
+)
+
+
 def ask_for_credentials(app: Flask, guard: Guard) -> None:
     """Reject requests with missing or wrong credentials before reading their body; only health is open.
 
@@ -111,7 +118,7 @@ def ask_for_credentials(app: Flask, guard: Guard) -> None:
         secret = request.headers.get(SECRET_HEADER)
         if request.path == "/webhook":
             admitted = any(guard.admits_webhook(*pair, secret) for pair in given)
-            remedy = f"run `rankloop init-project`, which sets the header {SECRET_HEADER} on the project's webhook"
+            remedy = _WEBHOOK_REMEDY if guard.basic else _WEBHOOK_REMEDY + _START_TRAINING_REMEDY
         else:
             admitted = any(guard.admits(*pair) for pair in given)
             remedy = "give Label Studio the backend's BASIC_AUTH_USER and BASIC_AUTH_PASS: run `rankloop init-project`"

@@ -21,7 +21,6 @@ from ml_backend.errors import JobsError, LabelStudioError
 from ml_backend.label_studio import LabelStudio
 from ml_backend.loop import names
 from ml_backend.loop.durable import make_tables
-from ml_backend.loop.gathering import Gathered
 from ml_backend.loop.names import ASKED, FORCED
 from ml_backend.loop.standing import (
     CycleJob,
@@ -33,6 +32,7 @@ from ml_backend.loop.standing import (
     stored_by_version,
     waiting,
 )
+from ml_backend.processes import Gathered
 from ml_backend.registry import Registry
 from ml_backend.settings import Settings
 

@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
-from ml_backend.contest import joint_name
+from ml_backend.contest import shown_name
 from ml_backend.errors import LabelConfigError, LabelStudioError
 from ml_backend.label_studio import LabelStudio
+from ml_backend.labels import parse_label_config
 from ml_backend.lines import Connected, Connections, Decision, Past, ProjectSettings, decide, not_connected
 from ml_backend.registry import Attempt, Registry
 from ml_backend.rounds import Rounds
@@ -108,10 +109,12 @@ class Considering:
             look = self.line(projects) if projects else nothing
             champion = self._registry.current(line)
             challenger = self._registry.challenger(line)
-            shown = joint_name(champion.name, challenger.name) if challenger else champion.name
+            shown = shown_name(champion.name, challenger.name if challenger else None)
             with self._open() as label_studio:
-                due = {p.project_id for p in projects if self._is_due(label_studio, p, champion.name)}
-                unproposed = [p for p in project_ids if p in due or label_studio.runs_low(p, shown)]
+                lacking = (
+                    p for p in projects if _is_readable(p) and self._lacks(label_studio, p, champion.name, shown)
+                )
+                unproposed = [project.project_id for project in lacking]
         except LabelStudioError as error:
             logger.warning("line %s can't be checked: %s", line, error)
             return {**nothing, "why": str(error), "until": None}
@@ -129,12 +132,11 @@ class Considering:
                     seen[number] = newest
         return counts, seen
 
-    def _is_due(self, label_studio: LabelStudio, project: Connected, champion: str) -> bool:
-        try:
-            return self._rounds.due(label_studio, project, champion)
-        except LabelConfigError as error:  # whoever needs the config says so; the others of the line go on
-            logger.debug("project %d gets no new rounds: %s", project.project_id, error)
-            return False
+    def _lacks(self, label_studio: LabelStudio, project: Connected, champion: str, shown: str) -> bool:
+        """Whether a project wants proposals: a new round is due, or its next tasks lack predictions of that name."""
+        if self._rounds.due(label_studio, project, champion):
+            return True
+        return label_studio.runs_low(project.project_id, shown)
 
     def _decide(self, line: str, new: int, needed: int, projects: Sequence[Connected]) -> Decision:
         return decide(
@@ -154,6 +156,16 @@ def config_digest(settings: Settings, projects: Sequence[Connected]) -> str:
     own = [[p.project_id, p.label_config, _of_training(p.settings)] for p in projects]
     given = [settings.cycle_config().model_dump(mode="json"), settings.device, own]
     return hashlib.sha256(json.dumps(given, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _is_readable(project: Connected) -> bool:
+    """Whether a project's label config can be read: proposals would fail each time until somebody mends it."""
+    try:
+        parse_label_config(project.label_config)
+    except LabelConfigError as error:
+        logger.warning("project %d gets no proposals: %s", project.project_id, error)
+        return False
+    return True
 
 
 def _of_training(settings: ProjectSettings) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
+import threading
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -12,8 +14,9 @@ from typing import Any, TypeVar
 from dbos import DBOS
 from dbos import error as dbos_error
 from filelock import FileLock
+from sqlalchemy.exc import SQLAlchemyError
 
-from ml_backend.errors import CrashError, EdgeError, LabelStudioError
+from ml_backend.errors import CrashError, EdgeError, JobsError, LabelStudioError
 from ml_backend.lines import OUTSIDE
 from ml_backend.loop import names
 from ml_backend.processes import log_context
@@ -27,6 +30,9 @@ CYCLE_ATTEMPTS = 10
 CRASHES = 3
 """How often a step is restarted after its training crashed or was killed."""
 FORGET_LIMIT = 1000
+DATABASE_WAIT_S = 120.0
+"""How long a starting worker waits for its database."""
+DATABASE_POLL_S = 2.0
 
 Result = TypeVar("Result")
 
@@ -38,6 +44,26 @@ def make_tables(settings: Settings) -> None:
     logging.getLogger("dbos").setLevel(logging.WARNING)
     with FileLock(settings.home() / "jobs.lock"):
         DBOS.migrate(settings.jobs_database_url())
+
+
+def await_tables(settings: Settings) -> None:
+    """Create or migrate DBOS's tables, waiting for a database server that is still starting.
+
+    Raises:
+        JobsError: it doesn't answer.
+    """
+    until, pause = time.monotonic() + DATABASE_WAIT_S, threading.Event()
+    while True:
+        try:
+            return make_tables(settings)
+        except SQLAlchemyError as error:
+            reason = str(error).partition("\n")[0][:200]
+            if time.monotonic() > until:
+                raise JobsError(
+                    "the job queue's database doesn't answer", remedy=f"Check RANKLOOP_DATABASE_URL. {reason}"
+                ) from error
+            logger.warning("the job queue's database doesn't answer yet: %s", reason)
+        pause.wait(DATABASE_POLL_S)
 
 
 def step(name: str, function: Callable[..., Result], *arguments: Any) -> Result:
@@ -71,7 +97,7 @@ def forget_ended(older_than_s: float) -> int:
     """Delete small jobs that ended longer ago than this, so that the tables don't grow forever. Returns how many."""
     before = datetime.now(UTC) - timedelta(seconds=older_than_s)
     ended = DBOS.list_workflows(
-        name=[names.CONSIDER_TRAINING, names.PROPOSE_MISSING, names.RECONCILE],
+        name=[names.CONSIDER_TRAINING, names.PROPOSE_MISSING, names.RECONCILE, names.HEAR_PEOPLE],
         completed_before=before.isoformat(),
         limit=FORGET_LIMIT,
         load_input=False,
@@ -113,6 +139,12 @@ def enqueue(workflow: str, queue: str, *arguments: Any, delay_s: float | None = 
     """Queue a workflow, from within another one or from a launched worker."""
     given: Any = names.options(workflow, queue, delay_s)
     DBOS.enqueue_workflow_with_options(given, *arguments)
+
+
+def waits(workflow: str, queue: str, argument: object) -> bool:
+    """Whether a workflow with this first argument is queued and not running yet."""
+    found = DBOS.list_workflows(name=workflow, status=list(names.WAITING), queue_name=queue, load_output=False)
+    return any(item.input and item.input["args"][0] == argument for item in found)
 
 
 def enqueue_cycle(project_id: int, line: str, trigger: str, seen: Mapping[str, str]) -> str:

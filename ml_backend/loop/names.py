@@ -17,11 +17,13 @@ TRAINING_CYCLE = "training_cycle"
 CONSIDER_TRAINING = "consider_training"
 PROPOSE_MISSING = "propose_missing"
 RECONCILE = "reconcile"
+HEAR_PEOPLE = "hear_people"
 
 TRAINING_QUEUE = "training"
 PROPOSALS_QUEUE = "proposals"
 DECISIONS_QUEUE = "decisions"
-QUEUES = (TRAINING_QUEUE, PROPOSALS_QUEUE, DECISIONS_QUEUE)
+OPINIONS_QUEUE = "opinions"
+QUEUES = (TRAINING_QUEUE, PROPOSALS_QUEUE, DECISIONS_QUEUE, OPINIONS_QUEUE)
 """Each queue runs one job at a time."""
 
 STEP_EVENT = "step"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from ml_backend.contest import joint_name
+from ml_backend.contest import shown_name
 from ml_backend.label_studio import LabelStudio
 from ml_backend.labels import LabelConfig, parse_label_config
 from ml_backend.lines import Connected, Connections, not_connected
@@ -61,7 +61,7 @@ class BulkProposals:
             return {"version": None, "stored": 0, "left": 0}
         champion = self._registry.current(project.line)
         challenger = self._usable_challenger(champion)
-        name = joint_name(champion.name, challenger.name) if challenger else champion.name
+        name = shown_name(champion.name, challenger.name if challenger else None)
         with self._open() as label_studio:
             config = parse_label_config(project.label_config)
             self._rounds.renew(label_studio, project, champion.name)
@@ -90,7 +90,7 @@ class BulkProposals:
         """Renew proposals that don't fit the label config any more, each in its place: a page that shows one can still
         submit its judgement.
         """
-        name = joint_name(champion.name, challenger.name) if challenger else champion.name
+        name = shown_name(champion.name, challenger.name if challenger else None)
         misfits = self._rounds.misfits(label_studio, project, config, name)
         if misfits:
             version = self._answerer(champion, challenger).told(project.settings)

@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import threading
-import time
 from datetime import datetime
 from functools import partial
 from typing import Any, NoReturn
@@ -18,15 +17,14 @@ from typing import Any, NoReturn
 from dbos import DBOS
 from dbos import error as dbos_error
 from filelock import FileLock, Timeout
-from sqlalchemy.exc import SQLAlchemyError
 
-from ml_backend.errors import JobsError
 from ml_backend.label_studio import open_label_studio
 from ml_backend.lines import OUTSIDE, Connections
 from ml_backend.loop import names
 from ml_backend.loop.considering import Considering, Look, OpenLabelStudio
 from ml_backend.loop.cycle import CycleSteps, Plan
 from ml_backend.loop.durable import (
+    await_tables,
     cause_of,
     end_older_versions,
     enqueue,
@@ -34,10 +32,11 @@ from ml_backend.loop.durable import (
     forget_ended,
     in_words,
     is_cancelled,
-    make_tables,
     patient_step,
     step,
+    waits,
 )
+from ml_backend.loop.opinions import Opinions
 from ml_backend.loop.proposals import BulkProposals
 from ml_backend.processes import QueueLock, configure_logging
 from ml_backend.registry import Registry
@@ -48,9 +47,6 @@ from training.errors import ConfigError, RankloopError
 
 NICENESS = 5
 QUEUE_POLL_S = 0.5
-DATABASE_WAIT_S = 120.0
-"""How long a starting worker waits for its database."""
-DATABASE_POLL_S = 2.0
 KEEP_ENDED_S = 7 * 24 * 3600.0
 """How long small jobs are kept after their end. Training cycles are kept forever."""
 RECONSIDER_AFTER_S = 2.0
@@ -83,6 +79,7 @@ class Worker:
         self._considering = Considering(settings, self._registry, self._connections, self._open)
         self._steps = steps or CycleSteps(settings, self._registry, self._open, self._connections, is_cancelled)
         self._proposals = proposals or BulkProposals(settings, self._registry, self._open, self._connections)
+        self._opinions = Opinions(settings, self._registry, self._connections, self._open)
         self._lock = FileLock(settings.home() / names.WORKER_LOCK, timeout=0)
         self._queue_lock = QueueLock(settings.jobs_database_url(), lost=lambda: os.kill(os.getpid(), signal.SIGTERM))
 
@@ -113,7 +110,7 @@ class Worker:
         self._lock.release()
 
     def _launch(self) -> None:
-        self._await_tables()
+        await_tables(self._settings)
         self._queue_lock.acquire()
         DBOS(
             config={
@@ -143,21 +140,6 @@ class Worker:
             if run_id is not None:
                 self._steps.end(run_id, "failed", "An upgrade of rankloop ended it.", OUTSIDE)
 
-    def _await_tables(self) -> None:
-        """Create DBOS's tables, waiting for a database server that is still starting."""
-        until, pause = time.monotonic() + DATABASE_WAIT_S, threading.Event()
-        while True:
-            try:
-                return make_tables(self._settings)
-            except SQLAlchemyError as error:
-                reason = str(error).partition("\n")[0][:200]
-                if time.monotonic() > until:
-                    raise JobsError(
-                        "the job queue's database doesn't answer", remedy=f"Check RANKLOOP_DATABASE_URL. {reason}"
-                    ) from error
-                logger.warning("the job queue's database doesn't answer yet: %s", reason)
-            pause.wait(DATABASE_POLL_S)
-
     def _register(self) -> None:
         """Register the workflows with DBOS under the names that clients use."""
 
@@ -173,9 +155,13 @@ class Worker:
         def reconcile(_at: datetime, _context: Any) -> dict[str, Any]:
             return in_words(self._reconcile)
 
+        def hear_people(line: str, seen: dict[str, str]) -> dict[str, Any]:
+            return in_words(self._hear_people, line, seen)
+
         DBOS.workflow(name=names.TRAINING_CYCLE)(training_cycle)
         DBOS.workflow(name=names.CONSIDER_TRAINING)(consider_training)
         DBOS.workflow(name=names.PROPOSE_MISSING)(propose_missing)
+        DBOS.workflow(name=names.HEAR_PEOPLE)(hear_people)
         self._reconciliation: Any = DBOS.workflow(name=names.RECONCILE)(reconcile)
 
     def _schedule(self) -> None:
@@ -227,19 +213,34 @@ class Worker:
         ends.
         """
         look: Look = step("look at the line", self._considering.project, project_id)
-        return {**look, "cycle": self._train_if_due(look)}
+        cycle = self._train_if_due(look)
+        if look["line"] is not None:
+            self._hear_soon(look)
+        return {**look, "cycle": cycle}
 
     def _train_if_due(self, look: Look) -> str | None:
         if not look["start"]:
             return None
         return enqueue_cycle(look["project_id"], look["line"], names.JUDGEMENTS, look["seen"])
 
+    def _hear_soon(self, look: Look) -> None:
+        """Queue a look at what people say on a line, unless one is queued: it will see the same judgements."""
+        if waits(names.HEAR_PEOPLE, names.OPINIONS_QUEUE, look["line"]):
+            return
+        pause_s = step("pause", self._opinions.pause_s, look["line"], look["seen"])
+        if pause_s is not None:
+            enqueue(names.HEAR_PEOPLE, names.OPINIONS_QUEUE, look["line"], look["seen"], delay_s=pause_s)
+
+    def _hear_people(self, line: str, seen: dict[str, str]) -> dict[str, Any]:
+        """Compute and store what a line's judgements say: how people agree, and which version they prefer."""
+        heard: dict[str, Any] = step("hear people", self._opinions.hear, line, seen)
+        if heard.get("settled"):  # then other proposals are due
+            enqueue(names.RECONCILE, names.DECISIONS_QUEUE, datetime.now().astimezone(), None)
+        return heard
+
     def _propose_missing(self, project_id: int) -> dict[str, Any]:
         """Propose until no task is left. If another such job is queued, leave it the work: it sees the same tasks."""
-        waiting = DBOS.list_workflows(
-            name=names.PROPOSE_MISSING, status="ENQUEUED", queue_name=names.PROPOSALS_QUEUE, load_output=False
-        )
-        if any(item.input and item.input["args"][0] == project_id for item in waiting):
+        if waits(names.PROPOSE_MISSING, names.PROPOSALS_QUEUE, project_id):
             return {"stored": 0, "left": None}
         stored = 0
         try:
@@ -261,6 +262,8 @@ class Worker:
             look = step("look", self._considering.reconcile, line, projects)
             looks.append(look)
             self._train_if_due(look)
+            if step("anything unheard", self._opinions.is_stale, line, look.get("seen")):
+                self._hear_soon(look)
             for project_id in look["unproposed"]:
                 enqueue(names.PROPOSE_MISSING, names.PROPOSALS_QUEUE, project_id)
         step("prune", self._prune)

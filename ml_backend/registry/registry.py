@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from ml_backend.registry.opinions import Opinions
 from ml_backend.registry.stored import Stored
 
 
-class Registry(Stored):
-    """The registry of one model name: its lines, their versions and champions, and the cycles that made them.
+class Registry(Stored, Opinions):
+    """The registry of one model name: its lines, their versions and champions, the cycles that made them, and
+    what the judgements of each line say.
 
     Connects on first use, from any thread; the very first use takes seconds, because MLflow creates its tables.
 

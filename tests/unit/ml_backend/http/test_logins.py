@@ -149,6 +149,19 @@ def test_old_and_new_credentials_are_accepted_during_a_rotation(client: FlaskCli
     assert client.get("/versions", headers={"X-Rankloop-Secret": "new secret"}).status_code == 401
 
 
+def test_who_has_only_a_secret_is_told_how_start_training_gets_in(
+    settings: Any, proposer: Proposer, jobs: FakeJobs, registry: FakeRegistry
+) -> None:
+    """Label Studio's button sends Basic credentials and no header of its own, so the secret alone can't let it in."""
+    event = {"action": "START_TRAINING", "project": {"id": 1}}
+    for basic, told in (({}, True), ({"basic_auth_user": "ann", "basic_auth_pass": "new"}, False)):
+        guarded = load_settings(**{**settings.model_dump(), "webhook_secret": "secret", **basic})
+        client = create_app(guarded, proposer, jobs, registry).test_client()  # type: ignore[arg-type]
+        answer = client.post("/webhook", json=event)
+        assert answer.status_code == 401
+        assert ("BASIC_AUTH_USER and BASIC_AUTH_PASS" in answer.json["error"]) == told  # type: ignore[index]
+
+
 def test_guesses_wait_and_right_credentials_and_missing_ones_do_not(client: FlaskClient) -> None:
     """Four wrong passwords take 50 + 100 + 200 + 400 ms; no password is no guess, and the right one gets in at once."""
     began = time.perf_counter()

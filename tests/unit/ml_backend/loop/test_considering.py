@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from job_fakes import FakeProjects
+from job_fakes import LABEL_CONFIG, FakeProjects
 
 from ml_backend.lines import Connections
 from ml_backend.loop.considering import Considering
@@ -164,6 +164,18 @@ def test_a_project_that_is_not_connected_is_refused(steps: CycleSteps) -> None:
     """The cycle doesn't begin, and the reason says what to do."""
     run_id = steps.attempt(9, "cycle-9-a", "asked", {})
     assert "init-project --project 9" in steps.begin(9, "cycle-9-a", run_id, "asked")["refused"]
+
+
+def test_a_project_whose_config_cannot_be_read_is_not_proposed_for(
+    considering: Considering, project: _Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Proposals would fail at each reconciliation; the reason is said, and mending the config is enough."""
+    project.unproposed = [7]
+    assert considering.reconcile("project-7", [7])["unproposed"] == []
+    assert "project 7 gets no proposals" in caplog.text
+    project.label_config = LABEL_CONFIG
+    considering.lines()  # as each reconciliation does first
+    assert considering.reconcile("project-7", [7])["unproposed"] == [7]
 
 
 def test_a_project_sets_its_own_threshold(mlflow_settings: Settings, registry: Registry) -> None:

@@ -9,14 +9,18 @@ from typing import Any
 
 import pytest
 from edge_fakes import FakeRegistry
-from job_fakes import FakeProjects, FakeProposals, FakeSteps
+from job_fakes import LABEL_CONFIG, FakeProjects, FakeProposals, FakeSteps
 
 from ml_backend.errors import CancelledError, CrashError, JobsError, LabelStudioError
+from ml_backend.labels import parse_label_config
+from ml_backend.lines import Connected, ProjectSettings
 from ml_backend.loop import names
+from ml_backend.loop import opinions as opinions_module
 from ml_backend.loop import worker as worker_module
 from ml_backend.loop.client import Jobs
 from ml_backend.loop.durable import is_cancelled
 from ml_backend.loop.worker import Worker
+from ml_backend.rounds import Rounds
 from ml_backend.settings import Settings
 from training.errors import ConfigError, RankloopError
 
@@ -341,6 +345,8 @@ def test_reconciliation_finds_what_webhooks_missed(
 def test_a_champion_chosen_by_hand_gets_its_answers_at_once(start: Any, asked: Jobs, proposals: FakeProposals) -> None:
     """After a promotion or rollback, the champion's answers appear without waiting for the schedule."""
     projects = FakeProjects({7: asked._settings.public_url()}, unproposed=[])
+    connected = Connected(7, "default", ProjectSettings(), LABEL_CONFIG)
+    Rounds(asked._settings).fitted(connected, parse_label_config(LABEL_CONFIG))
     start(projects, label_studio_api_key="key")
     _until(lambda: projects.asked["projects"] == 1)
     projects.unproposed.append(7)
@@ -503,6 +509,38 @@ def test_unfinished_work_of_an_older_release_is_ended(
     start()
     _until(lambda: steps.done == ["finish"])
     assert asked.wait(job, timeout_s=20).state == "cancelled"
+
+
+def test_judgements_are_heard_soon_after_they_were_counted(
+    start: Any, asked: Jobs, projects: FakeProjects, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for a burst; those that come during a look are heard after the pause, and a failed look is one sentence."""
+    monkeypatch.setattr(opinions_module, "SHORTEST_PAUSE_S", 1.0)
+    projects.new_judgements = [3]
+    start()
+    for _ in range(5):
+        asked.judgement_arrived(7)
+    _until(lambda: registry.opinions("default"))
+    assert projects.exported.count(7) == 1
+    asked.judgement_arrived(7)
+    asked.judgement_arrived(8)
+    _until(lambda: projects.exported.count(7) == 2 and registry.opinions("eight"))
+
+
+def test_a_look_that_fails_is_said_in_one_sentence(
+    start: Any, asked: Jobs, projects: FakeProjects, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps nothing from going on: the judgements are counted as ever."""
+    projects.new_judgements = [3]
+    monkeypatch.setattr(FakeProjects, "export_tasks", _refused)
+    start()
+    asked.judgement_arrived(7)
+    _until(lambda: "hear_people('default', {'7': '2026-01-01T00:00:00+00:00'}): no export for you." in caplog.text)
+    assert projects.counted == [7]
+
+
+def _refused(_self: FakeProjects, _project_id: int) -> Any:
+    raise LabelStudioError("no export for you", status=403)
 
 
 def test_a_line_has_one_cycle_whichever_of_its_projects_asks(start: Any, asked: Jobs, steps: FakeSteps) -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ml_backend.errors import JobsError, OverloadError
-from ml_backend.loop.gathering import Gathered
+from ml_backend.processes.gathering import Gathered
 
 
 class Hearer:
