@@ -12,6 +12,8 @@ DEFAULT_LINE = "default"
 CONTEST = "contest"
 """The tag of a version that says what became of it as a challenger; see `Fate`."""
 LINE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+PROMOTED_AT = "promoted_at"
+"""The tag of a version that says when it last became champion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,11 @@ class Version:
     def pruned_at(self) -> str | None:
         """When its weights were deleted, as ISO 8601; None if they are there."""
         return self.tags.get("pruned_at") or None
+
+    @property
+    def promoted_at(self) -> str | None:
+        """When it last became champion, as ISO 8601; None if it never did, or before this was noted."""
+        return self.tags.get(PROMOTED_AT) or None
 
 
 @dataclass(frozen=True, slots=True)

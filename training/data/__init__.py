@@ -8,6 +8,7 @@ from training.data.files import (
     write_preferences,
     write_prompts,
 )
+from training.data.hub import Column, save_dataset
 from training.data.prompt_sources import PromptSource, Row, read_rows
 from training.data.prompts import (
     Message,
@@ -30,6 +31,7 @@ from training.data.votes import aggregate, agreement, dataset_digest, demonstrat
 __all__ = [
     "ANSWERS",
     "REFERENCE_KEYS",
+    "Column",
     "Demonstration",
     "JudgedAnswer",
     "Judgement",
@@ -59,6 +61,7 @@ __all__ = [
     "read_text",
     "rewrites_from",
     "role_called",
+    "save_dataset",
     "separator_of",
     "shown_text",
     "split_of",

@@ -30,6 +30,8 @@ COMMANDS = [
     "rollback",
     "contest",
     "export",
+    "download",
+    "push",
     "doctor",
     "demo",
 ]
