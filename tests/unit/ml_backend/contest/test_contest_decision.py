@@ -24,12 +24,12 @@ def _decide(judgements: list[Judgement], **options: int) -> str:
     return decide(OLD, NEW, meetings_in(judgements), **{"most_pairs": 300, **options}).decision
 
 
-def test_seven_wins_promote_and_seven_losses_reject() -> None:
-    """Seven pairs in a row that all go one way decide, six don't."""
-    wins = [_judgement(n, Verdict.ANSWER1) for n in range(7)]
-    assert _decide(wins[:6]) == "more"
+def test_eight_wins_promote_and_eight_losses_reject() -> None:
+    """Eight pairs in a row that all go one way decide, seven don't."""
+    wins = [_judgement(n, Verdict.ANSWER1) for n in range(8)]
+    assert _decide(wins[:7]) == "more"
     assert _decide(wins) == "promote"
-    assert _decide([_judgement(n, Verdict.ANSWER2) for n in range(7)]) == "reject"
+    assert _decide([_judgement(n, Verdict.ANSWER2) for n in range(8)]) == "reject"
 
 
 def test_it_does_not_matter_which_side_the_challenger_stood_on() -> None:

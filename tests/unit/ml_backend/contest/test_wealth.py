@@ -76,7 +76,7 @@ def test_the_lower_bound_passes_a_half_when_the_wealth_passes_twenty() -> None:
     for wins in range(1, 12):
         decided = _by_brute_force([1.0] * wins, 0.5) >= 20
         assert (bounds([1.0] * wins)[0] > 0.5) is decided
-    assert _by_brute_force([1.0] * 7, 0.5) >= 20 > _by_brute_force([1.0] * 6, 0.5)
+    assert _by_brute_force([1.0] * 8, 0.5) >= 20 > _by_brute_force([1.0] * 7, 0.5)
 
 
 def test_how_many_more_is_what_repeating_takes() -> None:

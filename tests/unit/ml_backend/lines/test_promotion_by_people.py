@@ -63,7 +63,7 @@ def test_a_version_challenges_the_champion_until_people_promote_it(registry: Reg
     assert name in registry.protected("default", 0)
 
     few, enough = (
-        judge_contest(registry, "default", _verdicts(name, "rankloop-v1", n), votes=1, most=300) for n in (6, 7)
+        judge_contest(registry, "default", _verdicts(name, "rankloop-v1", n), votes=1, most=300) for n in (7, 8)
     )
     assert settle(registry, few) is False
     assert settle(registry, enough) is True
