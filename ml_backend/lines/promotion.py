@@ -58,7 +58,7 @@ def judge_contest(registry: Registry, line: str, judgements: Iterable[Judgement]
 
 def settle(registry: Registry, contest: Contest) -> bool:
     """Do what a contest came to. Returns whether that changed anything: not if there is no decision yet, and not if
-    somebody promoted, rolled back or ended the contest in the meantime, as that decision holds.
+    somebody promoted, rolled back or ended the contest in the meantime, as that decision holds. Idempotent.
     """
     champion, challenger, why = contest.champion, contest.challenger, contest.sentence
     if challenger is None or contest.decision not in ("promote", "reject"):
