@@ -146,7 +146,8 @@ class FakeProjects:
 
     def project(self, project_id: int) -> Any:
         """One of them."""
-        return SimpleNamespace(id=project_id, model_version="rankloop", created_at=None, label_config=self.label_config)
+        shown = {"model_version": "rankloop", "label_config": self.label_config}
+        return SimpleNamespace(id=project_id, created_at=None, votes_per_task=1, **shown)
 
     def all_webhooks(self) -> list[Any]:
         """None: these projects show our predictions."""

@@ -137,9 +137,10 @@ class RewardModel(nn.Module):
                 raise ValueError("a probe needs to know where the prompts end")
             answer = mask & (torch.arange(mask.shape[1], device=mask.device) > starts[:, None])
             scores = self.probe(activations, answer, last)
-        if self.own_layers:
-            scores = scores + self.top_scores(activations[self.depth], context, last)
-        return scores[:, : self.heads], scores[:, self.heads :]
+        ensemble, judges = scores[:, : self.heads], scores[:, self.heads :]
+        if self.own_layers:  # they steer training, so they have no part in judging it
+            ensemble = ensemble + self.top_scores(activations[self.depth], context, last)
+        return ensemble, judges
 
     def score(self, ids: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:
         """Scores (B,) of whole sequences, without gradient: the ensemble's mean, less the uncertainty penalty.

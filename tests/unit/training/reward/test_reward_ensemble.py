@@ -69,6 +69,15 @@ def test_the_probe_reads_the_answer_by_hand() -> None:
         torch.testing.assert_close(error, by_hand[:3].std(), rtol=0, atol=1e-5)
 
 
+def test_layers_of_its_own_have_no_part_in_the_judges_scores() -> None:
+    """They steer training, so the judges are the probes alone, with and without such layers."""
+    base = tiny_gpt2()
+    plain, tuned = _with_probe(base), _with_probe(base, own_layers=1)
+    ids, mask = pad_right(SEQUENCES, PAD)
+    assert torch.equal(plain.judge_scores(ids, mask, STARTS), tuned.judge_scores(ids, mask, STARTS))
+    assert not torch.allclose(plain.score(ids, mask, STARTS), tuned.score(ids, mask, STARTS), atol=1e-4)
+
+
 @pytest.mark.parametrize("own_layers", [0, 1])
 def test_padding_and_disk_change_nothing(tmp_path: Path, own_layers: int) -> None:
     """Scores are the same padded on the left, and after saving and loading, with and without layers of its own."""
