@@ -199,7 +199,7 @@ def _is_overtaken(table: _Table, votes: Sequence[tuple[int, float]], leader: int
     for row, change in votes:
         shares[row] += change
     strengths = table.strengths(shares=np.clip(shares, 0.0, 1.0))
-    return max(strengths) > strengths[leader] + 1e-6
+    return max(strengths) > strengths[leader] + 1e-4
 
 
 def _number(version: str) -> tuple[int, str]:
