@@ -17,10 +17,10 @@ from ml_backend.registry import Registry
 from training.errors import RankloopError
 
 BATCH = 20
-"""Judgements between two looks at what came of them."""
+"""Judgements between two looks at what they come to."""
 MOST_JUDGEMENTS = 160
-HEARD_TIMEOUT_S = 600.0
-"""How long the worker may take to hear a batch; it looks once a minute at most."""
+HEARD_TIMEOUT_S = 900.0
+"""How long the worker may take to hear the verdicts; it looks once a minute at most, less often where that takes long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def hold_contest(
     phase: Phase,
     wait_for_proposals: Callable[[], None],
 ) -> ContestFigures:
-    """Judge pairs in batches until the worker has promoted or rejected the line's challenger.
+    """Judge pairs in batches until they decide, and wait until the worker has promoted or rejected the challenger.
 
     Raises:
         RankloopError: the line has no challenger, or it isn't decided within `MOST_JUDGEMENTS` judgements.
@@ -63,11 +63,6 @@ def hold_contest(
     def is_over() -> bool:
         return registry.challenger(line) is None
 
-    def heard() -> bool:
-        found = registry.opinions(line).get("contest") or {}
-        known = (found.get("champion"), found.get("challenger")) == (champion.name, challenger.name)
-        return is_over() or (known and found["votes"] >= test["votes"])
-
     for judged in range(BATCH, MOST_JUDGEMENTS + 1, BATCH):
         annotate_round(label_studio, project, name, annotator, BATCH, lambda *_: None)
         tasks = label_studio.export_tasks(project.id)
@@ -78,12 +73,10 @@ def hold_contest(
         phase.at(judged, MOST_JUDGEMENTS)
         so_far = ", ".join(f"{test[what]} {what}" for what in ("wins", "losses", "ties"))
         phase.note(f"{challenger.name}: {so_far}: {test['decision']}")
-        stack.wait_until(heard, "the worker has heard the verdicts", timeout_s=HEARD_TIMEOUT_S)
-        if is_over():
+        if is_over() or test["decision"] in {"promote", "reject"}:
             break
-        if test["decision"] in {"promote", "reject"}:
-            stack.wait_until(is_over, "the worker acts on the decision", timeout_s=HEARD_TIMEOUT_S)
-            break
+    if test["decision"] in {"promote", "reject"}:
+        stack.wait_until(is_over, "the worker acts on the decision", timeout_s=HEARD_TIMEOUT_S)
     fate = registry.get(challenger.name).fate
     if fate is None:
         undecided = f"{MOST_JUDGEMENTS} judgements didn't decide on {challenger.name}"
