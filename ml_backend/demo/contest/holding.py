@@ -20,7 +20,7 @@ BATCH = 20
 """Judgements between two looks at what they come to."""
 MOST_JUDGEMENTS = 160
 HEARD_TIMEOUT_S = 900.0
-"""How long the worker may take to hear the verdicts; it looks once a minute at most, less often where that takes long."""
+"""How long the worker may take to hear the verdicts: it looks once a minute at most, and less often if that is slow."""
 
 
 @dataclass(frozen=True, slots=True)
