@@ -10,7 +10,8 @@ RankloopError (training/errors.py)
     ├── LabelStudioError     Label Studio
     ├── RegistryError        MLflow
     │   └── SupersededError  a version can't replace a champion that is no longer champion
-    └── JobsError            the job queue
+    ├── JobsError            the job queue
+    └── HubError             the Hugging Face hub
 """
 
 from __future__ import annotations
@@ -70,3 +71,7 @@ class SupersededError(RegistryError):
 
 class JobsError(EdgeError):
     """The job queue can't be reached, or doesn't know a job."""
+
+
+class HubError(EdgeError):
+    """The Hugging Face hub refused a request, can't be reached, or nobody is logged in."""

@@ -31,7 +31,7 @@ ORDER = {
         {"rounds"},
         {"serving", "upkeep"},
         {"loop"},
-        {"observe"},
+        {"observe", "handover", "page"},
         {"http", "doctor", "demo"},
         {"cli"},
     ],
@@ -44,11 +44,13 @@ MOST_LINES = 300
 MEDIAN_LINES = 140
 OUTSIDE_SYSTEMS = {
     "datasets": {"training.data.hub", "training.data.prompt_sources"},
+    "huggingface_hub": {"ml_backend.handover.hub", "ml_backend.registry.version_files", "training.config.cycle"},
     "mlflow": {"ml_backend.registry.session"},
     "dbos": {f"ml_backend.loop.{name}" for name in ("client", "durable", "standing", "worker")},
     "label_studio_sdk": {"ml_backend.label_studio.session"},
     "label_studio_ml": {"ml_backend.http.label_studio_ml"},
-    "flask": {"ml_backend.http.app", "ml_backend.http.edge"},
+    "flask": {"ml_backend.http.app", "ml_backend.http.edge", "ml_backend.http.pages"},
+    "jinja2": {"ml_backend.page.site"},
     "prometheus_client": {"ml_backend.observe.facts", "ml_backend.observe.metrics"},
     "structlog": {"ml_backend.processes.logs"},
     "gunicorn": {"ml_backend.http.serve"},

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ml_backend.cli import installation, keeping, people, project, training
+from ml_backend.cli import handover, installation, keeping, people, project, training
 from ml_backend.cli.options import ProjectOption, settings_from
 from ml_backend.processes import SHARED_CORES
 from training.errors import RankloopError
@@ -70,6 +70,7 @@ def up(host: HostOption = None, port: PortOption = None) -> None:
     settings = settings_from(host=host, port=port)
     refuse_open_bind(settings)
     typer.echo(f"Starting the ML backend on {settings.host}:{settings.port} and a worker; Ctrl-C stops both.", err=True)
+    typer.echo(f"What the loop does, in a browser: {settings.page_url()}", err=True)
     raise typer.Exit(run_up({"RANKLOOP_HOST": settings.host, "RANKLOOP_PORT": str(settings.port)}))
 
 
@@ -108,6 +109,8 @@ app.command()(people.people)
 app.command()(training.promote)
 app.command()(training.rollback)
 app.command()(project.export)
+app.command()(handover.download)
+app.command()(handover.push)
 app.command()(keeping.prune)
 app.command()(keeping.purge)
 app.command()(installation.reconnect)

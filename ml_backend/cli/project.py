@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ml_backend.cli.handover import ExportForm, ExportTarget, export_folder
 from ml_backend.cli.options import ProjectOption, project_id_from, settings_from
+
+if TYPE_CHECKING:
+    from ml_backend.settings import Settings
 
 
 def init_project(
@@ -114,7 +118,25 @@ def propose(project: ProjectOption = None) -> None:
 
 
 def export(
-    out: Annotated[Path, typer.Option(help="Where to write preferences, as JSON lines.")] = Path("preferences.jsonl"),
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="LINE|VERSION", help="With --to: a line, or a version to get what it learned from."),
+    ] = None,
+    to: Annotated[
+        ExportTarget | None,
+        typer.Option(help="Write a folder with all that the line learns from, for TRL, `datasets`, or as JSON lines."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write. Without --to, a file of JSON lines.", show_default="preferences.jsonl"),
+    ] = None,
+    form: Annotated[
+        ExportForm | None,
+        typer.Option(help="With --to: texts or messages. By default messages if the model has a chat template."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --to: replace the folder, with everything in it.")
+    ] = False,
     from_file: Annotated[
         Path | None,
         typer.Option(help="An export (JSON, JSON_MIN, CSV, zip) or a folder of target storage, instead of the server."),
@@ -134,6 +156,9 @@ def export(
 ) -> None:
     """Write judgements as preferences in TRL's format, and print what became of each annotation as JSON.
 
+    With --to, write everything that a line learns from (preferences, answers that people rewrote, prompts), in the
+    parts that the line uses: train, selection, test.
+
     Exits with status 1 if there is no preference to write, and says why.
 
     Examples:
@@ -141,14 +166,41 @@ def export(
     `rankloop export --project 7 --out preferences.jsonl`
 
     `rankloop export --from-file export.json --label-config label_config.xml`
+
+    `rankloop export project-7 --to trl --out summaries`
+
+    `rankloop export rankloop.project-7-v3 --to datasets --out learned-from`
     """
+    from training.errors import ConfigError
+
+    settings = settings_from(ground_truth=ground_truth)
+    if to is not None:
+        if from_file or label_config or prompt_field or project is not None:
+            raise ConfigError(
+                "--to writes a line or a version", remedy="Leave out --from-file, --project and the like."
+            )
+        if out is None:
+            raise ConfigError("--to writes a folder", remedy="Name it with --out.")
+        export_folder(settings, name, out, to, form, force=force)
+        return
+    if name is not None or form or force:
+        raise ConfigError("a line or a version is written as a folder", remedy="Add --to trl, datasets or jsonl.")
+    _export_project(settings, out or Path("preferences.jsonl"), from_file, label_config, prompt_field or [], project)
+
+
+def _export_project(
+    settings: Settings,
+    out: Path,
+    from_file: Path | None,
+    label_config: Path | None,
+    fields: list[str],
+    project: int | None,
+) -> None:
     from ml_backend.label_studio import open_label_studio
     from ml_backend.labels import parse_label_config
     from ml_backend.loop import export_preferences, read_export_file
     from training.data import read_text
 
-    settings = settings_from(ground_truth=ground_truth)
-    fields = prompt_field or []
     config = parse_label_config(read_text(label_config), fields) if label_config else None
     if from_file is not None:
         tasks = read_export_file(from_file)

@@ -196,7 +196,7 @@ class CycleSteps:
             shutil.copytree(folder / "ppo" / "policy", version / "policy")
             shutil.copytree(folder / "reward", version / "reward", ignore=shutil.ignore_patterns(".*", "checkpoints"))
             configs = [path.name for path in folder.glob("label_config*.xml")]
-            for name in ("preferences.jsonl", "summary.json", "config.json", *configs):
+            for name in ("preferences.jsonl", "demonstrations.jsonl", "summary.json", "config.json", *configs):
                 shutil.copy(folder / name, version / name)
             shutil.copy(folder / "ppo" / "curves.png", version / "curves.png")
             base = self._registry.get(plan.base).tags

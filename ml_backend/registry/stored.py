@@ -75,6 +75,15 @@ class Stored(Lines, Runs):
                         store.delete_artifacts(f"{ARTIFACTS}/{folder}")
         return True
 
+    def read(self, version: Version, name: str) -> bytes | None:
+        """One of a version's small files, which are kept when its weights are pruned; None if it has no such file."""
+        wanted = f"{ARTIFACTS}/{name}"
+        folder = tempfile.TemporaryDirectory(dir=self._home, prefix=".read.")
+        with folder as made, self._asking(f"read {name} of {version.name}") as client:
+            if wanted not in {item.path for item in client.list_artifacts(version.run_id, ARTIFACTS)}:
+                return None
+            return Path(client.download_artifacts(version.run_id, wanted, made)).read_bytes()
+
     def cycle_runs(self) -> list[tuple[str, Attempt]]:
         """Every training cycle there is a record of, each with the id of its run."""
         found: list[tuple[str, Attempt]] = []

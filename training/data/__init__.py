@@ -11,6 +11,7 @@ from training.data.files import (
     write_preferences,
     write_prompts,
 )
+from training.data.hub import Column, save_dataset
 from training.data.prompt_sources import PromptSource, Row, read_rows
 from training.data.prompts import (
     Message,
@@ -42,6 +43,7 @@ __all__ = [
     "ANSWERS",
     "PAIR_SCORES",
     "REFERENCE_KEYS",
+    "Column",
     "Demonstration",
     "JudgedAnswer",
     "Judgement",
@@ -74,6 +76,7 @@ __all__ = [
     "read_text",
     "rewrites_from",
     "role_called",
+    "save_dataset",
     "separator_of",
     "shown_text",
     "split_of",

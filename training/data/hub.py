@@ -1,16 +1,19 @@
-"""Rows of a dataset, on the Hugging Face hub or in local files, read with `datasets`."""
+"""Datasets of the Hugging Face library: read from the hub or from local files, and written to a folder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from training.data.records import Record
 from training.errors import DataError, first_line
 
 _READERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 _SAVED_BY_DATASETS = ("dataset_dict.json", "state.json")
+
+Column = Literal["text", "messages", "share", "count", "flag"]
+"""What a column holds. Any of them may hold None."""
 
 
 def rows_of(source: str, limit: int | None = None) -> Iterator[Record]:
@@ -56,6 +59,35 @@ def tables_of(source: str, split: str | None = None) -> list[Any]:
             remedy=f"Check the path, the name and the network. ({first_line(error)})",
         ) from error
     return list(found.values()) if isinstance(found, dict) else [found]
+
+
+def save_dataset(
+    folder: Path, splits: Mapping[str, Sequence[Mapping[str, Any]]], columns: Mapping[str, Column]
+) -> None:
+    """Write a `DatasetDict` that `datasets.load_from_disk` reads.
+
+    Args:
+        folder: the new folder.
+        splits: the rows of each split, at least one, since a split without rows couldn't be loaded.
+        columns: what the rows hold, by name.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    text = datasets.Value("string")
+    kinds = {
+        "text": text,
+        "messages": datasets.List({"role": text, "content": text}),
+        "share": datasets.Value("float64"),
+        "count": datasets.Value("int64"),
+        "flag": datasets.Value("bool"),
+    }
+    features = datasets.Features({name: kinds[kind] for name, kind in columns.items()})
+    tables = {
+        split: datasets.Dataset.from_dict({name: [row[name] for row in rows] for name in columns}, features=features)
+        for split, rows in splits.items()
+    }
+    datasets.DatasetDict(tables).save_to_disk(folder)
 
 
 def _load(datasets: Any, path: Path, source: str, split: str | None) -> Any:

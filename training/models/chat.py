@@ -130,6 +130,7 @@ class ChatTemplate:
     Attributes:
         verbatim: encodes text around which the template's tokens stand.
         source: the template as it came.
+        dated: the template as it is used: one that tells the date is told the same date every day.
         end_id: the token that ends an answer, None if the template writes none.
         opening: the template's text before an answer, from its last control token on.
         lead, trail: what the template writes between that and the answer, and between the answer and its end.
@@ -146,7 +147,7 @@ class ChatTemplate:
             self.source = str(tokenizer.get_chat_template())
         except ValueError as error:
             raise _unusable(first_line(error)) from error
-        self._dated = f"{_FIXED_DATE}{self.source}" if "strftime_now" in self.source else self.source
+        self.dated = f"{_FIXED_DATE}{self.source}" if "strftime_now" in self.source else self.source
         self.verbatim = Verbatim(tokenizer, self.source)
         self._knows_system = self._writes_system()
         self.opening, self.lead, self.trail, self.end_id = self._answer_parts()
@@ -209,7 +210,7 @@ class ChatTemplate:
         try:
             return str(
                 self._tokenizer.apply_chat_template(
-                    given, chat_template=self._dated, tokenize=False, add_generation_prompt=answering
+                    given, chat_template=self.dated, tokenize=False, add_generation_prompt=answering
                 )
             )
         except Exception as error:  # a template is a program, and may fail in any way

@@ -158,6 +158,18 @@ class TextCodec:
             prompt_ids = self._shortened(prompt, prompt_ids, left)
         return prompt_ids, answer_ids
 
+    def as_texts(self, prompt: Prompt, answer: str) -> tuple[str, str]:
+        """A prompt and an answer as texts that join with nothing between them, as a model without a chat template reads
+        them.
+        """
+        return prompt_in_words(prompt) + self.config.separator.rstrip(" "), self._space() + answer.strip()
+
+    def as_messages(self, prompt: Prompt) -> list[Message]:
+        """A prompt as the messages of a conversation, the system prompt among them."""
+        if self.chat is not None:
+            return self.chat.messages_of(prompt)
+        return [Message("user", prompt)] if isinstance(prompt, str) else list(prompt)
+
     def decode_answer(self, ids: Sequence[int]) -> str:
         """The text before the first end, without special tokens or surrounding whitespace."""
         end = next((place for place, token in enumerate(ids) if token in self.end_ids), len(ids))

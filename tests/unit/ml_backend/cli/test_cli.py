@@ -29,6 +29,8 @@ COMMANDS = [
     "promote",
     "rollback",
     "export",
+    "download",
+    "push",
     "doctor",
     "demo",
 ]

@@ -228,7 +228,7 @@ _PRESET = {"id": 60, "result": pair("left")["result"], "model_version": "rankloo
     [("left", 60, True), ("right", 60, False), ("left", None, None), ("left", 61, None), ("answer1", 60, True)],
 )
 def test_untouched_is_what_was_preselected(selected: str, parent: int | None, untouched: bool | None) -> None:
-    """The value decides, not the region's origin; without a prediction that it was made from, nothing was preselected."""
+    """The value decides, not the region's origin; without a parent prediction, nothing was preselected."""
     given = pair(selected, parent_prediction=parent)
     given["result"][0]["origin"] = "prediction"
     judgements, _ = convert(task(given, predictions=(_PRESET,), answer1="a", answer2="b"), config=PAIRWISE)
