@@ -170,8 +170,6 @@ class _Known:
 def _judgement(prompt: Prompt, pair: _Pair, known: _Known) -> Judgement:
     annotation = known.annotation
     when = annotation.get("updated_at") or annotation.get("created_at")
-    lead_time = annotation.get("lead_time")
-    timed = isinstance(lead_time, int | float) and not isinstance(lead_time, bool) and 0 <= lead_time < math.inf
     return Judgement(
         prompt=_whole_prompt(prompt),
         answer1=pair.answer1,
@@ -182,10 +180,16 @@ def _judgement(prompt: Prompt, pair: _Pair, known: _Known) -> Judgement:
         task_id=_number(known.task.get("id")),
         annotation_id=_number(annotation.get("id")),
         updated_at=when if isinstance(when, str) else None,
-        lead_time=float(lead_time) if timed else None,
+        lead_time=_seconds(annotation.get("lead_time")),
         sides=known.sides,
         untouched=known.untouched,
     )
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < math.inf else None
 
 
 def _whole_prompt(prompt: Prompt) -> Prompt:

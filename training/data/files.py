@@ -62,8 +62,18 @@ def write_pair_scores(path: Path | str, scores: Iterable[tuple[Preference, float
         path: the file.
         scores: pairs, each with the log-odds that the chosen answer is the better one.
     """
-    rows = ({"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected, "score": s} for pair, s in scores)
-    _write_rows(path, ({**row, "prompt": prompt_as_json(row["prompt"])} for row in rows))
+    _write_rows(
+        path,
+        (
+            {
+                "prompt": prompt_as_json(pair.prompt),
+                "chosen": pair.chosen,
+                "rejected": pair.rejected,
+                "score": score,
+            }
+            for pair, score in scores
+        ),
+    )
 
 
 def read_pair_scores(path: Path) -> dict[PairKey, float]:
