@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -14,6 +13,7 @@ from ml_backend.labels.verdicts import Dropped, Json, Loss, is_untouched, tiers_
 from training.data import JudgedAnswer, Judgement, Message, Prompt, Verdict, two_endings
 
 UNKNOWN_ANNOTATOR = "unknown"
+_LONGEST_S = 1e9
 _SIDES_OF: Mapping[str, Literal["shuffled", "given"]] = {
     "live": "shuffled",
     **dict.fromkeys(("pairwise", "choices", "ratings"), "given"),
@@ -189,7 +189,7 @@ def _judgement(prompt: Prompt, pair: _Pair, known: _Known) -> Judgement:
 def _seconds(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if 0 <= value < math.inf else None
+    return float(value) if 0 <= value < _LONGEST_S else None
 
 
 def _whole_prompt(prompt: Prompt) -> Prompt:
