@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import evalica
@@ -83,6 +84,14 @@ def agreement_on(votes: Votes, seed: int = 0) -> Agreement:
         else:
             pairwise_interval = exact_interval(pairs if pairwise == 1.0 else 0, pairs)
     return Agreement(pairs, _alpha(counts), alpha_interval, pairwise, pairwise_interval, int(total.sum()))
+
+
+def pairwise_among(votes: Votes, names: AbstractSet[str]) -> tuple[float | None, int]:
+    """Pairwise agreement of some people with each other, and how many pairs two or more of them judged."""
+    theirs = {pair: {name: said for name, said in found.items() if name in names} for pair, found in votes.items()}
+    counts = _counts(theirs)
+    equal, total = _comparisons(counts)
+    return (float(equal.sum() / total.sum()) if len(counts) else None), len(counts)
 
 
 def exact_interval(count: int, total: int) -> Interval | None:

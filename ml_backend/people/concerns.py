@@ -6,12 +6,14 @@ kind appears in at most one of a hundred looks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median
 
 from scipy.stats import binomtest, fisher_exact, mannwhitneyu
 
-from ml_backend.people.agreement import Agreement, Votes, agreement_on
+from ml_backend.labels import UNKNOWN_ANNOTATOR
+from ml_backend.people.agreement import Agreement, Votes, pairwise_among
 from ml_backend.people.annotators import Person, Share
 
 LEVEL = 0.01
@@ -32,18 +34,22 @@ SELF_AGREEMENT = 0.8
 """What a person's agreement with themself is measured against where the others' agreement is lower or not known: the
 lower of both counts, as nobody can be expected to repeat a verdict that others don't share."""
 
+Yardstick = Callable[[], tuple[float | None, int]]
+"""Gives the others' agreement among themselves, and on how many pairs; it takes a moment, and is seldom needed."""
 
-def concerns_about(people: Sequence[Person], votes: Votes) -> dict[str, list[str]]:
-    """Warnings for each person who gives reason for one, by name."""
+
+def concerns_about(everybody: Sequence[Person], votes: Votes) -> dict[str, list[str]]:
+    """Warnings for each person, by name. Annotations that name nobody may be of many people: they earn none."""
+    found: dict[str, list[str]] = {person.annotator: [] for person in everybody}
+    people = [person for person in everybody if person.annotator != UNKNOWN_ANNOTATOR]
     level = LEVEL / max(1, len(people))
-    found: dict[str, list[str]] = {person.annotator: [] for person in people}
     for person in people:
         others = [other for other in people if other is not person]
         found[person.annotator] += [said for said in (_one_side(person, others, level),) if said]
     steady = {name for name, said in found.items() if not said}
     for person in people:
         others = [other for other in people if other is not person]
-        yardstick = _agreement_among(votes, steady - {person.annotator})
+        yardstick = partial(pairwise_among, votes, steady - {person.annotator})
         checks = (
             _fast_and_careless(person, others, yardstick, level),
             _untouched(person, others, level),
@@ -89,7 +95,7 @@ def _one_side(person: Person, others: Sequence[Person], level: float) -> str | N
     return None
 
 
-def _fast_and_careless(person: Person, others: Sequence[Person], yardstick: Agreement, level: float) -> str | None:
+def _fast_and_careless(person: Person, others: Sequence[Person], yardstick: Yardstick, level: float) -> str | None:
     """Much faster than the others and agreeing little with them; one alone says nothing against anybody."""
     theirs = [second for other in others for second in other.seconds]
     own, usual = person.seconds_median, median(theirs) if theirs else None
@@ -107,15 +113,16 @@ def _fast_and_careless(person: Person, others: Sequence[Person], yardstick: Agre
     )
 
 
-def _low_agreement(person: Person, yardstick: Agreement, level: float) -> str | None:
+def _low_agreement(person: Person, yardstick: Yardstick, level: float) -> str | None:
     """In words what a person's agreement is low against; None if it isn't."""
     agreement = person.agreement
     if agreement.value is None or agreement.interval is None:
         return None
-    if yardstick.pairwise is not None and yardstick.shared >= ENOUGH:
-        theirs = round(yardstick.pairwise * yardstick.shared), yardstick.shared
-        is_lower = agreement.value <= yardstick.pairwise - MUCH_LOWER and _differs(agreement, theirs, "less") < level
-        return f"they among themselves on {yardstick.pairwise:.0%}" if is_lower else None
+    usual, shared = yardstick()
+    if usual is not None and shared >= ENOUGH:
+        theirs = round(usual * shared), shared
+        is_lower = agreement.value <= usual - MUCH_LOWER and _differs(agreement, theirs, "less") < level
+        return f"they among themselves on {usual:.0%}" if is_lower else None
     low, high = agreement.interval
     if high < LOW_AGREEMENT and person.by_chance is not None and low <= person.by_chance:
         return f"which guessing would reach as well ({person.by_chance:.0%})"
@@ -136,25 +143,18 @@ def _untouched(person: Person, others: Sequence[Person], level: float) -> str | 
     )
 
 
-def _against_themself(person: Person, yardstick: Agreement, level: float) -> str | None:
+def _against_themself(person: Person, yardstick: Yardstick, level: float) -> str | None:
     """Contradicts their own verdicts on pairs that they saw again."""
     share = person.self_agreement
     if share.value is None:
         return None
-    known = yardstick.pairwise if yardstick.shared >= ENOUGH else None
-    expected = min(SELF_AGREEMENT, SELF_AGREEMENT if known is None else known)
+    usual, shared = yardstick()
+    expected = SELF_AGREEMENT if usual is None or shared < ENOUGH else min(SELF_AGREEMENT, usual)
     if binomtest(round(share.count), share.total, expected, alternative="less").pvalue >= level:
         return None
     return (
         f"Of {share.total} pairs that they judged again, they said the same on {share.value:.0%}; "
         f"{expected:.0%} or more would be expected."
-    )
-
-
-def _agreement_among(votes: Votes, names: set[str]) -> Agreement:
-    """How far some people agree among themselves."""
-    return agreement_on(
-        {pair: {name: said for name, said in found.items() if name in names} for pair, found in votes.items()}
     )
 
 

@@ -81,6 +81,11 @@ def test_few_judgements_prove_nothing() -> None:
     assert _warnings([*crowd, *votes("x", "l" * 9)])["x"] == []  # with ten people, one in a thousand is asked for
 
 
+def test_annotations_that_name_nobody_earn_no_warning() -> None:
+    """They may be of many people."""
+    assert _warnings(votes("unknown", "l" * 40)) == {"unknown": []}
+
+
 def test_where_the_data_place_the_answers_the_others_are_the_yardstick() -> None:
     """A project whose better answers all stand left makes everybody choose left: nobody is warned. Alone nobody is."""
     everybody = [one for name in ("a", "b", "c") for one in votes(name, "l" * 40, sides="given")]
