@@ -173,11 +173,13 @@ def _conclude(report: DemoReport, path: Path | None) -> None:
 
 def _keep_running(stack: DemoStack, project: Project) -> None:
     """Leave everything running until Ctrl-C."""
-    server = stack.label_studio
+    server, settings = stack.label_studio, stack.settings
+    password = settings.basic_auth_pass.get_secret_value() if settings.basic_auth_pass else ""
     _say(
         f"Everything is still running. Continue by hand: {server.url}/projects/{project.id}/data\n"
         f"Log in as {server.username} with the password {server.password}\n"
-        f"Every {stack.settings.train_after} new judgements start a training cycle; Start Training does so at once.\n"
+        f"What the loop does: {settings.page_url()}, log in as {settings.basic_auth_user} with {password}\n"
+        f"Every {settings.train_after} new judgements start a training cycle; Start Training does so at once.\n"
         "Ctrl-C stops everything and removes the data."
     )
     while True:
