@@ -100,6 +100,14 @@ class FakeRegistry:
             raise RegistryError(self.broken)
         return sorted(self._champions) or ["default"]
 
+    def only_line(self) -> str:
+        """The one line there is."""
+        (line,) = self.lines()
+        return line
+
+    def must_exist(self, line: str) -> None:
+        """Every line that is asked for exists."""
+
     def line_states(self) -> list[LineState]:
         """The lines that have a champion."""
         return [LineState(line, self.champion(line), self.paused.get(line)) for line in self.lines()]  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ ORDER = {
     "ml_backend": [
         {"errors", "settings"},
         {"processes", "labels", "contest"},
-        {"label_studio", "registry"},
+        {"label_studio", "registry", "people"},
         {"lines"},
         {"rounds"},
         {"serving", "upkeep"},

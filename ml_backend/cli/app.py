@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ml_backend.cli import contests, handover, installation, keeping, project, training
+from ml_backend.cli import contests, handover, installation, keeping, people, project, training
 from ml_backend.cli.options import ProjectOption, settings_from
 from ml_backend.processes import SHARED_CORES
 from training.errors import RankloopError
@@ -105,6 +105,7 @@ app.command()(training.pause)
 app.command()(training.resume)
 app.command()(training.status)
 app.command()(training.versions)
+app.command()(people.people)
 app.command()(training.promote)
 app.command()(training.rollback)
 app.command()(contests.contest)

@@ -20,6 +20,7 @@ _VERSION_COLUMNS = (
     "champion",
     "annotations",
     "accuracy",
+    "people agree",
     "KL (nats)",
     "win rate",
     "parent",
@@ -58,6 +59,7 @@ def version_rows(
             marks.get(version.number, ""),
             _number(figures.get("annotations"), ".0f"),
             _number(figures.get("reward_accuracy", figures.get("reward_accuracy_selection")), ".1%"),
+            _number(figures.get("agreement"), ".1%"),
             _number(figures.get("kl_nats"), ".2f"),
             _number(figures.get("win_rate_vs_base"), ".1%"),
             version.parent or "-",
@@ -70,10 +72,12 @@ def show_status(settings: Settings) -> None:
     from ml_backend.loop import Jobs
     from ml_backend.registry import Registry
 
-    jobs = Jobs(settings)
+    jobs, registry = Jobs(settings), Registry(settings)
     state = jobs.status()
-    lines = line_rows(Registry(settings).line_states(), state["waiting"])
-    show_table(("line", "champion", "projects", "waits for"), list(lines))
+    states = registry.line_states()
+    people = {line.name: registry.opinions(line.name).get("people", {}) for line in states}
+    columns = ("line", "champion", "accuracy", "people agree", "projects", "waits for")
+    show_table(columns, list(line_rows(states, state["waiting"], people)))
     proposing = [proposal_line(job) for job in state["proposing"]]
     facts = [("proposing answers", "\n".join(proposing) or "none at the moment")]
     facts += [("ignored", look["why"]) for look in state["waiting"] if look["line"] is None]
@@ -83,8 +87,12 @@ def show_status(settings: Settings) -> None:
         show_table(("training cycle", "line", "project", "began", "state", "why"), cycles)
 
 
-def line_rows(lines: Iterable[LineState], waiting: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
-    """One table row per line: its champion, its projects with their new judgements, and what it waits for."""
+def line_rows(
+    lines: Iterable[LineState], waiting: Sequence[Mapping[str, Any]], people: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, ...]]:
+    """One table row per line: its champion, how often the reward model is right beside how often two people agree,
+    its projects with their new judgements, and what it waits for.
+    """
     looks = {look["line"]: look for look in waiting if look["line"] is not None}
     for line in lines:
         look = looks.get(line.name)
@@ -95,7 +103,10 @@ def line_rows(lines: Iterable[LineState], waiting: Sequence[Mapping[str, Any]]) 
         champion = line.champion.name if line.champion else "none yet: the first `rankloop up` registers the base model"
         if line.challenger:
             champion += f"\nchallenged by {line.challenger.name}; see `rankloop contest`"
-        yield (line.name, champion, "\n".join(projects) or "-", why)
+        figures = line.champion.metrics if line.champion else {}
+        agree = people.get(line.name, {}).get("pairwise", figures.get("agreement"))
+        accuracy = _number(figures.get("reward_accuracy"), ".0%")
+        yield (line.name, champion, accuracy, _number(agree, ".0%"), "\n".join(projects) or "-", why)
 
 
 def proposal_line(job: Mapping[str, Any]) -> str:

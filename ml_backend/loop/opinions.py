@@ -14,10 +14,10 @@ from ml_backend.label_studio import LabelStudio
 from ml_backend.labels import judgements_from_export, parse_label_config, read_moment
 from ml_backend.lines import Connected, Connections, judge_contest, settle
 from ml_backend.loop.considering import OpenLabelStudio
-from ml_backend.registry import Registry
+from ml_backend.registry import Registry, Version
 from ml_backend.settings import Settings
-from training.data import Judgement
-from training.errors import DataError
+from training.data import PAIR_SCORES, Judgement, PairKey, read_pair_scores
+from training.errors import DataError, RankloopError
 
 SHORTEST_PAUSE_S = 60.0
 LONGEST_PAUSE_S = 3600.0
@@ -60,6 +60,7 @@ class Opinions:
         self._open = open_label_studio
         self._now = now
         self._tried: dict[str, _Try] = {}
+        self._scores: tuple[str, dict[PairKey, float]] = ("", {})
 
     def hear(self, line: str, seen: Mapping[str, str]) -> dict[str, Any]:
         """Compute and store a line's document from all its judgements, and do what its contest came to.
@@ -73,14 +74,14 @@ class Opinions:
         """
         began = time.monotonic()
         about = self._about(line, seen)
+        computed_at = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="seconds")
         try:
             judgements = self._judgements(line)
             contest = self._contest(line, judgements)
-            documents = {**self._documents(judgements), "contest": contest.document()}
+            documents = self._documents(judgements, self._registry.current(line), contest, computed_at)
         finally:
             took_s = time.monotonic() - began
             self._tried[line] = (self._now(), took_s, about)
-        computed_at = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="seconds")
         made = {**documents, **about, "took_s": round(took_s, 3), "computed_at": computed_at}
         self._registry.store_opinions(line, made)
         logger.debug("line %s: %d judgements heard in %.1f s", line, len(judgements), took_s)
@@ -166,7 +167,25 @@ class Opinions:
         with self._open() as label_studio:
             return min((label_studio.project(number).votes_per_task for number in numbers), default=1)
 
-    def _documents(self, judgements: Sequence[Judgement]) -> dict[str, Any]:
+    def _documents(
+        self, judgements: Sequence[Judgement], champion: Version, contest: Contest, computed_at: str
+    ) -> dict[str, Any]:
         """What is stored of a line, each document under its name."""
+        from ml_backend.people import people_document  # imports SciPy and pandas, which only this job needs
+
+        people = people_document(judgements, self._scores_of(champion), computed_at)
         leaderboard = rank_versions(meetings_in(judgements, read_moment))
-        return {"people": {"judgements": len(judgements)}, "leaderboard": leaderboard.document()}
+        return {"people": people, "leaderboard": leaderboard.document(), "contest": contest.document()}
+
+    def _scores_of(self, champion: Version) -> dict[PairKey, float]:
+        """The log-odds that the champion's reward model gave the pairs it didn't learn from; see `write_pair_scores`.
+        Empty for the base, for a version of an earlier release, and where the files can't be read.
+        """
+        if self._scores[0] != champion.name:
+            try:
+                path = self._registry.fetch(champion) / "reward" / PAIR_SCORES
+                self._scores = champion.name, read_pair_scores(path) if path.is_file() else {}
+            except RankloopError as error:
+                logger.warning("nobody is compared with the reward model of %s: %s", champion.name, error)
+                return {}
+        return self._scores[1]

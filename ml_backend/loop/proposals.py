@@ -14,7 +14,7 @@ from ml_backend.labels import LabelConfig, parse_label_config
 from ml_backend.lines import Connected, Connections, not_connected
 from ml_backend.registry import Registry, Version
 from ml_backend.rounds import Rounds
-from ml_backend.serving import Answerer, LoadedVersion, Match, load_version, predictions_of
+from ml_backend.serving import Answerer, LoadedVersion, Match, load_version, predictions_of, with_scores
 from ml_backend.settings import Settings
 from training.errors import RankloopError
 
@@ -111,7 +111,7 @@ class BulkProposals:
         found: list[dict[str, Any]] = []
         for start in range(0, min(len(tasks), STORE_AFTER_TASKS), size):
             batch = tasks[start : start + size]
-            answers = predictions_of(batch, config, version)
+            answers = with_scores(predictions_of(batch, config, version), batch, config, version)
             found += [{**answer, "task": task["id"]} for task, answer in zip(batch, answers, strict=True) if answer]
             if time.monotonic() > until:
                 break

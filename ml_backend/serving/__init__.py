@@ -1,5 +1,6 @@
 """Serving the champion: loading, swapping and batching it, and formatting its answers for Label Studio."""
 
+from ml_backend.serving.marks import with_scores
 from ml_backend.serving.match import Answerer, Match
 from ml_backend.serving.predictions import PENDING_SUFFIX, AnswerPairModel, Prediction, predictions_of
 from ml_backend.serving.proposer import Proposer
@@ -19,4 +20,5 @@ __all__ = [
     "choose_pair",
     "load_version",
     "predictions_of",
+    "with_scores",
 ]
