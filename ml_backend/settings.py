@@ -122,10 +122,8 @@ class Settings(BaseSettings):
         300, ge=1, le=100_000, description="open tasks of a project that are kept proposed for; others when opened"
     )
 
-    # Who decides on a version that passed its gates, and how people compare it with the champion.
-    promotion: Literal["automatic", "people"] = Field(
-        "automatic", description="a version that passes its gates is promoted, or compared by people with the champion"
-    )
+    # Who promotes.
+    promotion: Literal["automatic", "people"] = Field("automatic", description="who promotes what passed its gates")
     contest_share: float = Field(0.5, gt=0, le=1, description="share of new pairs that set challenger against champion")
     contest_pairs: int = Field(300, ge=10, description="pairs after which an undecided challenger is rejected")
 
