@@ -122,6 +122,11 @@ class Settings(BaseSettings):
         300, ge=1, le=100_000, description="open tasks of a project that are kept proposed for; others when opened"
     )
 
+    # Who promotes.
+    promotion: Literal["automatic", "people"] = Field("automatic", description="who promotes what passed its gates")
+    contest_share: float = Field(0.5, gt=0, le=1, description="share of new pairs that set challenger against champion")
+    contest_pairs: int = Field(300, ge=10, description="pairs after which an undecided challenger is rejected")
+
     # Rounds, and what is kept of what is over.
     rounds: int = Field(1, ge=1, le=100, description="rounds in which a prompt gets a fresh pair from a newer version")
     tries: int = Field(3, ge=1, le=100, description="pairs a prompt gets per round at most, while both answers are bad")
