@@ -207,8 +207,7 @@ class Actions:
 
     def _ends_contest(self, line: str, name: str) -> tuple[str, ...]:
         """What happens to a contest when this version becomes champion."""
-        ask = getattr(self._registry, "challenger", None)
-        challenger = ask(line) if ask else None
+        challenger = self._registry.challenger(line)
         if challenger is None or challenger.name == name:
             return ()
         return (f"People no longer compare {challenger.name} with the champion; its contest ends undecided.",)

@@ -128,10 +128,9 @@ class Facts:
     def _ask_line(self, line: str) -> LineFacts:
         registry = self._registry
         versions, champions = tuple(registry.versions(line)), tuple(registry.champions(line))
-        opinions = self._ask_opinions(line)
-        ask = getattr(registry, "challenger", None)
-        challenger = opinions.challenger if ask is None else getattr(ask(line), "name", None)
-        return LineFacts(versions, champions, tuple(registry.attempts(line)), opinions, challenger)
+        attempts, challenger = tuple(registry.attempts(line)), registry.challenger(line)
+        name = challenger.name if challenger else None
+        return LineFacts(versions, champions, attempts, self._ask_opinions(line), name)
 
     def _ask_opinions(self, line: str) -> Opinions:
         return read_opinions(self._registry.opinions(line))

@@ -72,7 +72,7 @@ _GATES = {"reward_gate": "Reward model", "policy_gate": "Policy"}
 
 
 def _contest(version: Version) -> str | None:
-    fate = getattr(version, "fate", None)
+    fate = version.fate
     return None if fate is None else f"Its contest with {fate.champion} is over: {fate.fate}. {fate.why}"
 
 
