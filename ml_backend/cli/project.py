@@ -50,10 +50,14 @@ def init_project(
     tries: Annotated[
         int | None, typer.Option(help="Pairs a prompt gets per round while people call both bad, likewise.")
     ] = None,
+    top_up: Annotated[
+        int | None,
+        typer.Option(help="Tasks with fresh answers that always wait, where tasks hold the answers, likewise."),
+    ] = None,
 ) -> None:
     """Create a project in Label Studio, connect the backend, and import prompts. Safe to repeat.
 
-    The backend must be running (`rankloop up`). Prompts the project already has are not imported twice. The last six
+    The backend must be running (`rankloop up`). Prompts the project already has are not imported twice. The last seven
     options are stored in Label Studio, with the connection; repeat the command to change one.
 
     Examples:
@@ -76,7 +80,7 @@ def init_project(
     from training.errors import ConfigError
 
     reading = Reading(encoding, strict, reference_field)
-    own = ProjectSettings(line, system_prompt, max_new_tokens, train_after, rounds, tries).as_extra_params()
+    own = ProjectSettings(line, system_prompt, max_new_tokens, train_after, rounds, tries, top_up).as_extra_params()
     read_extra_params(own)  # checks them
     if own and not connect:
         raise ConfigError("a project's own settings are stored with its connection", remedy="Leave out --no-connect.")

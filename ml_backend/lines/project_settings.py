@@ -14,12 +14,14 @@ MOST_NEW_TOKENS = 4096
 MOST_SYSTEM_PROMPT_CHARACTERS = 8000
 MOST_TRAIN_AFTER = 1_000_000
 MOST_ROUNDS = 100
+MOST_TOP_UP = 1000
 
 _MOST = {
     "max_new_tokens": MOST_NEW_TOKENS,
     "train_after": MOST_TRAIN_AFTER,
     "rounds": MOST_ROUNDS,
     "tries": MOST_ROUNDS,
+    "top_up": MOST_TOP_UP,
 }
 _EXPECTED = {
     "line": "a name of 1 to 40 lower-case letters, digits, dashes and underscores, the first a letter or digit",
@@ -28,6 +30,7 @@ _EXPECTED = {
     "train_after": f"a whole number from 1 to {MOST_TRAIN_AFTER}",
     "rounds": f"a whole number from 1 to {MOST_ROUNDS}",
     "tries": f"a whole number from 1 to {MOST_ROUNDS}",
+    "top_up": f"a whole number from 1 to {MOST_TOP_UP}",
 }
 
 
@@ -41,6 +44,7 @@ class ProjectSettings:
     train_after: new judgements that start a training cycle.
     rounds: in how many rounds a prompt gets a fresh pair from a newer version.
     tries: how many pairs a prompt gets in a round at most, while people call both answers bad.
+    top_up: how many tasks with answers always wait, where tasks hold the answers.
     """
 
     line: str | None = None
@@ -49,6 +53,7 @@ class ProjectSettings:
     train_after: int | None = None
     rounds: int | None = None
     tries: int | None = None
+    top_up: int | None = None
 
     def as_extra_params(self) -> dict[str, Any]:
         """The settings that are set, by name."""
