@@ -2,11 +2,12 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
 LABEL_STUDIO_VERSION := 1.23.2
+AXE_VERSION := 4.14.1
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: help setup demo demo-real up check test faults load bench format browser postgresql clean
+.PHONY: help setup demo demo-real up check test faults load bench format browser axe postgresql clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-zA-Z0-9_.-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST) | sort
@@ -45,7 +46,7 @@ check: .venv/.ready ## lint, type-check and run the fast, offline tests, archite
 	@.venv/bin/mypy
 	@$(PY) -m pytest -q -m "not e2e and not slow"
 
-test: setup browser postgresql ## run all checks and tests, against a real Label Studio, PostgreSQL and browser
+test: setup browser axe postgresql ## run all checks and tests, against a real Label Studio, PostgreSQL and browser
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
@@ -86,9 +87,17 @@ browser: ## install Debian's chromium, which the browser tests drive, unless it 
 	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "Installing chromium ..."; \
 	  $$(test "$$(id -u)" = 0 || echo sudo) sh -c 'apt-get update -qq && apt-get install -y -qq chromium' >/dev/null; }
 
+axe: .axe/axe-$(AXE_VERSION).js ## fetch axe-core from the npm registry, which checks in a test that everybody can use the pages
+
+.axe/axe-%.js:
+	@command -v npm >/dev/null || { echo "Installing npm ..."; \
+	  $$(test "$$(id -u)" = 0 || echo sudo) sh -c 'apt-get update -qq && apt-get install -y -qq npm' >/dev/null; }
+	@mkdir -p .axe && cd .axe && npm pack --silent axe-core@$* >/dev/null && tar -xzf axe-core-$*.tgz package/axe.min.js
+	@mv .axe/package/axe.min.js $@ && rm -r .axe/package .axe/axe-core-$*.tgz
+
 postgresql: ## install Debian's PostgreSQL server, which one test and some faults need, unless it is there
 	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || { echo "Installing PostgreSQL ..."; \
 	  $$(test "$$(id -u)" = 0 || echo sudo) sh -c 'apt-get update -qq && apt-get install -y -qq postgresql' >/dev/null; }
 
 clean: ## delete all virtual environments, those of make bench included
-	rm -rf .venv .venv-label-studio .venv-bench .venv-bench-trl .venv-bench-openvino
+	rm -rf .venv .venv-label-studio .venv-bench .venv-bench-trl .venv-bench-openvino .axe

@@ -24,7 +24,7 @@ CURRENT_TRL = ROOT / ".venv-bench-trl" / "bin" / "python"
 CACHE = ROOT / "rankloop-data"
 SPEED = ("propose", "pair", "reward", "ppo", "propose_llama", "pair_llama", "ppo_llama")
 WITH_FLOOR = ("propose", "reward", "ppo")
-OTHER = ("learned", "frontier", "growth", "preferences")
+OTHER = ("learned", "frontier", "growth", "preferences", "calibration", "selection")
 
 
 def contestants(what: str, model: str, real: str) -> list[Contestant]:
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument(
         "--clock", choices=["wall", "cpu"], default="wall", help="use cpu, with one thread, on a busy machine"
     )
-    parser.add_argument("--real-model", help="a chat model's folder, for more rows in `preferences`")
+    parser.add_argument("--real-model", help="a chat model's folder, for more rows in `preferences` and `selection`")
     parser.add_argument("--preferences", help="a preference file, for a row of the real model in `preferences`")
     options = parser.parse_args()
     os.environ[THREADS_VARIABLE], os.environ[CLOCK_VARIABLE] = str(options.threads), options.clock
@@ -167,8 +167,9 @@ def main() -> None:
                     report.merge(figures(what, measure(what, folder, real, options.rounds, log)))
                 else:
                     command = [OURS, "-m", f"benchmarks.{what}", "--seeds", str(options.seeds)]
-                    if what == "preferences":
-                        given = {"--real-model": options.real_model, "--preferences": options.preferences}
+                    if what in ("preferences", "selection"):
+                        given = {"--real-model": options.real_model}
+                        given |= {"--preferences": options.preferences} if what == "preferences" else {}
                         command += [part for name, value in given.items() if value for part in (name, value)]
                     subprocess.run(command, check=True, cwd=ROOT)
             except RuntimeError as error:

@@ -78,6 +78,22 @@ def plot_frontier(found: dict[str, list[list[Any]]], pools: list[dict[int, tuple
     _save(figure, folder / "frontier.png")
 
 
+def plot_selection(found: dict[str, dict[str, list[Any]]], folder: Path) -> None:
+    """Plot held-out accuracy over judgements by how pairs are chosen, a panel for each row: `selection.png`."""
+    figure, axes = _figure(len(found))
+    for axis, (name, by_selection) in zip([axes] if len(found) == 1 else axes, found.items(), strict=True):
+        for number, (selection, runs) in enumerate(by_selection.items()):
+            places = range(len(runs[0]))
+            counts = [sum(run[k][0] for run in runs) / len(runs) for k in places]
+            axis.plot(counts, [sum(run[k][1] for run in runs) / len(runs) for k in places], marker="o", label=selection)
+            for run in runs:
+                axis.scatter([look[0] for look in run], [look[1] for look in run], color=f"C{number}", alpha=0.2, s=8)
+        axis.set_xlabel("judgements")
+        axis.set_title(name)
+        axis.legend()
+    _save(figure, folder / "selection.png")
+
+
 def _figure(panels: int) -> Any:
     from matplotlib.figure import Figure
 

@@ -146,7 +146,7 @@ def best_of_n(material: Material, taste: Taste, judge: RewardModel) -> dict[int,
     samples = taste.sample(material.base, seed=77, answers=_POOL)
     texts = taste.texts(samples)
     repeated = [prompt for prompt in taste.ids for _ in range(_POOL)]
-    scores = score_samples(judge, material.codec, repeated, samples, batch=64).view(-1, _POOL)
+    scores = score_samples(judge, material.codec, repeated, samples, batch=64)[0].view(-1, _POOL)
     order = scores.argsort(dim=1, descending=True)
     outcomes = torch.tensor(
         [

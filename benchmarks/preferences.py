@@ -145,7 +145,7 @@ def real_rows(model: str, file: Path | None) -> list[Row]:
     codec = TextCodec.load(model, config.text)
     rows = []
     answers = _answers(base, codec)
-    for name, taste in (("sentiment", _positive()), ("reading ease", reading_ease)):
+    for name, taste in (("sentiment", positive()), ("reading ease", reading_ease)):
         rows.append(row_of(name, base, codec, [_judged(*item, taste) for item in answers], config.reward))
     if file is not None:
         rows.append(row_of(file.stem, base, codec, list(read_preferences(file)), config.reward))
@@ -240,9 +240,14 @@ def _splits(row: Row, size: int | None, seed: int) -> tuple[Tensor, Tensor] | No
     return torch.tensor(free[:size]), inside.nonzero().flatten()
 
 
+def real_prompts() -> list[str]:
+    """Prompts for a chat model, whose answers differ in mood and difficulty."""
+    return [form.format(topic) for topic in _TOPICS for form in _FORMS]
+
+
 def _answers(base: Any, codec: TextCodec) -> list[tuple[str, str, str]]:
     """Two answers of a real model to each prompt."""
-    prompts = [form.format(topic) for topic in _TOPICS for form in _FORMS][:REAL_PROMPTS]
+    prompts = real_prompts()[:REAL_PROMPTS]
     sampler = Sampler(base, eos_id=codec.eos_id, pad_id=codec.pad_id)
     sampling = SamplingConfig(top_k=50, top_p=0.95, max_new_tokens=REAL_TOKENS)
     found = []
@@ -261,7 +266,8 @@ def _judged(prompt: str, one: str, other: str, taste: Callable[[str], float]) ->
     return Preference(prompt, chosen, rejected, 0.5 if first == second else 1.0)
 
 
-def _positive() -> Callable[[str], float]:
+def positive() -> Callable[[str], float]:
+    """How positive a text is, from -1 to 1, by VADER's lexicon and rules."""
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
     analyzer = SentimentIntensityAnalyzer()

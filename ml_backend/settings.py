@@ -39,6 +39,9 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("label_studio_api_key", "LABEL_STUDIO_API_KEY"),
         description="personal access token or legacy token",
     )
+    label_studio_page_url: str | None = Field(
+        None, description="Label Studio's address as browsers see it, for links; by default LABEL_STUDIO_URL"
+    )
     label_studio_executable: Path | None = Field(
         None, description="the label-studio command that `rankloop demo` starts; by default the one from `make setup`"
     )
@@ -64,6 +67,9 @@ class Settings(BaseSettings):
     log_format: str = Field("text", pattern=r"^(text|json)$", description="log lines for people, or JSON objects")
 
     mlflow_tracking_uri: str | None = Field(None, description="MLflow server; by default SQLite in the data folder")
+    mlflow_page_url: str | None = Field(
+        None, description="MLflow's address as browsers see it, for links; by default RANKLOOP_MLFLOW_TRACKING_URI"
+    )
     database_url: str | None = Field(None, description="DBOS system database; by default SQLite in the data folder")
 
     predict_deadline_s: float = Field(60.0, gt=0, le=95, description="time limit; Label Studio gives up after 100 s")
@@ -146,6 +152,24 @@ class Settings(BaseSettings):
     def public_url(self) -> str:
         """The backend's address as Label Studio sees it."""
         return (self.backend_url or f"http://localhost:{self.port}").rstrip("/")
+
+    def page_url(self) -> str:
+        """The address of the page, for a browser on this machine."""
+        host = self.host.strip("[]")
+        name = "localhost" if host in ("0.0.0.0", "::", "127.0.0.1", "::1") else host  # noqa: S104  # read, not bound
+        return f"http://{f'[{name}]' if ':' in name else name}:{self.port}/"
+
+    def label_studio_pages(self) -> str:
+        """Label Studio's address as browsers see it."""
+        return (self.label_studio_page_url or self.label_studio_url).rstrip("/")
+
+    def mlflow_pages(self) -> str | None:
+        """MLflow's address as browsers see it; None if it is only files. Never with a password."""
+        url = self.mlflow_page_url or self.mlflow_tracking_uri or ""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https"):
+            return None
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
 
     def tracking_uri(self) -> str:
         """Where MLflow keeps runs and versions."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import string
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import ByteLevelBPETokenizer
+from tokenizers import ByteLevelBPETokenizer, Tokenizer, decoders, models
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 VOCABULARY = 40
@@ -62,6 +63,27 @@ def write_tiny_gpt2(folder: Path) -> None:
         pad_token_id=tokenizer.pad_token_id,
     )
     GPT2LMHeadModel(config).save_pretrained(folder, safe_serialization=True)
+
+
+def write_letter_gpt2(folder: Path) -> None:
+    """Write the same model with a token for each letter, so that whatever it samples is text, and stays the same tokens
+    when it is read again.
+    """
+    letters = dict.fromkeys(f"{string.ascii_letters}{string.digits} \n?:.,")
+    bpe = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(["<|endoftext|>", "<|pad|>", *letters])}, merges=[]))
+    bpe.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token="<|endoftext|>", bos_token="<|endoftext|>", pad_token="<|pad|>"
+    )
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=len(tokenizer), n_positions=128, n_embd=32, n_layer=3, n_head=2, **ends)
+    )
+    with torch.no_grad():
+        model.transformer.wte.weight *= 10  # a policy that samples uniformly learns nothing
+    model.save_pretrained(folder, safe_serialization=True)
 
 
 def tiny_rotary(architecture: str = "llama", seed: int = 0, *, n_layer: int = 4, **changes: Any) -> Any:

@@ -117,6 +117,7 @@ def version_metrics(reports: Mapping[str, Mapping[str, Any]], summary: Mapping[s
         "reward_accuracy_low": accuracy.interval[0],
         "reward_accuracy_high": accuracy.interval[1],
         "reward_accuracy_test": reward.accuracy.get("test"),
+        "agreement": reward.agreement,
         "kl_nats": ppo["kl_nats"],
         "win_rate_vs_base": ppo["win_rate_vs_base"],
         "win_rate_low": ppo["win_rate_interval"][0],

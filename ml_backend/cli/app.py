@@ -70,6 +70,7 @@ def up(host: HostOption = None, port: PortOption = None) -> None:
     settings = settings_from(host=host, port=port)
     refuse_open_bind(settings)
     typer.echo(f"Starting the ML backend on {settings.host}:{settings.port} and a worker; Ctrl-C stops both.", err=True)
+    typer.echo(f"What the loop does, in a browser: {settings.page_url()}", err=True)
     raise typer.Exit(run_up({"RANKLOOP_HOST": settings.host, "RANKLOOP_PORT": str(settings.port)}))
 
 

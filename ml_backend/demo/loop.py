@@ -20,6 +20,8 @@ from training.data import PromptSource
 from training.errors import RankloopError
 
 PROPOSALS_TIMEOUT_S = 1800.0
+PROPOSALS_POLL_S = 3.0
+"""Each look lists all open tasks, which takes half a second of a processor that proposing needs."""
 EXAMPLES = 3
 CYCLE_TIMEOUT_S = 3600.0
 STEPS = {
@@ -149,7 +151,7 @@ class DemoLoop:
             return left == 0
 
         what = f"every open task has answers of {version}"
-        self._stack.wait_until(done, what, timeout_s=PROPOSALS_TIMEOUT_S)
+        self._stack.wait_until(done, what, timeout_s=PROPOSALS_TIMEOUT_S, every_s=PROPOSALS_POLL_S)
 
     def _wait_for_cycle(self, project: Project, phase: Phase) -> CycleJob:
         """Wait until a new cycle has ended."""

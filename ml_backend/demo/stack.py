@@ -73,7 +73,9 @@ class DemoStack:
         with httpx.Client(timeout=5.0) as client:
             self.wait_until(lambda: self._backend_answers(client), "the ML backend answers")
 
-    def wait_until(self, done: Callable[[], bool], what: str, *, timeout_s: float = START_TIMEOUT_S) -> None:
+    def wait_until(
+        self, done: Callable[[], bool], what: str, *, timeout_s: float = START_TIMEOUT_S, every_s: float = POLL_S
+    ) -> None:
         """Poll until a condition holds.
 
         Raises:
@@ -81,7 +83,7 @@ class DemoStack:
         """
         deadline = time.monotonic() + timeout_s
         while not done():
-            self.pause()
+            self.pause(every_s)
             if time.monotonic() > deadline:
                 raise RankloopError(f"timed out after {timeout_s:.0f} s, waiting until {what}", remedy=self._tails())
 

@@ -14,6 +14,7 @@ from ml_backend.http.edge import (
     ask_for_credentials,
     note,
     read_json,
+    wants_page,
     watch_requests,
 )
 from ml_backend.http.events import pass_on
@@ -25,12 +26,14 @@ from ml_backend.http.messages import (
     project_created_at,
 )
 from ml_backend.http.openapi import describe
+from ml_backend.http.pages import Pages, pages_for
 from ml_backend.http.projects import KnownProjects
 from ml_backend.label_studio import Guard, open_label_studio
 from ml_backend.labels import parse_label_config
 from ml_backend.lines import Connections
 from ml_backend.loop import Jobs
 from ml_backend.observe import CONTENT_TYPE, LoopFacts, Metrics
+from ml_backend.page import Actions, Facts, Server, Site
 from ml_backend.registry import LineState, Registry
 from ml_backend.serving import AnswerPairModel, Proposer
 from ml_backend.settings import Settings
@@ -54,28 +57,49 @@ def create_app(settings: Settings, proposer: Proposer, jobs: Jobs, registry: Reg
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # their answer wouldn't be JSON, and nobody needs it
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
-    projects = _known_projects(settings, registry)
+    connections = _connections(settings, registry)
+    projects = KnownProjects(registry.taken_over_at, connections.all if connections else None)
     metrics = Metrics(LoopFacts(proposer, registry, jobs))
     watch_requests(app, metrics)
     guard = Guard.from_settings(settings)
     ask_for_credentials(app, guard)
     answer_errors(app, metrics)
-    _add_health(app)
+    pages = _pages(settings, proposer, jobs, registry, metrics, connections)
+    app.register_blueprint(pages.blueprint())
+    _add_health(app, pages)
     _add_label_studio_routes(app, settings, proposer, jobs, metrics, projects)
     _add_reading_routes(app, proposer, jobs, registry, metrics, projects)
     _add_descriptions(app, metrics, guard)
     return app
 
 
-def _known_projects(settings: Settings, registry: Registry) -> KnownProjects:
+def _connections(settings: Settings, registry: Registry) -> Connections | None:
+    """Knows which projects are connected; None without a key for Label Studio."""
     if settings.label_studio_api_key is None:
-        return KnownProjects(registry.taken_over_at)
-    connections = Connections(settings, registry, partial(open_label_studio, settings))
-    return KnownProjects(registry.taken_over_at, connections.all)
+        return None
+    return Connections(settings, registry, partial(open_label_studio, settings))
 
 
-def _add_health(app: Flask) -> None:
+def _pages(
+    settings: Settings,
+    proposer: Proposer,
+    jobs: Jobs,
+    registry: Registry,
+    metrics: Metrics,
+    connections: Connections | None,
+) -> Pages:
+    facts = Facts(registry, jobs, partial(connections.all, fresh=False) if connections else None)
+    site = Site(settings, facts, Server(proposer.loaded, lambda: proposer.fault, metrics.faults))
+    return pages_for(settings, site, Actions(registry, jobs, facts))
+
+
+def _add_health(app: Flask, pages: Pages) -> None:
     @app.get("/")
+    def root() -> Response:
+        answer = pages.home() if wants_page() else health()
+        answer.headers["Vary"] = "Accept"
+        return answer
+
     @app.get("/health")
     def health() -> Response:
         return jsonify(status="UP", model_class=AnswerPairModel.__name__)

@@ -29,6 +29,7 @@ SECURITY_HEADERS = {
 }
 """On every answer. A page that needs more sets its own policy, which is kept."""
 OPEN_PATHS = {"/", "/health"}
+"""Health, for everyone. At `/` browsers get a page instead, which is not for everyone."""
 REQUEST_ID_HEADER = "X-Request-ID"
 _ROUTINE = {*OPEN_PATHS, "/metrics"}
 """Requested every few seconds: a log line for each would drown out the rest."""
@@ -110,7 +111,7 @@ def ask_for_credentials(app: Flask, guard: Guard) -> None:
 
     @app.before_request
     def check() -> Response | None:
-        if request.path in OPEN_PATHS:
+        if request.path in OPEN_PATHS and not (request.path == "/" and wants_page()):
             return None
         if logins.turns_away(request.remote_addr):
             return _turned_away()
@@ -151,6 +152,17 @@ def _basic_credentials() -> list[tuple[str | None, str | None]]:
     texts = dict.fromkeys((raw.decode("utf-8", "replace"), raw.decode("latin-1")))
     pairs = [text.partition(":") for text in texts]
     return [(user, password) for user, _, password in pairs]
+
+
+def wants_page() -> bool:
+    """Whether the request prefers a page to JSON, as browsers do; whoever takes anything gets JSON."""
+    accepted = request.accept_mimetypes
+    return accepted["text/html"] > accepted["application/json"]
+
+
+def login() -> str:
+    """Who the request's Basic credentials are of; empty without any."""
+    return _basic_credentials()[0][0] or ""
 
 
 def _turned_away() -> Response:

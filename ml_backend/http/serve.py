@@ -28,7 +28,7 @@ from training.errors import RankloopError
 
 THREADS = 128
 """Concurrent requests. A waiting request holds a thread, and health must always find a free one: `app` admits at most
-48 that predict, 40 that pass on a webhook, 4 that read and 16 held back after a failed login."""
+48 that predict, 40 that pass on a webhook, 4 that read, 14 for pages and 16 held back after a failed login."""
 SWITCH_S = 0.0005
 """How long a thread may hold the interpreter lock while others want it. A request takes the lock a dozen times, each
 time from the thread that samples answers; with Python's default of 5 ms that adds up.
@@ -123,5 +123,6 @@ def run_server(settings: Settings) -> NoReturn:
     refuse_open_bind(settings)
     configure_logging(settings.log_format)
     logger.info("rankloop's ML backend listens on %s:%d", settings.host, settings.port)
+    logger.info("what the loop does, in a browser: %s", settings.page_url())
     Server(settings).run()
     sys.exit(0)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 DEFAULT_LINE = "default"
 """The line whose versions have no line in their names: all there was before there were lines."""
 LINE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+PROMOTED_AT = "promoted_at"
+"""The tag of a version that says when it last became champion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,11 @@ class Version:
     def pruned_at(self) -> str | None:
         """When its weights were deleted, as ISO 8601; None if they are there."""
         return self.tags.get("pruned_at") or None
+
+    @property
+    def promoted_at(self) -> str | None:
+        """When it last became champion, as ISO 8601; None if it never did, or before this was noted."""
+        return self.tags.get(PROMOTED_AT) or None
 
 
 @dataclass(frozen=True, slots=True)

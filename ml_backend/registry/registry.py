@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ml_backend.registry.opinions import Opinions
+from ml_backend.registry.reports import Reports
 from ml_backend.registry.stored import Stored
 
 
-class Registry(Stored, Opinions):
+class Registry(Stored, Reports, Opinions):
     """The registry of one model name: its lines, their versions and champions, the cycles that made them, and
     what the judgements of each line say.
 

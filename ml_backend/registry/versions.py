@@ -6,11 +6,12 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ml_backend.errors import RegistryError, SupersededError
-from ml_backend.registry.records import DEFAULT_LINE, LINE_NAME, Version
+from ml_backend.registry.records import DEFAULT_LINE, LINE_NAME, PROMOTED_AT, Version
 from ml_backend.registry.session import Session, is_absent, safe_id
 from ml_backend.registry.version_files import damage_in, seal
 from training.atomic import atomic_folder
@@ -156,16 +157,28 @@ class Versions(Session):
                 raise SupersededError(f"the champion is {champion} now, no longer {instead_of}")
             _refuse_pruned(self.get(name))  # which may have happened since it was fetched
             self._crown(version.line, [*champions, version.number])
-        return version
+        return self.get(name)
 
-    def rollback(self, line: str = DEFAULT_LINE) -> Version:
+    def champions(self, line: str = DEFAULT_LINE) -> list[str]:
+        """The names of all champions of a line since the last rollback, the current one last."""
+        return [self._named(line, number) for number in self._champions(line)]
+
+    def rollback(self, line: str = DEFAULT_LINE, *, instead_of: str | None = None) -> Version:
         """Make a line's previous champion its champion again.
+
+        Args:
+            line: the line.
+            instead_of: the champion that is to go; None takes any.
 
         Raises:
             RegistryError: there is no previous champion, or it is damaged.
+            SupersededError: the champion isn't `instead_of`.
         """
         with self._lock("champion"):
             champions = self._champions(line)
+            champion = self._named(line, champions[-1]) if champions else None
+            if instead_of is not None and champion != instead_of:
+                raise SupersededError(f"the champion is {champion} now, no longer {instead_of}")
             if len(champions) < 2:
                 raise RegistryError(
                     "there is no previous champion to go back to", remedy="Choose one with `rankloop promote NAME`."
@@ -173,7 +186,7 @@ class Versions(Session):
             before = self.get(self._named(line, champions[-2]))
             self.fetch(before)
             self._crown(line, champions[:-1])
-        return before
+        return self.get(before.name)
 
     def _download(self, version: Version, into: Path) -> None:
         with self._asking(f"download {version.name}") as client:
@@ -207,8 +220,9 @@ class Versions(Session):
         return list(past[:last])
 
     def _crown(self, line: str, champions: Sequence[int]) -> None:
-        model = self._model(line)
+        model, now = self._model(line), datetime.now(UTC).isoformat(timespec="seconds")
         with self._asking(f"make {self._named(line, champions[-1])} champion") as client:
+            client.set_model_version_tag(model, str(champions[-1]), PROMOTED_AT, now)
             client.set_registered_model_tag(model, _HISTORY, json.dumps(champions[-_HISTORY_LIMIT:]))
             client.set_registered_model_alias(model, _CHAMPION, str(champions[-1]))
 

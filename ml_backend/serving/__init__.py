@@ -2,14 +2,18 @@
 
 from ml_backend.serving.predictions import PENDING_SUFFIX, AnswerPairModel, Prediction, predictions_of
 from ml_backend.serving.proposer import Proposer
+from ml_backend.serving.selection import Chosen, Selection, choose_pair
 from ml_backend.serving.version import LoadedVersion, load_version
 
 __all__ = [
     "PENDING_SUFFIX",
     "AnswerPairModel",
+    "Chosen",
     "LoadedVersion",
     "Prediction",
     "Proposer",
+    "Selection",
+    "choose_pair",
     "load_version",
     "predictions_of",
 ]

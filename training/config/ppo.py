@@ -53,7 +53,7 @@ class PPOConfig(Config):
     evaluation_prompts: Positive = 200  # at most this many held-out prompts are answered at the end
     evaluation_answers: Positive = 4  # by policy, champion and base, to each of them
     best_of: Positive | None = None  # most answers of the base to choose from; None: 64 for a small model, else 16
-    origin_answers: Annotated[int, Field(ge=2)] = 4  # of the base, to each prompt, from which rewards are measured
+    origin_answers: Annotated[int, Field(ge=2)] = 2  # of the base, to each prompt, from which rewards are measured
     gamma: Share = 1.0
     lam: Share = 0.95
     clip_ratio: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2

@@ -164,6 +164,8 @@ def _preference_from(record: Record) -> Preference:
             chosen_version=source.optional_text("chosen_version"),
             rejected_version=source.optional_text("rejected_version"),
             rewrite=source.value("rewrite") is True,
+            left_votes=source.whole_number("left_votes", default=0) or 0,
+            right_votes=source.whole_number("right_votes", default=0) or 0,
         ),
     )
 

@@ -62,7 +62,8 @@ class Judgement:
 class PreferenceSource:
     """Where a preference comes from, so that it can be traced back to the judgements behind it.
 
-    `rewrite` says that nobody compared the two answers: a person rewrote `rejected` as `chosen`.
+    `rewrite` says that nobody compared the two answers: a person rewrote `rejected` as `chosen`. `left_votes` and
+    `right_votes` count the votes for the answer on either side, whichever of the two that was; ties are neither.
     """
 
     project_id: int | None = None
@@ -71,6 +72,8 @@ class PreferenceSource:
     chosen_version: str | None = None
     rejected_version: str | None = None
     rewrite: bool = False
+    left_votes: int = 0
+    right_votes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,8 @@ def _preference(key: PairKey, votes: Sequence[Judgement]) -> Preference:
             annotation_ids=tuple(sorted({vote.annotation_id for vote in votes if vote.annotation_id is not None})),
             chosen_version=_if_all_agree(_author(chosen, vote) for vote in votes),
             rejected_version=_if_all_agree(_author(rejected, vote) for vote in votes),
+            left_votes=sum(vote.verdict is Verdict.ANSWER1 for vote in votes),
+            right_votes=sum(vote.verdict is Verdict.ANSWER2 for vote in votes),
         ),
     )
 

@@ -5,12 +5,13 @@ from training.evaluation.calibration import correlation, expected_calibration_er
 from training.evaluation.frontier import draw_frontier
 from training.evaluation.gates import Gate, policy_gate, reward_gate
 from training.evaluation.intervals import Accuracy, accuracy_with_interval, clustered_accuracy, mean_with_interval
-from training.evaluation.policy import OnAnswers, PolicyEvaluation, evaluate_policy
+from training.evaluation.policy import Example, OnAnswers, PolicyEvaluation, evaluate_policy
 from training.evaluation.variety import distinct_share, repetition, similarity
 
 __all__ = [
     "Accuracy",
     "BestOfN",
+    "Example",
     "Gate",
     "OnAnswers",
     "PolicyEvaluation",

@@ -140,12 +140,12 @@ class Examiner:
         prompts: int,
         scores: Tensor | None = None,
     ) -> None:
-        model, codec = self._reward_model, self._codec
-        if scores is None:
-            scores = score_samples(model, codec, repeated, samples, batch=_BATCH)
-        judged = scores
-        if model.judges:
-            judged = score_samples(model, codec, repeated, samples, batch=_BATCH, judge=True)
+        model = self._reward_model
+        if scores is None or model.judges:
+            again, judged = score_samples(model, self._codec, repeated, samples, batch=_BATCH)
+            scores = again if scores is None else scores
+        else:
+            judged = scores
         tokens = samples.answers()
         texts = [self._codec.decode_answer(row) for row in tokens]
         into.add(texts, tokens, scores.view(prompts, -1), judged.view(prompts, -1))

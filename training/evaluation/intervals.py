@@ -26,6 +26,10 @@ class Accuracy:
     pairs: int
     prompts: int = 0
 
+    def holds(self, share: float) -> bool:
+        """Whether the interval contains a share."""
+        return self.interval[0] <= share <= self.interval[1]
+
 
 def accuracy_with_interval(right: float, total: int) -> tuple[float | None, tuple[float, float]]:
     """A share and its 95% Wilson interval; None and [0, 1] if nothing was measured.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from training.config import PPOConfig
-from training.data import PromptRecord
+from training.data import PromptRecord, prompt_in_words
 from training.evaluation.answers import Answers, Examiner
 from training.evaluation.best_of_n import BestOfN, best_of_n_curve, win_shares
 from training.evaluation.frontier import verdict
@@ -24,9 +24,23 @@ _BATCH = 32
 _POOL_ANSWERS = 1024  # in all pools together, so that they take no longer than the other answers
 _POOL_PROMPTS = 32  # at most
 _SMALL_MODEL = 20_000_000  # parameters; below it, sampling is cheap
+_EXAMPLES = 50  # prompts at most whose answers a report shows
 
 OnAnswers = Callable[[int, int], None]
 """Called during an evaluation with the number of prompts answered so far, and of all prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One answer of each model to a held-out prompt, for people to read, with the judge's scores of the three."""
+
+    prompt: str
+    base: str
+    champion: str
+    policy: str
+    base_score: float
+    champion_score: float
+    policy_score: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +64,7 @@ class PolicyEvaluation:
         figures on the same ones, and `verdict` says whether it earns its KL.
     win_rate_vs_reference, base_win_rate_vs_reference: against the answers people wrote.
     rouge, base_rouge: overlap of the answers with those people wrote; for information only.
+    examples: answers to some of the prompts; none in older reports.
 
     The numbers are None if there are no prompts, the last four if no prompt has a reference answer.
     """
@@ -81,6 +96,7 @@ class PolicyEvaluation:
     base_win_rate_vs_reference: float | None = None
     rouge: dict[str, float] | None = None
     base_rouge: dict[str, float] | None = None
+    examples: tuple[Example, ...] = ()
 
     @staticmethod
     def fields_from_json(content: dict[str, Any]) -> dict[str, Any]:
@@ -93,6 +109,7 @@ class PolicyEvaluation:
             "win_rate_interval": (low, high),
             "champion_interval": (champion[0], champion[1]),
             "best_of_n": tuple(BestOfN(**point) for point in content.get("best_of_n", ())),
+            "examples": tuple(Example(**example) for example in content.get("examples", ())),
         }
 
 
@@ -153,6 +170,7 @@ def evaluate_policy(
         **_variety(mine, bases, config.evaluation_answers),
         **_best_of_n(mine, bases, pools),
         **_against_references(codec, reward_model, prompts, mine, bases),
+        examples=_examples(prompts, bases, champions, mine),
     )
 
 
@@ -219,6 +237,16 @@ def _against_references(
         found[f"{prefix}win_rate_vs_reference"] = accuracy_with_interval(wins, len(rows))[0]
         found[f"{prefix}rouge"] = rouge([answers.texts[row * per_prompt] for row in rows], references)
     return found
+
+
+def _examples(prompts: Sequence[PromptRecord], *answers: Answers) -> tuple[Example, ...]:
+    """The first answer of base, champion and policy to the first prompts."""
+    found = []
+    for row, record in enumerate(prompts[:_EXAMPLES]):
+        base, champion, policy = (each.texts[row * each.judged.shape[1]] for each in answers)
+        scores = (float(each.judged[row, 0]) for each in answers)
+        found.append(Example(prompt_in_words(record.prompt), base, champion, policy, *scores))
+    return tuple(found)
 
 
 def _mean_length(rows: Sequence[Sequence[int]]) -> float:

@@ -79,7 +79,7 @@ class RewardModel(nn.Module):
 
     @property
     def judges(self) -> int:
-        """J, how many models judge that learned from other pairs; see `judge_scores`."""
+        """J, how many models judge that learned from other pairs; see `score_and_judge`."""
         return 0 if self.probe is None else self.probe.judges
 
     @property
@@ -137,9 +137,10 @@ class RewardModel(nn.Module):
                 raise ValueError("a probe needs to know where the prompts end")
             answer = mask & (torch.arange(mask.shape[1], device=mask.device) > starts[:, None])
             scores = self.probe(activations, answer, last)
-        if self.own_layers:
-            scores = scores + self.top_scores(activations[self.depth], context, last)
-        return scores[:, : self.heads], scores[:, self.heads :]
+        ensemble, judges = scores[:, : self.heads], scores[:, self.heads :]
+        if self.own_layers:  # they steer training, so they have no part in judging it
+            ensemble = ensemble + self.top_scores(activations[self.depth], context, last)
+        return ensemble, judges
 
     def score(self, ids: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:
         """Scores (B,) of whole sequences, without gradient: the ensemble's mean, less the uncertainty penalty.
@@ -171,16 +172,18 @@ class RewardModel(nn.Module):
         return scores.mean(dim=-1)  # type: ignore[no-any-return]
 
     @torch.no_grad()
-    def judge_scores(self, ids: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:
-        """Scores (B,) by the judges; by `score` where there are none. Arguments as there.
+    def score_and_judge(self, ids: Tensor, mask: Tensor, starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Scores (B,) by `score`, and (B,) by the judges, in one pass; the same twice where there are no judges.
 
-        For comparing policies that were trained against `score`: what a policy gained by exploiting the ensemble's
-        errors, judges that learned from other pairs won't confirm.
+        Judges are for comparing policies that were trained against `score`: what a policy gained by exploiting the
+        ensemble's errors, judges that learned from other pairs won't confirm. Arguments as in `score`.
         """
-        if not self.judges:
-            return self.score(ids, mask, starts)
         context = self._base.context(mask)
-        return self(self.activations(ids, context), mask, context, starts)[1].mean(dim=-1)  # type: ignore[no-any-return]
+        activations = self.activations(ids, context)
+        scores = self.score_over(activations, ids, mask, context, starts)
+        if not self.judges:
+            return scores, scores
+        return scores, self(activations, mask, context, starts)[1].mean(dim=-1)
 
     @torch.no_grad()
     def uncertainty(self, ids: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:
@@ -207,23 +210,23 @@ class RewardModel(nn.Module):
             prompts: as many as there are answers.
             answers: without an end-of-text token; the codec adds it.
             batch: sequences per forward pass, grouped by length to reduce padding.
-            judge: by `judge_scores` instead of `score`.
+            judge: by the judges, see `score_and_judge`.
         """
         pairs = sequences_of(codec, prompts, answers, self._base.max_positions)
-        return self.score_sequences(pairs, codec.pad_id, batch, judge=judge)
+        return self.score_sequences(pairs, codec.pad_id, batch)[1 if judge else 0]
 
     def score_sequences(
-        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], pad_id: int, batch: int = 32, *, judge: bool = False
-    ) -> Tensor:
-        """The same for B prompts with their answers as token ids, the answers with their end of text."""
+        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], pad_id: int, batch: int = 32
+    ) -> tuple[Tensor, Tensor]:
+        """`score_and_judge` for B prompts with their answers as token ids, the answers with their end of text."""
         order = sorted(range(len(pairs)), key=lambda index: sum(map(len, pairs[index])))
-        scores, device = torch.zeros(len(pairs)), self._base.device
+        found, device = torch.zeros(2, len(pairs)), self._base.device
         for start in range(0, len(order), batch):
             chosen = order[start : start + batch]
             ids, mask, starts = pad_answers([pairs[index] for index in chosen], pad_id)
-            scored = (self.judge_scores if judge else self.score)(ids.to(device), mask.to(device), starts.to(device))
-            scores[chosen] = scored.float().cpu()
-        return scores
+            both = self.score_and_judge(ids.to(device), mask.to(device), starts.to(device))
+            found[:, chosen] = torch.stack(both).float().cpu()
+        return found[0], found[1]
 
     def _standard_error(self, scores: Tensor) -> Tensor:
         """The standard error (B,) of the mean of scores (B, K)."""

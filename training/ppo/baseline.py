@@ -15,10 +15,10 @@ from torch import Tensor
 
 from training.config import PPOConfig
 from training.data import PromptRecord
-from training.evaluation import similarity
+from training.evaluation import OnAnswers, similarity
 from training.models import PolicyWithValue, RewardModel, TextCodec
 from training.ppo.inputs import seed_of
-from training.sampling import Reference, Sampler, reference_entropy, score_samples
+from training.sampling import Reference, Sampler, Samples, reference_entropy, score_samples
 
 _SPREAD_PROMPTS = 64
 _BATCH = 32
@@ -60,12 +60,13 @@ def measure_baseline(
     prompts: Sequence[PromptRecord],
     asked: Sequence[int],
     config: PPOConfig,
+    on_answers: OnAnswers | None = None,
 ) -> Baseline:
     """Let the reference answer the prompts that training will ask.
 
-    A prompt's rewards start from the score of its reference answer, or where there is none, from the mean score of the
-    reference policy's answers to it. One origin for all prompts would reward a policy for whatever prompts happen to
-    score high.
+    A prompt's rewards start from the score of its reference answer, or where there is none, from what the reference
+    policy's answers to it score, see `shrunk_means`. One origin for all prompts would reward a policy for whatever
+    prompts happen to score high.
 
     Args:
         policy, reference, reward_model: on the same base.
@@ -74,6 +75,7 @@ def measure_baseline(
         prompts: P of them, of the training split.
         asked: indices of those that training will answer.
         config: hyperparameters.
+        on_answers: called with the number of prompts answered so far, and of all.
     """
     origins = torch.full((len(prompts),), math.nan)
     written = [row for row in asked if prompts[row].reference is not None]
@@ -82,30 +84,68 @@ def measure_baseline(
     rows = sorted({*rows, *list(asked)[:_SPREAD_PROMPTS]})
     ids = codec.encode_prompts([prompts[row].prompt for row in rows])
     count = config.origin_answers
-    seeds = [seed_of(config.seed, "origins", row, answer) for row in rows for answer in range(count)]
-    samples = sampler.sample(ids, config.sampling, seeds=seeds, answers_per_prompt=count)
-    repeated = [prompt for prompt in ids for _ in range(count)]
-    scores = score_samples(reward_model, codec, repeated, samples, batch=_BATCH).view(len(rows), count)
-    origins[rows] = scores.mean(dim=1)
+    parts, scored = [], []
+    for start in range(0, len(rows), _BATCH):
+        if on_answers:
+            on_answers(start, len(rows))
+        some = rows[start : start + _BATCH]
+        seeds = [seed_of(config.seed, "origins", row, answer) for row in some for answer in range(count)]
+        asking = ids[start : start + _BATCH]
+        parts.append(sampler.sample(asking, config.sampling, seeds=seeds, answers_per_prompt=count))
+        repeated = [prompt for prompt in asking for _ in range(count)]
+        scored.append(score_samples(reward_model, codec, repeated, parts[-1], batch=_BATCH)[0])
+    if on_answers:
+        on_answers(len(rows), len(rows))
+    scores = torch.cat(scored).view(len(rows), count)
+    origins[rows] = shrunk_means(scores)
     if written:
         texts = [prompts[row].prompt for row in written], [prompts[row].reference or "" for row in written]
         origins[written] = reward_model.score_texts(codec, *texts)
-    firsts = samples.rows(torch.arange(0, len(samples), count)[:_SPREAD_PROMPTS])
+    firsts = [part.rows(torch.arange(0, len(part), count)) for part in parts[: _SPREAD_PROMPTS // _BATCH]]
     return Baseline(
         origins=origins.tolist(),
         spread=pooled_spread(scores),
-        answer_tokens=float(samples.mask.sum(dim=1).float().mean()),
-        entropy_nats=reference_entropy(
-            policy,
-            reference,
-            ids[:_SPREAD_PROMPTS],
-            firsts,
-            eos_id=codec.eos_id,
-            temperature=config.sampling.temperature,
-            batch=_BATCH,
-        ),
-        similarity=similarity(firsts.answers()) or 0.0,
+        answer_tokens=sum(float(part.mask.sum()) for part in parts) / scores.numel(),
+        entropy_nats=_entropy(policy, reference, ids, firsts, codec, config),
+        similarity=similarity([answer for part in firsts for answer in part.answers()]) or 0.0,
     )
+
+
+def _entropy(
+    policy: PolicyWithValue,
+    reference: Reference,
+    ids: Sequence[Sequence[int]],
+    firsts: Sequence[Samples],
+    codec: TextCodec,
+    config: PPOConfig,
+) -> float:
+    """The reference's mean entropy per token, over one answer to each of the first prompts."""
+    total, tokens, start = 0.0, 0, 0
+    for part in firsts:
+        asking, count = ids[start : start + len(part)], int(part.mask.sum())
+        temperature = config.sampling.temperature
+        found = reference_entropy(
+            policy, reference, asking, part, eos_id=codec.eos_id, temperature=temperature, batch=_BATCH
+        )
+        total, tokens, start = total + found * count, tokens + count, start + len(part)
+    return total / max(1, tokens)
+
+
+def shrunk_means(scores: Tensor) -> Tensor:
+    """What an answer to each prompt can be expected to score (P,), from the scores (P, K), K > 1, of a few.
+
+    The mean of a prompt's few answers is drawn towards the mean of all prompts, the more the less prompts differ beside
+    answers to one prompt: with B the variance between prompts and W within, by the factor W/K / (B + W/K) (empirical
+    Bayes; Efron and Morris 1973, Stein's estimation rule and its competitors). So two answers go a long way.
+    """
+    exact = scores.double()
+    means, overall = exact.mean(dim=1), exact.mean()
+    if len(means) < 2:
+        return means.to(scores.dtype)
+    noise = float(exact.var(dim=1).mean()) / scores.shape[1]
+    variance = float(means.var())
+    kept = max(0.0, 1.0 - noise / variance) if variance > 0 else 0.0
+    return (overall + kept * (means - overall)).to(scores.dtype)
 
 
 def pooled_spread(scores: Tensor) -> float:

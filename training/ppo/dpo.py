@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,12 +31,35 @@ from training.ppo.step import PPOStep
 from training.ppo.update import UpdateStats
 from training.sampling import Reference, answer_hidden, spread_out
 
+_Sequence = tuple[list[int], list[int]]
+"""A prompt and an answer with its end of text, as token ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Pairs that people judged.
+
+    Attributes:
+        sequences: (chosen, rejected) of each.
+        references: (N, 2) log pi_ref(y|x) of both.
+        p_chosen: (N,) shares of votes for the chosen answer.
+        weights: (N,) how much a pair counts, 1 on average.
+    """
+
+    sequences: list[tuple[_Sequence, _Sequence]]
+    references: Tensor
+    p_chosen: Tensor
+    weights: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
 
 class DPOStep(PPOStep):
     """One iteration of DPO.
 
     Args:
-        preferences: of all splits; those of the training split are learned from.
+        preferences: of all splits; those of the training split are learned from, the others only watched.
         others: as for `PPOStep`.
     """
 
@@ -51,43 +75,67 @@ class DPOStep(PPOStep):
         preferences: Sequence[Preference],
     ) -> None:
         super().__init__(policy, reference, optimizer, codec, reward_model, prompts, config)
-        self._pairs = [pair for pair in preferences if split_of(pair.prompt) is Split.TRAIN]
-        if not self._pairs:
+        inside = [pair for pair in preferences if split_of(pair.prompt) is Split.TRAIN]
+        outside = [pair for pair in preferences if split_of(pair.prompt) is not Split.TRAIN and not pair.is_tie]
+        if not inside:
             raise DataError(
                 "there is no preference to train on",
                 got=f"{len(preferences)} preferences, none of whose prompts is in the training split",
             )
-        asked = [pair.prompt for pair in self._pairs]
-        longest = policy.base.max_positions
-        self._chosen_ids = sequences_of(codec, asked, [pair.chosen for pair in self._pairs], longest)
-        self._rejected_ids = sequences_of(codec, asked, [pair.rejected for pair in self._pairs], longest)
-        self._votes = torch.tensor([float(pair.votes) for pair in self._pairs])
-        self._references: Tensor | None = None
+        self._learned, self._held_out = self._read(inside), self._read(outside)
 
     def take(self, iteration: int, kl_coefficient: float, baseline: Baseline) -> PPOPoint:  # noqa: ARG002
         """Learn from one batch of pairs; arguments, result and errors as for `PPOStep.take`."""
         rollout = self._roll_out(iteration)
         rewards = self._rewards(rollout, iteration, baseline)
-        stats = self._learn(iteration)
-        return point_of(iteration, rollout, rewards, torch.zeros_like(rollout.values), stats, 0.0, self.config)
+        held_out = self._ordered(iteration)
+        stats, measured = self._learn(iteration)
+        point = point_of(iteration, rollout, rewards, torch.zeros_like(rollout.values), stats, 0.0, self.config)
+        return replace(point, **measured, held_out_pair_accuracy=held_out)
 
-    def _learn(self, iteration: int) -> UpdateStats:
-        """One pass over the iteration's pairs."""
-        config, losses, norms = self.config, [], []
-        rows = torch.tensor(prompts_of(iteration, config.prompts_per_iteration, len(self._pairs), config.seed))
-        weights = self._votes / self._votes.mean()
-        p_chosen = torch.tensor([pair.p_chosen for pair in self._pairs])
-        references = self._reference_logprobs()
+    def _read(self, preferences: Sequence[Preference]) -> _Pairs:
+        """Encode preferences, and run the reference on them once."""
+        asked, longest = [pair.prompt for pair in preferences], self.policy.base.max_positions
+        sides = [
+            sequences_of(self._codec, asked, answers, longest)
+            for answers in ([pair.chosen for pair in preferences], [pair.rejected for pair in preferences])
+        ]
+        sequences = list(zip(*sides, strict=True))
+        with torch.no_grad(), self._computing():
+            parts = [torch.zeros(0, 2)]
+            for start in range(0, len(sequences), 32):
+                parts.append(self._logprobs(sequences[start : start + 32], self._reference).cpu())
+        votes = torch.tensor([float(pair.votes) for pair in preferences])
+        p_chosen = torch.tensor([pair.p_chosen for pair in preferences])
+        return _Pairs(sequences, torch.cat(parts), p_chosen, votes / votes.mean())
+
+    def _ordered(self, iteration: int) -> float | None:
+        """The share of a minibatch of held-out pairs that the policy orders as people did."""
+        pairs, total = self._held_out, len(self._held_out)
+        if not total:
+            return None
+        rows = prompts_of(iteration, min(total, self.config.minibatch_size), total, self._seed("held-out pairs"))
+        with torch.no_grad(), self._computing():
+            logprobs = self._logprobs([pairs.sequences[row] for row in rows], None).cpu()
+        return _share_ordered(logprobs - pairs.references[rows], pairs.p_chosen[rows])
+
+    def _learn(self, iteration: int) -> tuple[UpdateStats, dict[str, Any]]:
+        """One pass over the iteration's pairs; returns their log-ratios too, each from before its step."""
+        config, pairs = self.config, self._learned
+        losses, norms, found = [], [], []
+        rows = torch.tensor(prompts_of(iteration, config.prompts_per_iteration, len(pairs), config.seed))
         for index in torch.split(rows, config.minibatch_size):
             self.optimizer.zero_grad(set_to_none=True)
             loss = 0.0
             for part in torch.split(index, max(1, (config.micro_batch_size or 2 * len(index)) // 2)):
                 with self._computing():
-                    ratios = self._logprobs(part, None) - references[part].to(self.policy.base.device)
-                aims = p_chosen[part].to(ratios.device), weights[part].to(ratios.device)
+                    logprobs = self._logprobs([pairs.sequences[row] for row in part.tolist()], None)
+                    ratios = logprobs - pairs.references[part].to(logprobs.device)
+                aims = pairs.p_chosen[part].to(ratios.device), pairs.weights[part].to(ratios.device)
                 share = dpo_loss(ratios[:, 0], ratios[:, 1], aims[0], config.dpo_beta, aims[1]) * len(part) / len(index)
                 share.backward()  # type: ignore[no-untyped-call]
                 loss += float(share.detach())
+                found.append(ratios.detach().cpu())
             norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.max_grad_norm))
             if not math.isfinite(loss + norm):
                 raise DivergedError("the loss or its gradient is NaN or infinite", got=loss)
@@ -95,7 +143,7 @@ class DPOStep(PPOStep):
             losses.append(loss)
             norms.append(norm)
         self.policy.settle()
-        return UpdateStats(
+        stats = UpdateStats(
             policy_loss=sum(losses) / len(losses),
             value_loss=0.0,
             clip_share=0.0,
@@ -104,23 +152,18 @@ class DPOStep(PPOStep):
             ratio_max=1.0,
             gradient_norm=sum(norms) / len(norms),
         )
+        ratios = torch.cat(found)
+        chosen, rejected = ratios.mean(dim=0).tolist()
+        accuracy = _share_ordered(ratios, pairs.p_chosen[rows])
+        return stats, {"chosen_nats": chosen, "rejected_nats": rejected, "pair_accuracy": accuracy}
 
-    def _reference_logprobs(self) -> Tensor:
-        """log pi_ref(y|x) (n_pairs, 2) of every chosen and rejected answer, computed once."""
-        if self._references is None:
-            every = torch.arange(len(self._pairs))
-            with torch.no_grad(), self._computing():
-                parts = [self._logprobs(index, self._reference) for index in torch.split(every, 32)]
-            self._references = torch.cat(parts).cpu()
-        return self._references
-
-    def _logprobs(self, index: Tensor, reference: Reference | None) -> Tensor:
+    def _logprobs(self, pairs: Sequence[tuple[_Sequence, _Sequence]], reference: Reference | None) -> Tensor:
         """log pi(y|x) (B, 2) of the chosen and the rejected answers, by the policy or by a reference."""
-        pairs = [self._chosen_ids[row] for row in index.tolist()] + [self._rejected_ids[row] for row in index.tolist()]
+        sequences = [pair[side] for side in (0, 1) for pair in pairs]
         device, base = self.policy.base.device, self.policy.base
-        ids, mask = (part.to(device) for part in pad_right([[*p, *a] for p, a in pairs], self._codec.pad_id))
-        tokens, answer_mask = (part.to(device) for part in pad_right([a for _, a in pairs], self._codec.pad_id))
-        starts = torch.tensor([len(p) - 1 for p, _ in pairs], device=device)
+        ids, mask = (part.to(device) for part in pad_right([[*p, *a] for p, a in sequences], self._codec.pad_id))
+        tokens, answer_mask = (part.to(device) for part in pad_right([a for _, a in sequences], self._codec.pad_id))
+        starts = torch.tensor([len(p) - 1 for p, _ in sequences], device=device)
         context = base.context(mask)
         depths = {self.policy.depth, base.n_layers} if reference and reference.top is None else {self.policy.depth}
         found = base.activations(ids, context, depths)
@@ -129,3 +172,9 @@ class DPOStep(PPOStep):
         states = answer_hidden(hidden, starts, answer_mask)
         logprobs = self.policy.head.logprobs(states, tokens[answer_mask], self.config.sampling.temperature)
         return masked_sum(spread_out(logprobs, answer_mask), answer_mask).view(2, -1).T
+
+
+def _share_ordered(ratios: Tensor, p_chosen: Tensor) -> float | None:
+    """The share of pairs with a winner whose chosen answer has the larger of the log-ratios (N, 2)."""
+    untied = ratios[p_chosen != 0.5]
+    return float((untied[:, 0] > untied[:, 1]).float().mean()) if len(untied) else None

@@ -28,6 +28,11 @@ _PANELS = {
     "reward penalties": {"KL": "kl_penalty", "missing EOS": "eos_penalty"},
 }
 """Each panel's lines and the fields of `PPOPoint` that they show."""
+_PAIR_PANELS = {
+    "log-ratio to the reference, nats": {"chosen": "chosen_nats", "rejected": "rejected_nats"},
+    "pairs ordered as people did": {"learned": "pair_accuracy", "held out": "held_out_pair_accuracy"},
+}
+"""Likewise, for DPO alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,9 @@ class PPOPoint:
     explained_variance: of the returns by the values; None where the algorithm has no value function.
     first_ratio_gap: largest |ratio - 1| in the first minibatch; 0 up to rounding.
     ratio_min, ratio_max: smallest and largest ratio of new to old probability of a token.
+    chosen_nats, rejected_nats: DPO alone: mean log-ratio to the reference of the two answers of the pairs learned from.
+    pair_accuracy, held_out_pair_accuracy: DPO alone: share of pairs whose chosen answer has the larger log-ratio, of
+        those learned from and of some held out (None where none has a winner).
     """
 
     iteration: int
@@ -73,6 +81,10 @@ class PPOPoint:
     ratio_max: float
     gradient_norm: float
     similarity: float | None = None
+    chosen_nats: float | None = None
+    rejected_nats: float | None = None
+    pair_accuracy: float | None = None
+    held_out_pair_accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +114,12 @@ class PPOReport(PolicyEvaluation):
     def save(self, folder: Path) -> None:
         """Write `report.json`, `curves.png` and, where best-of-n was measured, `frontier.png`."""
         steps = [point.iteration for point in self.curve]
+        shown = _PANELS | (_PAIR_PANELS if self.algorithm == "dpo" else {})
         panels = [
             Panel(
                 title, steps, {name: [getattr(point, field) for point in self.curve] for name, field in lines.items()}
             )
-            for title, lines in _PANELS.items()
+            for title, lines in shown.items()
         ]
         draw_curves(folder / "curves.png", "Reinforcement learning", panels)
         if self.best_of_n and self.kl_from_base_nats is not None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from training.config import PPOConfig
 from training.data import PromptRecord, Split, split_of
 from training.errors import DivergedError
+from training.evaluation import OnAnswers
 from training.fast import autocast
 from training.models import PolicyWithValue, RewardModel, TextCodec
 from training.ppo.baseline import Baseline, measure_baseline
@@ -76,7 +77,7 @@ class PPOStep:
         stats = update(self.policy, self.optimizer, rollout, targets, self.config, self._seed("minibatches", iteration))
         return point_of(iteration, rollout, rewards, targets.returns, stats, kl_coefficient, self.config)
 
-    def measure_baseline(self) -> Baseline:
+    def measure_baseline(self, on_answers: OnAnswers | None = None) -> Baseline:
         """Let the reference answer the prompts that will be asked; see `Baseline`."""
         asked = {row: None for iteration in range(self.config.iterations) for row in self._chosen(iteration)}
         with self._computing():
@@ -89,6 +90,7 @@ class PPOStep:
                 self._prompts,
                 list(asked),
                 self.config,
+                on_answers,
             )
 
     def _roll_out(self, iteration: int) -> Rollout:

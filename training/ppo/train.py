@@ -34,6 +34,7 @@ def train_ppo(
     preferences: Sequence[Preference] = (),
     on_point: OnPoint | None = None,
     on_answers: OnAnswers | None = None,
+    on_base_answers: OnAnswers | None = None,
 ) -> PPOReport:
     """Train a policy and save it in `out/policy`, with `out/report.json`; resume from a checkpoint found in `out`.
 
@@ -46,6 +47,7 @@ def train_ppo(
         out: where policy, report and checkpoints go.
         on_point: called after every iteration.
         on_answers: called during the final evaluation.
+        on_base_answers: called while the base answers the training prompts, before the first iteration.
 
     Raises:
         DataError: there is no training prompt, or one is too long for the model.
@@ -61,7 +63,7 @@ def train_ppo(
     if kept := checkpoints.latest():
         trainer.restore(kept[1])
     else:
-        trainer.measure_baseline()
+        trainer.measure_baseline(on_base_answers)
         checkpoints.save(0, trainer.checkpoint())
     _train(trainer, checkpoints, on_point)
     trainer.reward_model.uncertainty_penalty = 0.0  # the evaluation uses plain scores

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from training.config import PPOConfig
 from training.data import Preference, PromptRecord
+from training.evaluation import OnAnswers
 from training.fast import compute_dtype, fuse_gelu, pack_frozen
 from training.models import PolicyWithValue, RewardModel, TextCodec, frozen_copies
 from training.objectives import adapted_kl_coefficient
@@ -98,9 +99,9 @@ class PPOTrainer:
         inputs = (self.policy, self.reference, self.optimizer, codec, self.reward_model, prompts, config)
         self._step = DPOStep(*inputs, preferences) if config.algorithm == "dpo" else PPOStep(*inputs)
 
-    def measure_baseline(self) -> None:
-        """Measure what rewards start from: once, before the first iteration."""
-        self.state.baseline = self._step.measure_baseline()
+    def measure_baseline(self, on_answers: OnAnswers | None = None) -> None:
+        """Measure what rewards start from: once, before the first iteration. `on_answers` as in `train_ppo`."""
+        self.state.baseline = self._step.measure_baseline(on_answers)
 
     def iterate(self) -> PPOPoint:
         """Run one iteration: set its learning rate, check its outcome, adapt the KL coefficient for the next.

@@ -3,6 +3,9 @@
 For every part k a probe is fitted on the other parts, and everything about it is chosen on those alone, so its scores
 of part k are what a model would give that never saw them. These probes are the ensemble that is served.
 
+Where there are enough prompts, the last part teaches the judges alone, and nothing that steers the training of a policy
+has seen it.
+
 Legend: N pairs, H hidden size, K parts, T deviations tried.
 """
 
@@ -42,10 +45,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A probe: the mean of the best of each family.
+    """A probe: the best of the first family, or the mean of the best of each family.
 
-    choices: one of each family.
-    weights: a vector over each choice's own sites, divided by the number of families.
+    choices: one of each family that is used.
+    weights: a vector over each choice's own sites, divided by the number of choices.
     """
 
     choices: tuple[Choice, ...]
@@ -62,17 +65,19 @@ class FittedProbes:
     """The ensemble, and what it says of pairs that its members never saw.
 
     members: K probes, each fitted without one part.
-    out_of_fold: (N,) float64 score differences of each pair, by the member that left its part out; 0 if there is only
-        one part.
+    out_of_fold: (N,) float64 score differences of each pair, by the member that left its part out, or by all members
+        where none saw it; 0 if there is only one part.
     inner: (K, N) float64 likewise by models that saw neither part k nor the pair's, with member k's choices.
-    judges: fitted on the second half of the parts alone.
-    losses: mean out-of-fold loss in nats by choice.
+    judges: fitted on the last part alone where that is set apart, else on the second half of the parts.
+    steering: (N,) bool, the pairs that members may learn from: all but those that are set apart for the judges.
+    losses: mean out-of-fold loss in nats by choice, over the pairs that steer.
     """
 
     members: tuple[Member, ...]
     out_of_fold: Tensor
     inner: Tensor
     judges: tuple[Member, ...]
+    steering: Tensor
     losses: dict[Choice, float]
 
 
@@ -81,50 +86,60 @@ def fit_ensemble(
 ) -> FittedProbes:
     """Choose and fit a probe for every part of the pairs.
 
-    The best of each family is averaged with those of the others: few pairs can't tell which family is best, and their
-    mean predicts better than any of them.
+    The best of the first family is used, which varies least; averaged with the best of the others where that mean
+    predicts held-out choices better. Few pairs can't tell more.
 
     Args:
         differences: computes the features' differences, scaled so that a typical pair has length 1.
-        families: where probes might read, simplest first.
+        families: where probes might read, the one that varies least first.
         p_chosen: (N,) shares of votes for the chosen answer.
         votes: (N,) how many people judged each pair; a pair counts as often.
         folds: the parts.
     """
     counts = votes.double() / votes.double().mean()
-    searched = _rows_to_search(folds)
+    steering = ~folds.apart()
+    count = int(folds.parts[steering].max()) + 1
+    searched = _rows_to_search(steering)
     parts, chosen, weighed = folds.parts[searched], p_chosen[searched], counts[searched]
     inner, single = {}, {}
     for sites in [sites for family in families for sites in family]:
-        found = _cross_validate(differences(sites, searched), chosen, weighed, parts, folds.count)
+        found = _cross_validate(differences(sites, searched), chosen, weighed, parts, count)
         for place, deviation in enumerate(DEVIATIONS):
             single[Choice(sites, deviation)], inner[Choice(sites, deviation)] = found[0][place], found[1][place]
 
-    def best_of_each(scores: dict[Choice, Tensor], rows: Tensor) -> tuple[Choice, ...]:
+    def chosen_by(scores: dict[Choice, Tensor], rows: Tensor) -> tuple[Choice, ...]:
         losses = {c: _mean_loss(each[rows], chosen[rows], weighed[rows]) for c, each in scores.items()}
-        return tuple(_best({c: loss for c, loss in losses.items() if c.sites in family}) for family in families)
+        best = tuple(_best({c: loss for c, loss in losses.items() if c.sites in family}) for family in families)
+        mean = torch.stack([scores[choice][rows] for choice in best]).mean(dim=0)
+        return best if _mean_loss(mean, chosen[rows], weighed[rows]) < losses[best[0]] else best[:1]
 
     def fitted(choices: tuple[Choice, ...], kept: Tensor) -> Member:
-        vectors = [_fit(differences, choice, p_chosen, counts, kept) / len(families) for choice in choices]
+        vectors = [_fit(differences, choice, p_chosen, counts, kept) / len(choices) for choice in choices]
         return Member(choices, tuple(vectors))
 
-    alone = folds.count == 1  # there is nothing to hold out, so nothing is measured
-    members, inside = [], torch.zeros(folds.count, len(searched), dtype=torch.float64)
+    alone = count == 1  # there is nothing to hold out, so nothing is measured
+    members, inside = [], torch.zeros(count, len(searched), dtype=torch.float64)
     out_of_fold = torch.zeros(len(folds.parts), dtype=torch.float64)
-    for part in range(folds.count):
-        choices = best_of_each({choice: scores[part] for choice, scores in inner.items()}, parts != part)
-        members.append(fitted(choices, (folds.parts != part) | alone))
+    for part in range(count):
+        choices = chosen_by({choice: scores[part] for choice, scores in inner.items()}, parts != part)
+        members.append(fitted(choices, steering & ((folds.parts != part) | alone)))
         inside[part] = torch.stack([inner[choice][part] for choice in choices]).mean(dim=0)
         rows = (folds.parts == part).nonzero().flatten()
         out_of_fold[rows] = 0.0 if alone else members[-1].scores(differences, rows)
-    judged = folds.parts >= (folds.count + 1) // 2
+    apart = (~steering).nonzero().flatten()
+    out_of_fold[apart] = torch.stack([member.scores(differences, apart) for member in members]).mean(dim=0)
+    # With many pairs a member's scores of others' pairs hardly depend on which few it left out.
+    nested = out_of_fold.repeat(count, 1)
+    if len(searched) == int(steering.sum()):
+        nested[:, searched] = inside
+    judged = ~steering if len(apart) else folds.parts >= (folds.count + 1) // 2
     everything = torch.ones(len(searched), dtype=torch.bool)
     return FittedProbes(
         members=tuple(members),
         out_of_fold=out_of_fold,
-        # With many pairs a member's scores of others' pairs hardly depend on which few it left out.
-        inner=inside if len(searched) == len(folds.parts) else out_of_fold.expand(folds.count, -1),
-        judges=(fitted(best_of_each(single, everything), judged),) if bool(judged.any()) else (),
+        inner=nested,
+        judges=(fitted(chosen_by(single, everything), judged),) if bool(judged.any()) else (),
+        steering=steering,
         losses={choice: _mean_loss(scores, chosen, weighed) for choice, scores in single.items()},
     )
 
@@ -174,12 +189,12 @@ def _fit(differences: Differences, choice: Choice, p_chosen: Tensor, counts: Ten
     return weights
 
 
-def _rows_to_search(folds: Folds) -> Tensor:
-    """The pairs that choices are compared on: all, or evenly spaced ones."""
-    count = len(folds.parts)
-    if count <= _SEARCH_PAIRS:
-        return torch.arange(count)
-    return torch.linspace(0, count - 1, _SEARCH_PAIRS).round().long()
+def _rows_to_search(steering: Tensor) -> Tensor:
+    """The pairs that choices are compared on: all that steer, or evenly spaced ones."""
+    rows = steering.nonzero().flatten()
+    if len(rows) <= _SEARCH_PAIRS:
+        return rows
+    return rows[torch.linspace(0, len(rows) - 1, _SEARCH_PAIRS).round().long()]
 
 
 def _mean_loss(scores: Tensor, p_chosen: Tensor, counts: Tensor) -> float:

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from training.data import Preference, prompt_in_words
 
+PROMPTS_TO_SPARE_A_PART = 400
+"""With fewer judged prompts, a fifth of them would make no judge worth asking, and the reward model would miss them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Folds:
@@ -27,6 +30,14 @@ class Folds:
     groups: Tensor
     count: int
     by_prompt: bool
+
+    def apart(self) -> Tensor:
+        """(N,) bool, the pairs that only judges of policies learn from: the last part, or where there are too few
+        prompts to spare one, none.
+        """
+        prompts = int(self.groups.max()) + 1 if len(self.groups) else 0
+        enough = self.by_prompt and self.count > 2 and prompts >= PROMPTS_TO_SPARE_A_PART
+        return self.parts == self.count - 1 if enough else torch.zeros(len(self.parts), dtype=torch.bool)
 
 
 def folds_of(preferences: Sequence[Preference], count: int, seed: int) -> Folds:

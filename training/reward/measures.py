@@ -98,6 +98,19 @@ def agreement_of(preferences: Sequence[Preference]) -> float | None:
     return max(0.0, same) / total if total else None
 
 
+def left_share(preferences: Sequence[Preference]) -> Accuracy | None:
+    """The share of decided votes for the answer on the left, by prompt; None if no vote's side is known."""
+    names = {
+        prompt: number for number, prompt in enumerate({prompt_in_words(pair.prompt): None for pair in preferences})
+    }
+    votes, groups = [], []
+    for pair in preferences:
+        left, right = pair.source.left_votes, pair.source.right_votes
+        votes += [1.0] * left + [0.0] * right
+        groups += [names[prompt_in_words(pair.prompt)]] * (left + right)
+    return clustered_accuracy(torch.tensor(votes), torch.tensor(groups)) if votes else None
+
+
 def measure(model: RewardModel, codec: TextCodec, found: Measured, first: RewardPoint) -> RewardReport:
     """Measure accuracy, calibration and correlations; sets the model's temperature.
 
@@ -147,6 +160,9 @@ def measure(model: RewardModel, codec: TextCodec, found: Measured, first: Reward
         prompts=len({prompt_in_words(pair.prompt) for pair in (*found.learned, *found.test)}),
         annotators=len({name for pair in (*found.learned, *found.test) for name in pair.annotators}),
         agreement=agreement_of([*found.learned, *found.test]),
+        rewrites=sum(pair.source.rewrite for pair in (*found.learned, *found.test)),
+        left=left_share([*found.learned, *found.test]),
+        judge_pairs=int((~found.probes.steering).sum()),
     )
 
 

@@ -54,6 +54,9 @@ class RewardReport:
     prompts, annotators: how many taught or tested it.
     agreement: how often two people choose the same of two answers; it bounds the accuracy. None if no pair has two
         votes.
+    rewrites: how many pairs are a rewritten answer and what it was written over.
+    left: the share of decided votes for the answer on the left, where the side is known; half, if sides don't matter.
+    judge_pairs: how many pairs taught the judges of policies alone, and steered nothing; 0 where prompts were too few.
 
     Reports of earlier versions lack what follows `truncated_answers`; their accuracies are of one model, on pairs set
     aside, and on those it learned from.
@@ -84,6 +87,9 @@ class RewardReport:
     prompts: int = 0
     annotators: int = 0
     agreement: float | None = None
+    rewrites: int = 0
+    left: Accuracy | None = None
+    judge_pairs: int = 0
 
     @property
     def winners(self) -> dict[str, int]:
@@ -124,7 +130,26 @@ class RewardReport:
         if groups.keys() - {"one vote"}:
             parts = (f"{name} {group.accuracy:.0%} of {group.pairs}" for name, group in groups.items())
             sentences.append(f"By annotators' agreement: {', '.join(parts)}.")
+        sentences += self._warnings()
         return sentences
+
+    def _warnings(self) -> list[str]:
+        """What a reader has to know to read the figures right."""
+        found = []
+        if self.left is not None and self.left.accuracy is not None and not self.left.holds(0.5):
+            low, high = self.left.interval
+            found.append(
+                f"The answer on the left won {self.left.accuracy:.0%} of {self.left.pairs} decided votes "
+                f"({low:.0%} to {high:.0%}): people favour a side. Sides are drawn by lot, so it is noise, not a bias."
+            )
+        if self.rewrites:
+            found.append(f"{self.rewrites} of the pairs are rewrites, which nobody compared.")
+        if self.folds and not self.judge_pairs:
+            found.append(
+                "There are too few prompts to set pairs apart: the judge of policies learned from pairs that steer "
+                "their training too, so what it says of them may be too good."
+            )
+        return found
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> RewardReport:
@@ -138,6 +163,7 @@ class RewardReport:
             },
             "out_of_fold": _accuracy(content.get("out_of_fold")),
             "probe_out_of_fold": _accuracy(content.get("probe_out_of_fold")),
+            "left": _accuracy(content.get("left")),
             "reads": tuple((depth, pool) for depth, pool in content.get("reads", ())),
             "deviations": tuple(content.get("deviations", ())),
         }

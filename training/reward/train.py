@@ -22,7 +22,7 @@ from training.errors import DataError
 from training.models import Probe, RewardModel, Site, TextCodec, backbone_of, frozen_copies
 from training.reward.choose import FittedProbes, Sites, fit_ensemble
 from training.reward.features import PairFeatures, pair_features
-from training.reward.folds import Folds, folds_of
+from training.reward.folds import folds_of
 from training.reward.measures import Measured, first_point, measure
 from training.reward.report import RewardReport
 from training.reward.tune import PROBE_SHARE, OnPoint, Tuner, Tuning
@@ -89,7 +89,7 @@ def train_reward(
     if refusal is None:
         digest = _digest(reader, codec.config, preferences, config)
         tuning = Tuner(base, pairs, folds, probes, config, out, digest, on_point).tune(first)
-    model = _assembled(base, pairs, probes, folds, tuning)
+    model = _assembled(base, pairs, probes, tuning)
     found = Measured(learned, test, pairs, folds, probes, tuning, refusal)
     report = measure(model, codec, found, first)
     model.save(out)
@@ -120,11 +120,11 @@ def probe_depths(n_layers: int, count: int) -> tuple[int, ...]:
 
 
 def candidate_sites(depths: Sequence[int]) -> list[list[Sites]]:
-    """Where probes might read, in families, simplest first: one depth by mean, one by end of text, all by both."""
-    means = [(Site(depth, "mean"),) for depth in depths]
-    lasts = [(Site(depth, "last"),) for depth in depths]
-    together = tuple(site for both in zip(means, lasts, strict=True) for sites in both for site in sites)
-    return [[*means], [*lasts], [together]]
+    """Where probes might read, in families: the means at all depths, which vary least; one depth's end of text; all of
+    both.
+    """
+    means, lasts = (tuple(Site(depth, pool) for depth in depths) for pool in ("mean", "last"))
+    return [[means], [(last,) for last in lasts], [tuple(sorted((*means, *lasts)))]]
 
 
 def why_not_tune(reader: RewardModel, pairs: int, config: RewardConfig) -> str | None:
@@ -140,9 +140,7 @@ def why_not_tune(reader: RewardModel, pairs: int, config: RewardConfig) -> str |
     return None
 
 
-def _assembled(
-    base: Any, pairs: PairFeatures, probes: FittedProbes, folds: Folds, tuning: Tuning | None
-) -> RewardModel:
+def _assembled(base: Any, pairs: PairFeatures, probes: FittedProbes, tuning: Tuning | None) -> RewardModel:
     """The model that is saved: the ensemble of probes, the judges, and the top layers where they were kept."""
     run = tuning.run if tuning else None
     share = PROBE_SHARE if run else 1.0
@@ -162,7 +160,7 @@ def _assembled(
     if run:
         model.top.load_state_dict(run.model.top.state_dict())
         model.head.load_state_dict(run.model.head.state_dict())
-    model.uncertainty_scale = jackknife_scale(folds.count)
+    model.uncertainty_scale = jackknife_scale(len(probes.members))
     return model
 
 

@@ -91,7 +91,7 @@ class Tuner:
         self._base, self._pairs, self._folds, self._probes, self._config = base, pairs, folds, probes, config
         self._out, self._digest, self._on_point = out, digest, on_point
         tried, measured = 0, 0
-        while tried < folds.count and measured < _ENOUGH_PAIRS:
+        while tried < len(probes.members) and measured < _ENOUGH_PAIRS:
             measured += int((folds.parts == tried).sum())
             tried += 1
         self._tried = tried
@@ -101,6 +101,8 @@ class Tuner:
     def tune(self, first: RewardPoint) -> Tuning:
         """Train on all but one part, for several parts; then on all pairs, if that was better than the probe.
 
+        Pairs that are set apart for the judges teach no layers.
+
         Args:
             first: the probe's point of the curve.
 
@@ -108,12 +110,12 @@ class Tuner:
             CheckpointError: the folder holds another run.
             DivergedError: the loss or its gradient is NaN or infinite.
         """
-        parts = self._folds.parts
-        runs = [
-            self._train(f"fold-{part}", parts != part, PROBE_SHARE * self._probes.inner[part], self._config.epochs)
-            for part in range(self._tried)
-        ]
+        parts, steering = self._folds.parts, self._probes.steering
         inside = [(parts == part).nonzero().flatten() for part in range(self._tried)]
+        runs = []
+        for part, rows in enumerate(inside):
+            offsets = PROBE_SHARE * self._probes.inner[part]
+            runs.append(self._train(f"fold-{part}", steering & (parts != part), rows, offsets, self._config.epochs))
         losses = torch.stack([self._losses_by_epoch(run, rows) for run, rows in zip(runs, inside, strict=True)])
         sizes = torch.tensor([len(rows) for rows in inside], dtype=torch.float64)
         scores = PROBE_SHARE * self._probes.out_of_fold
@@ -129,17 +131,17 @@ class Tuner:
         kept = better or self._config.tune == "always"
         run = None
         if kept:
-            everything = torch.ones_like(measured)
-            run = self._train("final", everything, PROBE_SHARE * self._probes.out_of_fold, epochs)
+            nothing = torch.zeros(0, dtype=torch.long)
+            run = self._train("final", steering, nothing, PROBE_SHARE * self._probes.out_of_fold, epochs)
         return Tuning(kept, why, self._curve(first, runs, losses, inside), epochs, scores, measured, run)
 
-    def _train(self, name: str, kept: Tensor, offsets: Tensor, epochs: int) -> RewardRun:
-        """Train on the pairs `kept` (N,), scoring the others after every epoch; stop when those get worse."""
+    def _train(self, name: str, kept: Tensor, others: Tensor, offsets: Tensor, epochs: int) -> RewardRun:
+        """Train on the pairs `kept` (N,) bool, scoring those at `others` after every epoch; stop when worse."""
         checkpoints = Checkpoints(self._out / "checkpoints" / name, run_digest(self._digest, name))
         run = RewardRun.fresh(self._base, self._config)
         if found := checkpoints.latest():
             run.restore(found[1])
-        rows, others = kept.nonzero().flatten(), (~kept).nonzero().flatten()
+        rows = kept.nonzero().flatten()
         while len(run.train_losses) < epochs and not self._worsens(run, others):
             epoch = len(run.train_losses)
             run.train_losses.append(train_epoch(run, self._pairs, rows, self._config, epoch, offsets))

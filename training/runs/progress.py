@@ -79,6 +79,14 @@ class StageProgress:
         self._bar.update(self._task, description=self._stage, completed=step, total=total)
         self._write(urgent=step >= total)
 
+    def measuring(self, done: int, total: int) -> None:
+        """Report that the base has answered `done` of `total` training prompts, before the first step."""
+        if done == 0:
+            self.say(f"Measuring the base's own answers to {total} prompts")
+        self._metrics["measured_share"] = done / max(1, total)
+        self._bar.update(self._task, description=f"{self._stage}: base's answers", completed=done, total=total)
+        self._write(urgent=done in (0, total))
+
     def evaluating(self, done: int, total: int) -> None:
         """Report that `done` of `total` evaluation prompts are done; the step stays as it was."""
         if done == 0:

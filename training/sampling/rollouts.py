@@ -128,7 +128,7 @@ def respond(
         whole = _answers_as_scored(samples, eos_id)
         rows = [row for row, (tokens, shown) in enumerate(zip(whole, seen, strict=True)) if tokens != list(shown)]
         pairs = [_within(reward_model.base.max_positions, prompts[row], seen[row], eos_id) for row in rows]
-        rollout.scores[rows] = reward_model.score_sequences(pairs, eos_id, batch).to(rollout.scores.device)
+        rollout.scores[rows] = reward_model.score_sequences(pairs, eos_id, batch)[0].to(rollout.scores.device)
     return rollout
 
 
@@ -185,16 +185,15 @@ def score_samples(
     samples: Samples,
     *,
     batch: int = 32,
-    judge: bool = False,
-) -> Tensor:
-    """Raw scores (B,) float32 of sampled answers as people see them, on the CPU; `prompts` has one entry per answer.
+) -> tuple[Tensor, Tensor]:
+    """Raw scores (B,) float32 of sampled answers as people see them, and the judges' (B,), both on the CPU.
 
-    With `judge`, by the models that learned from other pairs than those that rewards come from.
+    `prompts` has one entry per answer. Judges learned from other pairs than the models that rewards come from.
     """
     limit, end = reward_model.base.max_positions, codec.eos_id
     seen = codec.as_seen(samples.answers())
     pairs = [_within(limit, prompt, answer, end) for prompt, answer in zip(prompts, seen, strict=True)]
-    return reward_model.score_sequences(pairs, codec.eos_id, batch, judge=judge)
+    return reward_model.score_sequences(pairs, codec.eos_id, batch)
 
 
 def answer_hidden(hidden: Tensor, starts: Tensor, answer_mask: Tensor) -> Tensor:

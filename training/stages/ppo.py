@@ -92,6 +92,7 @@ def run_ppo(options: Options, given: PPOInputs, task: Task = ANSWERS) -> PPORepo
             preferences=pairs,
             on_point=show,
             on_answers=progress.evaluating,
+            on_base_answers=progress.measuring,
         )
         say_truncations(progress, codec)
         if report.stopped:

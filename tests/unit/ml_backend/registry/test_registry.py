@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ml_backend.errors import RegistryError
+from ml_backend.errors import RegistryError, SupersededError
 from ml_backend.registry.records import Version
 from ml_backend.registry.registry import Registry
 from ml_backend.registry.version_files import MANIFEST, damage_in, seal
@@ -157,6 +158,38 @@ def test_promote_and_roll_back_through_history(registry: Registry, make_version:
     champion = registry.champion()
     assert champion is not None
     assert champion.name == names[0]
+
+
+def test_a_change_of_champion_may_depend_on_what_it_replaces(registry: Registry, make_version: Any) -> None:
+    """Whoever decided about another champion changes nothing; each champion says since when it has been one."""
+    base, second, third = registry.ensure_base().name, make_version("a").name, make_version("b").name
+    assert registry.get(second).promoted_at is None
+    registry.promote(second, instead_of=base)
+    assert registry.champions() == [base, second]
+    assert (registry.get(second).promoted_at or "").startswith("20")
+    with pytest.raises(SupersededError, match=f"the champion is {second} now, no longer {third}"):
+        registry.rollback(instead_of=third)
+    assert registry.rollback(instead_of=second).name == base
+    assert registry.champions() == [base]
+
+
+def test_a_report_is_read_without_the_weights(registry: Registry, tmp_path: Path, mlflow_settings: Settings) -> None:
+    """From the registry, or from the local copy if that is intact; the base has none, and MLflow's page is known."""
+    folder = tmp_path / "cycle-1"
+    (folder / "policy").mkdir(parents=True)
+    (folder / "policy" / "model.safetensors").write_text("weights")
+    (folder / "report.json").write_text('{"reward": {"n": 1}}')
+    run_id = registry.start_cycle_run(7, "cycle-1")
+    made = registry.register(folder, run_id=run_id, parent=None, metrics={}, tags={"kind": "cycle"})
+    assert registry.report(made) == {"reward": {"n": 1}}
+    assert not registry.cached(made).exists()
+    registry.fetch(made)
+    _stored(mlflow_settings, made, "report.json").unlink()
+    assert registry.report(made) == {"reward": {"n": 1}}
+    (registry.cached(made) / MANIFEST).write_text("{}")
+    with pytest.raises(RegistryError, match="read the report of rankloop-v1"):
+        registry.report(made)
+    assert re.fullmatch(rf"#/experiments/\d+/runs/{run_id}", registry.run_path(made))
 
 
 def test_a_promotion_cut_off_half_way_does_not_count(registry: Registry, make_version: Any) -> None:

@@ -28,7 +28,7 @@ TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(st
 def test_preferences_come_back_as_they_were_written(tmp_path_factory, rows, share: float) -> None:
     """Any text, even with line separators inside, survives the round trip."""
     path = tmp_path_factory.getbasetemp() / "round_trip.jsonl"
-    source = PreferenceSource(1, 2, (3, 4), "rankloop-v1", None)
+    source = PreferenceSource(1, 2, (3, 4), "rankloop-v1", None, left_votes=2, right_votes=1)
     preferences = [Preference(p, c, r, share, 3, ("1", "2"), source) for p, c, r in rows]
     write_preferences(path, preferences)
     assert read_preferences(path) == preferences

@@ -47,7 +47,7 @@ def test_votes_on_the_same_pair_become_one_preference_whichever_side_the_answers
         judge(Verdict.ANSWER2, left="bad", right="good", annotator="1", number=1),
         judge(Verdict.ANSWER2, annotator="3", number=2),
     ]
-    source = PreferenceSource(7, 8, (1, 2, 3), "wrote-good", "wrote-bad")
+    source = PreferenceSource(7, 8, (1, 2, 3), "wrote-good", "wrote-bad", left_votes=1, right_votes=2)
     assert aggregate(votes) == [Preference("How?", "good", "bad", 2 / 3, 3, ("1", "2", "3"), source)]
 
 

@@ -62,9 +62,20 @@ def test_the_probe_reads_the_answer_by_hand() -> None:
         read = torch.cat([plain(found[1][row, start + 1 : end + 1]).mean(dim=0), plain(found[3][row, end])])
         by_hand = (read - model.probe.center) @ model.probe.weight.T
         torch.testing.assert_close(model.score(ids, mask, STARTS)[row], by_hand[:3].mean(), rtol=0, atol=1e-5)
-        torch.testing.assert_close(model.judge_scores(ids, mask, STARTS)[row], by_hand[3:].mean(), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            model.score_and_judge(ids, mask, STARTS)[1][row], by_hand[3:].mean(), rtol=0, atol=1e-5
+        )
         error = model.uncertainty(ids, mask, STARTS)[row]
         torch.testing.assert_close(error, by_hand[:3].std(), rtol=0, atol=1e-5)
+
+
+def test_layers_of_its_own_have_no_part_in_the_judges_scores() -> None:
+    """They steer training, so the judges are the probes alone, with and without such layers."""
+    base = tiny_gpt2()
+    plain, tuned = _with_probe(base), _with_probe(base, own_layers=1)
+    ids, mask = pad_right(SEQUENCES, PAD)
+    assert torch.equal(plain.judge_scores(ids, mask, STARTS), tuned.judge_scores(ids, mask, STARTS))
+    assert not torch.allclose(plain.score(ids, mask, STARTS), tuned.score(ids, mask, STARTS), atol=1e-4)
 
 
 @pytest.mark.parametrize("own_layers", [0, 1])
@@ -110,7 +121,7 @@ def test_a_model_without_judges_judges_itself() -> None:
     nudge(model.parameters())
     ids, mask = pad_right(SEQUENCES, PAD)
     assert (model.judges, model.heads) == (0, 2)
-    assert torch.equal(model.judge_scores(ids, mask), model.score(ids, mask))
+    assert torch.equal(*model.score_and_judge(ids, mask))
 
 
 def test_ppo_takes_the_uncertainty_off(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import torch
 
 from training.config import RewardConfig
 from training.data.split import split_of
-from training.data.types import Preference, Split
+from training.data.types import Preference, PreferenceSource, Split
 from training.models.load import load_causal_lm
 from training.models.text import TextCodec
-from training.reward.measures import accuracy_by_agreement, accuracy_of, agreement_of
+from training.reward.measures import accuracy_by_agreement, accuracy_of, agreement_of, left_share
 from training.reward.report import RewardReport
 from training.reward.train import train_reward
 
@@ -74,3 +74,18 @@ def test_agreement_by_hand() -> None:
     ]
     assert agreement_of(pairs) == pytest.approx(4 / 6)
     assert agreement_of(pairs[2:]) is None
+
+
+def test_the_left_answers_share_by_hand() -> None:
+    """Three of four decided votes went to the left; rewrites and pairs of unknown side have no votes for either."""
+    sources = [
+        PreferenceSource(left_votes=2, right_votes=1),
+        PreferenceSource(left_votes=1),
+        PreferenceSource(rewrite=True),
+    ]
+    pairs = [Preference(f"What is {n}?", "tea", "egg", source=source) for n, source in enumerate(sources)]
+    found = left_share(pairs)
+    assert found is not None
+    assert (found.accuracy, found.pairs, found.prompts) == (0.75, 4, 2)
+    assert found.holds(0.5)
+    assert left_share(pairs[2:]) is None
