@@ -290,7 +290,7 @@ def test_impossible_predictions_are_refused() -> None:
 
 @pytest.mark.parametrize("xml", [LIVE, PAIRWISE, RANKER], ids=["live", "pairwise", "ranker"])
 def test_a_pages_looks_survive_label_studio(xml: str) -> None:
-    """Label Studio escapes `>`, `<` and `&` in a Style, and browsers drop the rule; all rules are for our page alone."""
+    """Label Studio escapes `>`, `<` and `&` in Style, and browsers drop the rule. All rules are for our page alone."""
     style = xml.partition("<Style>")[2].partition("</Style>")[0]
     assert not set(style) & set("<>&")
     rules = [line.strip() for line in style.splitlines() if line.rstrip().endswith(("{", "}")) and "{" in line]
