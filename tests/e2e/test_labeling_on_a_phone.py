@@ -26,7 +26,7 @@ CODE = "Count them:\n\n```python\ndef count(path):\n    for line in path:\n     
 LONG = f"{CODE}\n\n" + "It depends on what you want to do with the answer. " * 45 + "https://example.com/" + "a" * 200
 TEXTS = {
     "live": '[data-testid="htx-textbox-content"] p',
-    "pairwise": ".rl-card .lsf-richtext",
+    "pairwise": ".rl-card [data-needs-update]",
     "ranker": ".htx-ranker-item p",
 }
 """Where each kind's first answer stands."""
