@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ml_backend.labels.fields import Field, LabelConfig
-from ml_backend.labels.predictions import side_in_region_id, version_in_region_id
+from ml_backend.labels.predictions import pair_digest, side_in_region_id, version_in_region_id
 from training.data import JudgedAnswer
 
 Json = Mapping[str, Any]
@@ -46,6 +46,21 @@ def authored(text: str, piece: Json, field: Field, annotation: Json, task: Json)
             return JudgedAnswer(text, proposal.version)
     parent = next((proposal for proposal in proposals if proposal.is_parent), None)
     return _judged(text, parent.version, parent.text, piece) if parent else JudgedAnswer(text)
+
+
+def fresh_note(version: str, answer1: str, answer2: str) -> dict[str, str]:
+    """What a task that holds two answers of a version notes of them, under `meta.rankloop.fresh`."""
+    return {"version": version, "pair": pair_digest(answer1, answer2)}
+
+
+def version_noted(task: Json, answer1: str, answer2: str) -> str | None:
+    """The version that wrote the two answers that a task holds; None if it isn't noted, or they have changed since."""
+    note: Any = task
+    for key in ("meta", "rankloop", "fresh"):
+        note = note.get(key) if isinstance(note, Mapping) else None
+    if not isinstance(note, Mapping) or note.get("pair") != pair_digest(answer1, answer2):
+        return None
+    return _text(note.get("version"))
 
 
 def _judged(text: str, version: str | None, proposed: str | None, piece: Json) -> JudgedAnswer:
@@ -114,10 +129,15 @@ def _proposals(annotation: Json, task: Json, field: Field) -> Iterator[_Proposal
     for prediction in [*parents, *others]:
         result = prediction.get("result")
         pieces = [piece for piece in result if isinstance(piece, Mapping)] if isinstance(result, list) else []
-        texts = [text for piece in pieces for text in texts_in(piece, field) if text]
-        yield _Proposal(
-            _text(prediction.get("model_version")), texts[0] if len(texts) == 1 else None, prediction in parents
-        )
+        texts = [(text, piece) for piece in pieces for text in texts_in(piece, field) if text]
+        text, author = (texts[0][0], _named_author(texts[0][1])) if len(texts) == 1 else (None, None)
+        yield _Proposal(author or _text(prediction.get("model_version")), text, prediction in parents)
+
+
+def _named_author(piece: Json) -> str | None:
+    """The version that a region names as the author of its text."""
+    meta = piece.get("meta")
+    return _text(meta.get("version")) if isinstance(meta, Mapping) else None
 
 
 def _text(value: object) -> str | None:

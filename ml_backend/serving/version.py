@@ -32,19 +32,23 @@ Question = tuple[str, Prompt]
 """(key, prompt); the key seeds the sampling."""
 Answer = tuple[Prompt, str]
 """(prompt, answer)."""
+Drawn = tuple[str, bool]
+"""(answer, whether it was cut off at the length limit)."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerPair:
-    """Two answers to one prompt in display order, and the version that generated them.
+    """Two answers to one prompt in display order, and the name of the version that generated them.
 
-    `cut` says of each answer whether it was cut off at the length limit.
+    `cut` says of each answer whether it was cut off at the length limit. `authors` are the versions that wrote them,
+    where two versions are compared, and `version` is the name that belongs to both.
     """
 
     answer1: str
     answer2: str
     version: str
     cut: tuple[bool, bool] = (False, False)
+    authors: tuple[str, str] | None = None
 
     @property
     def flawed(self) -> bool:
@@ -115,21 +119,7 @@ class LoadedVersion:
         return salvaged(self._propose, questions, lambda _: AnswerPair("", "", self.name))
 
     def _propose(self, questions: Sequence[Question]) -> list[AnswerPair]:
-        pairs = self._sample(questions, attempt=0)
-        for attempt in range(1, ATTEMPTS):
-            ends = attempt >= ATTEMPTS_TO_END
-            again = [index for index, pair in enumerate(pairs) if pair.flawed or (any(pair.cut) and not ends)]
-            if not again:
-                break
-            for index, pair in zip(again, self._sample([questions[i] for i in again], attempt=attempt), strict=True):
-                pairs[index] = _better(pairs[index], pair)
-        flaws = sum(pair.flawed for pair in pairs)
-        if flaws:
-            logger.warning(
-                "%s: %d of %d pairs are left out: still empty or equal after %d tries, or the chat template refuses "
-                "their prompt", self.name, flaws, len(pairs), ATTEMPTS,
-            )  # fmt: skip
-        return pairs
+        return fair_pairs(self.name, questions, self._sample)
 
     def log_odds(self, answers: Sequence[Answer]) -> list[float]:
         """Score (prompt, answer) pairs with the reward model.
@@ -153,18 +143,29 @@ class LoadedVersion:
 
         return salvaged(scores, answers, lambda _: math.nan)
 
-    def _sample(self, questions: Sequence[Question], *, attempt: int) -> list[AnswerPair]:
+    def _sample(self, questions: Sequence[Question], attempt: int) -> list[AnswerPair]:
+        drawn = self.draw(questions, attempt, 2)
+        return [
+            self._shown(key, *answers) if answers else AnswerPair("", "", self.name)
+            for (key, _), answers in zip(questions, drawn, strict=True)
+        ]
+
+    def draw(self, questions: Sequence[Question], attempt: int, answers: int) -> list[list[Drawn]]:
+        """Sample some answers to each prompt; none to one that the chat template refuses.
+
+        Args:
+            questions: (key, prompt) pairs.
+            attempt: each gives others.
+            answers: how many each.
+        """
         prompts = self._encoded([_readable_prompt(prompt) for _, prompt in questions])
         asked = [(key, ids) for (key, _), ids in zip(questions, prompts, strict=True) if ids]
-        seeds = [self._seed(key, f"answer {which} try {attempt}") for key, _ in asked for which in (0, 1)]
-        samples = self.sampler.sample([ids for _, ids in asked], self.sampling, seeds=seeds, answers_per_prompt=2)
+        seeds = [self._seed(key, f"answer {which} try {attempt}") for key, _ in asked for which in range(answers)]
+        samples = self.sampler.sample([ids for _, ids in asked], self.sampling, seeds=seeds, answers_per_prompt=answers)
         # PostgreSQL (under Label Studio) can't store NUL characters: one would fail the whole import
         texts = [self.codec.decode_answer(tokens).replace("\x00", "").strip() for tokens in samples.answers()]
         drawn = iter(zip(texts, (not ended for ended in samples.ended.tolist()), strict=True))
-        return [
-            self._shown(key, next(drawn), next(drawn)) if ids else AnswerPair("", "", self.name)
-            for (key, _), ids in zip(questions, prompts, strict=True)
-        ]
+        return [[next(drawn) for _ in range(answers)] if ids else [] for ids in prompts]
 
     def _encoded(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Prompts as tokens; one that the chat template refuses is empty, and costs the others nothing."""
@@ -176,15 +177,47 @@ class LoadedVersion:
                 return [[]]
             return [self._encoded([prompt])[0] for prompt in prompts]
 
-    def _shown(self, key: str, first: tuple[str, bool], second: tuple[str, bool]) -> AnswerPair:
-        """Shuffle which (answer, whether it was cut) is on the left, so that a bias towards a side teaches nothing."""
+    def _shown(self, key: str, first: Drawn, second: Drawn) -> AnswerPair:
+        """Shuffle which answer is on the left, so that a bias towards a side teaches nothing."""
         if self._seed(key, "side") % 2:
             first, second = second, first
         return AnswerPair(first[0], second[0], self.name, (first[1], second[1]))
 
     def _seed(self, key: str, purpose: str) -> int:
-        digest = hashlib.blake2b(f"{key}\n{self.name}\n{purpose}".encode("utf-8", "replace"), digest_size=8).digest()
-        return int.from_bytes(digest) >> 1  # torch's generators take 63 bits
+        return seed_of(key, self.name, purpose)
+
+
+def seed_of(key: str, name: str, purpose: str) -> int:
+    """A seed for one purpose of one version on one task; torch's generators take 63 bits."""
+    digest = hashlib.blake2b(f"{key}\n{name}\n{purpose}".encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
+def fair_pairs(
+    name: str, questions: Sequence[Question], sample: Callable[[Sequence[Question], int], list[AnswerPair]]
+) -> list[AnswerPair]:
+    """Pairs of answers, sampled again a few times where they are flawed or cut off.
+
+    Args:
+        name: who samples, for the log.
+        questions: (key, prompt) pairs.
+        sample: returns a pair for each question, another one with each attempt.
+    """
+    pairs = sample(questions, 0)
+    for attempt in range(1, ATTEMPTS):
+        ends = attempt >= ATTEMPTS_TO_END
+        again = [index for index, pair in enumerate(pairs) if pair.flawed or (any(pair.cut) and not ends)]
+        if not again:
+            break
+        for index, pair in zip(again, sample([questions[i] for i in again], attempt), strict=True):
+            pairs[index] = _better(pairs[index], pair)
+    flaws = sum(pair.flawed for pair in pairs)
+    if flaws:
+        logger.warning(
+            "%s: %d of %d pairs are left out: still empty or equal after %d tries, or the chat template refuses "
+            "their prompt", name, flaws, len(pairs), ATTEMPTS,
+        )  # fmt: skip
+    return pairs
 
 
 def load_version(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 from training.data.prompts import Prompt
 
@@ -45,7 +46,12 @@ class JudgedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One person's verdict on one pair of answers to one prompt."""
+    """One person's verdict on one pair of answers to one prompt.
+
+    `lead_time` is how many seconds it took, as the labeling page measured. `sides` says how it was decided which answer
+    stands on which side: `shuffled` by the loop, `given` by the task's data, or None where there are no sides, as in a
+    ranking. `untouched` says whether the annotation is what the page had preselected; None if nothing was.
+    """
 
     prompt: Prompt
     answer1: JudgedAnswer
@@ -56,6 +62,9 @@ class Judgement:
     task_id: int | None = None
     annotation_id: int | None = None
     updated_at: str | None = None
+    lead_time: float | None = None
+    sides: Literal["shuffled", "given"] | None = None
+    untouched: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

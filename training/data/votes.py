@@ -13,7 +13,8 @@ from training.data.prompts import Prompt, prompt_as_json
 from training.data.types import Demonstration, JudgedAnswer, Judgement, Preference, PreferenceSource, Verdict
 
 Value = TypeVar("Value", bound=Hashable)
-PairKey = tuple[Prompt, str, str]  # prompt and two answers; of votes, in alphabetical order
+PairKey = tuple[Prompt, str, str]
+"""A prompt and two answers; of votes, in alphabetical order."""
 
 
 def aggregate(judgements: Iterable[Judgement]) -> list[Preference]:
@@ -27,6 +28,12 @@ def aggregate(judgements: Iterable[Judgement]) -> list[Preference]:
     """
     ballots = _ballots(judgements)
     return [_preference(key, ballots[key]) for key in sorted(ballots, key=_by_text)]
+
+
+def pair_of(judgement: Judgement) -> PairKey:
+    """What identifies the pair that a judgement is about, whichever answer was on the left."""
+    texts = judgement.answer1.text, judgement.answer2.text
+    return judgement.prompt, min(texts), max(texts)
 
 
 def agreement(judgements: Iterable[Judgement]) -> float | None:
@@ -117,7 +124,7 @@ def _ballots(judgements: Iterable[Judgement]) -> dict[PairKey, list[Judgement]]:
         texts = judgement.answer1.text, judgement.answer2.text
         says_something = judgement.verdict is not Verdict.BOTH_BAD and texts[0] != texts[1]
         if says_something and all(text.strip() or _share_for(text, judgement) == 0 for text in texts):
-            ballots[(judgement.prompt, min(texts), max(texts))].append(judgement)
+            ballots[pair_of(judgement)].append(judgement)
     return ballots
 
 
