@@ -74,7 +74,7 @@ def test_layers_of_its_own_have_no_part_in_the_judges_scores() -> None:
     base = tiny_gpt2()
     plain, tuned = _with_probe(base), _with_probe(base, own_layers=1)
     ids, mask = pad_right(SEQUENCES, PAD)
-    assert torch.equal(plain.judge_scores(ids, mask, STARTS), tuned.judge_scores(ids, mask, STARTS))
+    assert torch.equal(plain.score_and_judge(ids, mask, STARTS)[1], tuned.score_and_judge(ids, mask, STARTS)[1])
     assert not torch.allclose(plain.score(ids, mask, STARTS), tuned.score(ids, mask, STARTS), atol=1e-4)
 
 
