@@ -88,3 +88,16 @@ def test_without_a_pair_there_is_a_sentence() -> None:
     assert (board.versions, board.votes_to_turn) == ((), None)
     assert "Nobody has judged" in board.sentence
     assert board.document()["versions"] == ()
+
+
+def test_strengths_are_those_of_another_implementation() -> None:
+    """evalica's Bradley-Terry scores, by minorisation, are the exponentials of ours where the prior weighs little."""
+    import evalica
+
+    met = [*_met(A, B, 300, 500), *_met(B, C, 350, 450), *_met(A, C, 200, 600)]
+    xs, ys = [meeting.one for meeting in met], [meeting.other for meeting in met]
+    winners = [evalica.Winner.X if meeting.votes[0] else evalica.Winner.Y for meeting in met]
+    scores = evalica.bradley_terry(xs, ys, winners, tolerance=1e-12, limit=10_000).scores
+    found = {place.version: place.strength for place in rank_versions(met, bootstraps=5).versions}
+    for version in (B, C):
+        assert found[version] == pytest.approx(math.log(scores[version] / scores[A]), abs=0.005)
