@@ -130,7 +130,7 @@ def _regression(features: Array, shares: Array, weights: Array) -> Array:
     number = features.shape[1]
     found = np.zeros((len(weights), number))
     for _ in range(_MOST_STEPS):
-        likely = 1 / (1 + np.exp(-found @ features.T))
+        likely = np.exp(-np.logaddexp(0, -found @ features.T))  # the logistic function, without overflow
         slope = (weights * (shares - likely)) @ features - found / PRIOR_VARIANCE
         curve = ((weights * likely * (1 - likely)) @ products).reshape(-1, number, number)
         step = np.linalg.solve(curve + np.eye(number) / PRIOR_VARIANCE, slope[..., None])[..., 0]
