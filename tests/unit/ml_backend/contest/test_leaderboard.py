@@ -52,8 +52,8 @@ def test_a_version_that_never_lost_has_a_finite_strength() -> None:
 
 
 def test_length_is_taken_out() -> None:
-    """The longer answer is preferred 3 to 1, whoever wrote it. B writes more of them, so it wins 35 of 60 pairs, but none
-    of that is left between answers of equal length.
+    """The longer answer is preferred 3 to 1, whoever wrote it. B writes more of those, so it wins 35 of 60 pairs, and
+    none of that is left between answers of equal length.
     """
     longer, shorter = _met(A, B, 10, 30, lengths=(50, 150)), _met(A, B, 15, 5, lengths=(150, 50))
     board = rank_versions([*longer, *shorter], bootstraps=5)
