@@ -92,6 +92,11 @@ class Settings(BaseSettings):
         description="number format that proposals are computed in; auto is bfloat16 where the hardware has it and the "
         "model is at least 512 wide, otherwise float32; int8 rounds weights only",
     )
+    selection: Literal["random", "gap", "uncertain", "mixed"] = Field(
+        "random",
+        description="which two candidates people compare: as drawn, scored far apart, close together, or half and half",
+    )
+    candidates: int = Field(4, ge=3, le=32, description="answers drawn to choose a pair from, unless it is random")
     champion_poll_s: float = Field(5.0, gt=0, description="how often the server checks for a new champion")
 
     train_after: int = Field(50, ge=1, description="new judgements that start a training cycle")

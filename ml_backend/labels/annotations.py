@@ -8,7 +8,7 @@ from enum import StrEnum
 from itertools import combinations, product
 from typing import Any
 
-from ml_backend.labels.authors import authored, texts_in, whole
+from ml_backend.labels.authors import authored, selection_in, texts_in, whole
 from ml_backend.labels.fields import LabelConfig
 from training.data import JudgedAnswer, Judgement, Message, Prompt, Verdict, two_endings
 
@@ -92,12 +92,15 @@ def annotator_of(annotation: Json) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """Two answers and a verdict; `beginning` is the prompt, where the answers are conversations that share it."""
+    """Two answers and a verdict; `beginning` is the prompt, where the answers are conversations that share it, and
+    `selection` how the pair was chosen from several candidates, if it was.
+    """
 
     answer1: JudgedAnswer
     answer2: JudgedAnswer
     verdict: Verdict
     beginning: Prompt | None = None
+    selection: str | None = None
 
     @property
     def says_something(self) -> bool:
@@ -187,7 +190,7 @@ def _unknown(value: object) -> Loss:
 def _live(
     verdict: Verdict, result: Sequence[Json], annotation: Json, task: Json, config: LabelConfig
 ) -> list[_Pair] | Loss:
-    answers = []
+    answers, selection = [], None
     for field in config.answers:
         texts = [(piece, text) for piece in result for text in texts_in(piece, field)]
         if not texts:
@@ -197,7 +200,8 @@ def _live(
             return Loss(Dropped.UNREADABLE)
         piece, text = written[0]
         answers.append(authored(text, piece, field, annotation, task))
-    return [_Pair(answers[0], answers[1], verdict)]
+        selection = selection_in(piece) or selection
+    return [_Pair(answers[0], answers[1], verdict, selection=selection)]
 
 
 def _shown(verdict: Verdict, task: Json, config: LabelConfig) -> list[_Pair] | Loss:
@@ -273,6 +277,7 @@ def _judgement(prompt: Prompt, pair: _Pair, annotation: Json, task: Json, projec
         task_id=_number(task.get("id")),
         annotation_id=_number(annotation.get("id")),
         updated_at=when if isinstance(when, str) else None,
+        selection=pair.selection,
     )
 
 

@@ -18,16 +18,24 @@ _REGION_ID = re.compile(r"(?P<version>.+)~(?P<side>[ab])~[0-9a-f]+")
 
 
 def live_prediction(
-    config: LabelConfig, answer1: str, answer2: str, version: str, *, cut: tuple[bool, bool] = (False, False)
+    config: LabelConfig,
+    answer1: str,
+    answer2: str,
+    version: str,
+    *,
+    cut: tuple[bool, bool] = (False, False),
+    how: str | None = None,
 ) -> dict[str, Any]:
     """Fill the two answer cards.
 
     Label Studio returns a region's id and meta with the annotation, so each answer's version and its original text
-    travel with the judgement, and whether it was `cut` off at the length limit, which the page shows as the region's
-    note.
+    travel with the judgement, `how` the pair was chosen, and whether an answer was `cut` off at the length limit, which
+    the page shows as the region's note.
     """
     shown = zip(config.answers, (answer1, answer2), _SIDES, cut, strict=True)
     regions = [_answer_region(config, field.name, text, version, side, was_cut) for field, text, side, was_cut in shown]
+    for region in regions if how else ():
+        region["meta"]["selection"] = how
     return {"model_version": version, "result": regions}
 
 

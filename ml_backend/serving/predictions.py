@@ -203,7 +203,10 @@ def _live(config: LabelConfig, pair: AnswerPair | None) -> Prediction | None:
         return None
     if pair.flawed:
         return _empty(pair.version)  # under the version's name, so that it isn't asked for again
-    return {"score": UNDECIDED, **live_prediction(config, pair.answer1, pair.answer2, pair.version, cut=pair.cut)}
+    return {
+        "score": UNDECIDED,
+        **live_prediction(config, pair.answer1, pair.answer2, pair.version, cut=pair.cut, how=pair.how),
+    }
 
 
 def _answers_in(task: Task, config: LabelConfig) -> list[Answer]:

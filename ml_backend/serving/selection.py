@@ -12,6 +12,8 @@ Selection = Literal["random", "gap", "uncertain", "mixed"]
 """How a pair is chosen: as it is drawn; the answers whose scores are farthest apart, or closest; half and half."""
 How = Literal["random", "gap", "uncertain"]
 """How one pair was chosen in the end."""
+Draw = tuple[str, bool]
+"""An answer, and whether it was cut off."""
 RANDOM_SHARE = 0.2
 """The share of pairs that are drawn at random all the same: what is measured on them holds for the policy's answers."""
 
@@ -57,3 +59,20 @@ def choose_pair(
 
     first, second = (max if how == "gap" else min)(combinations(places, 2), key=apart)
     return Chosen(first, second, how)
+
+
+def pick(
+    drawn: Sequence[Draw], scores: Sequence[float] | None, selection: Selection, dice: random.Random
+) -> tuple[Draw, Draw, How]:
+    """Choose two of several drawn answers, cut ones only where there aren't two others; where there are no two that
+    differ, the first two, which aren't shown.
+
+    Arguments as for `choose_pair`.
+    """
+    whole = ["" if cut else text for text, cut in drawn]
+    state = dice.getstate()
+    chosen = choose_pair(whole, scores, selection, dice)
+    if chosen is None:
+        dice.setstate(state)
+        chosen = choose_pair([text for text, _ in drawn], scores, selection, dice) or Chosen(0, 1, "random")
+    return drawn[chosen.first], drawn[chosen.second], chosen.how

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -14,10 +15,11 @@ from typing import Any
 from ml_backend.lines import ProjectSettings
 from ml_backend.registry import read_record
 from ml_backend.serving.salvage import salvaged
+from ml_backend.serving.selection import Draw, How, Selection, pick
 from ml_backend.settings import Settings
 from training.config import SamplingConfig
 from training.data import Message, Prompt
-from training.errors import DataError
+from training.errors import DataError, RankloopError
 from training.models import RewardModel, TextCodec, load_causal_lm, share_equal_weights
 from training.sampling import Sampler
 
@@ -38,13 +40,15 @@ Answer = tuple[Prompt, str]
 class AnswerPair:
     """Two answers to one prompt in display order, and the version that generated them.
 
-    `cut` says of each answer whether it was cut off at the length limit.
+    `cut` says of each answer whether it was cut off at the length limit, `how` how the pair was chosen from several
+    candidates; None where it is simply what was drawn.
     """
 
     answer1: str
     answer2: str
     version: str
     cut: tuple[bool, bool] = (False, False)
+    how: How | None = None
 
     @property
     def flawed(self) -> bool:
@@ -71,6 +75,8 @@ class Scorer:
 class LoadedVersion:
     """A policy with its tokenizer and, except for the base, its reward model.
 
+    A pair is chosen from so many `candidates` by `selection`, which needs the reward model; without one it is drawn.
+
     Not thread-safe: `FairBatcher` calls it from a single thread.
     """
 
@@ -79,6 +85,8 @@ class LoadedVersion:
     sampler: Sampler
     sampling: SamplingConfig
     scorer: Scorer | None = None
+    selection: Selection = "random"
+    candidates: int = 2
 
     def told(self, settings: ProjectSettings) -> LoadedVersion:
         """The same version, answering as a project's own settings say.
@@ -154,17 +162,38 @@ class LoadedVersion:
         return salvaged(scores, answers, lambda _: math.nan)
 
     def _sample(self, questions: Sequence[Question], *, attempt: int) -> list[AnswerPair]:
-        prompts = self._encoded([_readable_prompt(prompt) for _, prompt in questions])
+        readable = [_readable_prompt(prompt) for _, prompt in questions]
+        prompts, count = self._encoded(readable), self._drawn
         asked = [(key, ids) for (key, _), ids in zip(questions, prompts, strict=True) if ids]
-        seeds = [self._seed(key, f"answer {which} try {attempt}") for key, _ in asked for which in (0, 1)]
-        samples = self.sampler.sample([ids for _, ids in asked], self.sampling, seeds=seeds, answers_per_prompt=2)
+        seeds = [self._seed(key, f"answer {which} try {attempt}") for key, _ in asked for which in range(count)]
+        samples = self.sampler.sample([ids for _, ids in asked], self.sampling, seeds=seeds, answers_per_prompt=count)
         # PostgreSQL (under Label Studio) can't store NUL characters: one would fail the whole import
         texts = [self.codec.decode_answer(tokens).replace("\x00", "").strip() for tokens in samples.answers()]
-        drawn = iter(zip(texts, (not ended for ended in samples.ended.tolist()), strict=True))
+        answers = list(zip(texts, (not ended for ended in samples.ended.tolist()), strict=True))
+        known = [prompt for prompt, ids in zip(readable, prompts, strict=True) if ids for _ in range(count)]
+        scores = self._scores(list(zip(known, texts, strict=True)))
+        starts = iter(range(0, len(answers), count))
         return [
-            self._shown(key, next(drawn), next(drawn)) if ids else AnswerPair("", "", self.name)
+            self._shown(key, answers[start : start + count], scores and scores[start : start + count])
+            if ids and (start := next(starts)) >= 0
+            else AnswerPair("", "", self.name)
             for (key, _), ids in zip(questions, prompts, strict=True)
         ]
+
+    @property
+    def _drawn(self) -> int:
+        """How many answers are drawn to a prompt."""
+        return self.candidates if self.judges and self.selection != "random" else 2
+
+    def _scores(self, answers: Sequence[Answer]) -> list[float] | None:
+        """Scores of candidates; None where pairs are as they are drawn, or the reward model fails."""
+        if self._drawn == 2 or not answers:
+            return None
+        try:
+            return self.log_odds(answers)
+        except RankloopError as error:
+            logger.warning("%s: pairs are chosen at random, as candidates can't be scored: %s", self.name, error)
+            return None
 
     def _encoded(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Prompts as tokens; one that the chat template refuses is empty, and costs the others nothing."""
@@ -176,11 +205,15 @@ class LoadedVersion:
                 return [[]]
             return [self._encoded([prompt])[0] for prompt in prompts]
 
-    def _shown(self, key: str, first: tuple[str, bool], second: tuple[str, bool]) -> AnswerPair:
-        """Shuffle which (answer, whether it was cut) is on the left, so that a bias towards a side teaches nothing."""
+    def _shown(self, key: str, drawn: Sequence[Draw], scores: Sequence[float] | None) -> AnswerPair:
+        """Choose two candidates, and shuffle which is on the left, so that a bias towards a side teaches nothing."""
+        first, second, how = drawn[0], drawn[1], None
+        if len(drawn) > 2:
+            dice = random.Random(self._seed(key, "selection"))  # noqa: S311  # no secret
+            first, second, how = pick(drawn, scores, self.selection, dice)
         if self._seed(key, "side") % 2:
             first, second = second, first
-        return AnswerPair(first[0], second[0], self.name, (first[1], second[1]))
+        return AnswerPair(first[0], second[0], self.name, (first[1], second[1]), how)
 
     def _seed(self, key: str, purpose: str) -> int:
         digest = hashlib.blake2b(f"{key}\n{self.name}\n{purpose}".encode("utf-8", "replace"), digest_size=8).digest()
@@ -216,7 +249,8 @@ def load_version(
     sampler = Sampler(model, end_ids=codec.end_ids, pad_id=codec.pad_id, precision=precision)
     reward = folder / "reward"
     base = base or partial(load_causal_lm, settings.model, settings.device)
-    return LoadedVersion(name, codec, sampler, sampling, Scorer(reward, base) if reward.is_dir() else None)
+    scorer = Scorer(reward, base) if reward.is_dir() else None
+    return LoadedVersion(name, codec, sampler, sampling, scorer, settings.selection, settings.candidates)
 
 
 def _better(before: AnswerPair, after: AnswerPair) -> AnswerPair:

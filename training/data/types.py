@@ -45,7 +45,10 @@ class JudgedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One person's verdict on one pair of answers to one prompt."""
+    """One person's verdict on one pair of answers to one prompt.
+
+    `selection` says how the pair was chosen from several candidates; None where it wasn't, or nobody knows.
+    """
 
     prompt: Prompt
     answer1: JudgedAnswer
@@ -56,6 +59,7 @@ class Judgement:
     task_id: int | None = None
     annotation_id: int | None = None
     updated_at: str | None = None
+    selection: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class PreferenceSource:
 
     `rewrite` says that nobody compared the two answers: a person rewrote `rejected` as `chosen`. `left_votes` and
     `right_votes` count the votes for the answer on either side, whichever of the two that was; ties are neither.
+    `selection` is as in `Judgement`.
     """
 
     project_id: int | None = None
@@ -74,6 +79,7 @@ class PreferenceSource:
     rewrite: bool = False
     left_votes: int = 0
     right_votes: int = 0
+    selection: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

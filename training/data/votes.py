@@ -148,6 +148,7 @@ def _preference(key: PairKey, votes: Sequence[Judgement]) -> Preference:
             rejected_version=_if_all_agree(_author(rejected, vote) for vote in votes),
             left_votes=sum(vote.verdict is Verdict.ANSWER1 for vote in votes),
             right_votes=sum(vote.verdict is Verdict.ANSWER2 for vote in votes),
+            selection=_if_all_agree(vote.selection for vote in votes),
         ),
     )
 
