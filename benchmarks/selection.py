@@ -47,6 +47,7 @@ CANDIDATES, REAL_CANDIDATES = 6, 4
 ROUND, REAL_HELD_OUT = 40, 80
 NOISES = (0.1, 0.3)
 _SEED = 4_000_000
+_FOLDS = 3
 
 Taste = Callable[[str, str, str], str]
 """Which of two answers to a prompt is better: "1", "2" or "tie"."""
@@ -125,10 +126,10 @@ def _fitted(pool: Pool, pairs: list[tuple[int, int, int]], shares: list[float], 
     preferences = [Preference(pool.prompts[row], pool.texts[row][a], pool.texts[row][b]) for row, a, b in pairs]
     return fit_ensemble(
         features.differences,
-        candidate_sites(features.depths),
+        candidate_sites(features.depths)[-1:],  # one family and few parts, since hundreds of models are fitted
         torch.tensor(shares),
         torch.ones(len(shares)),
-        folds_of(preferences, 5, seed),
+        folds_of(preferences, _FOLDS, seed),
     )
 
 
