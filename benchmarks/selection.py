@@ -105,7 +105,7 @@ def simulate(pool: Pool, taste: Taste, noise: float, selection: Selection, seed:
     for start in range(0, rounds * ROUND, ROUND):
         for row in order[start : start + ROUND]:
             own = random.Random(f"{seed} {row}")
-            picked = choose_pair(pool.texts[row], scores[row].tolist() if scores is not None else None, selection, own)
+            picked = choose_pair(pool.texts[row], scores[row].tolist() if scores is not None else [], selection, own)
             if picked is None:
                 continue
             first, second, _ = picked

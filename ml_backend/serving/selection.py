@@ -27,13 +27,13 @@ class Chosen(NamedTuple):
 
 
 def choose_pair(
-    texts: Sequence[str], scores: Sequence[float] | None, selection: Selection, dice: random.Random
+    texts: Sequence[str], scores: Sequence[float], selection: Selection, dice: random.Random
 ) -> Chosen | None:
     """Choose two candidates that both say something, and not the same but for spacing; None if there are no two.
 
     Args:
         texts: the candidates, in the order they were drawn.
-        scores: the reward model's, one each; None where there is no reward model, and the pair is random.
+        scores: the reward model's, one each; none where there is no reward model, and the pair is random.
         selection: the setting.
         dice: decides what is left to chance; one draw of each kind whatever the candidates, so it can be repeated.
     """
@@ -48,7 +48,7 @@ def choose_pair(
     if (
         selection == "random"
         or by_chance
-        or scores is None
+        or not scores
         or not all(math.isfinite(scores[place]) for place in places)
     ):
         return Chosen(places[0], places[1], "random")
@@ -62,7 +62,7 @@ def choose_pair(
 
 
 def pick(
-    drawn: Sequence[Draw], scores: Sequence[float] | None, selection: Selection, dice: random.Random
+    drawn: Sequence[Draw], scores: Sequence[float], selection: Selection, dice: random.Random
 ) -> tuple[Draw, Draw, How]:
     """Choose two of several drawn answers, cut ones only where there aren't two others; where there are no two that
     differ, the first two, which aren't shown.

@@ -9,13 +9,14 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ml_backend.lines import ProjectSettings
 from ml_backend.registry import read_record
 from ml_backend.serving.salvage import salvaged
-from ml_backend.serving.selection import Draw, How, Selection, pick
+from ml_backend.serving.selection import How, Selection, pick
 from ml_backend.settings import Settings
 from training.config import SamplingConfig
 from training.data import Message, Prompt
@@ -34,6 +35,8 @@ Question = tuple[str, Prompt]
 """(key, prompt); the key seeds the sampling."""
 Answer = tuple[Prompt, str]
 """(prompt, answer)."""
+Drawn = tuple[str, bool]
+"""(answer, whether it was cut off at the length limit)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,38 +165,45 @@ class LoadedVersion:
         return salvaged(scores, answers, lambda _: math.nan)
 
     def _sample(self, questions: Sequence[Question], *, attempt: int) -> list[AnswerPair]:
-        readable = [_readable_prompt(prompt) for _, prompt in questions]
-        prompts, count = self._encoded(readable), self._drawn
-        asked = [(key, ids) for (key, _), ids in zip(questions, prompts, strict=True) if ids]
-        seeds = [self._seed(key, f"answer {which} try {attempt}") for key, _ in asked for which in range(count)]
-        samples = self.sampler.sample([ids for _, ids in asked], self.sampling, seeds=seeds, answers_per_prompt=count)
-        # PostgreSQL (under Label Studio) can't store NUL characters: one would fail the whole import
-        texts = [self.codec.decode_answer(tokens).replace("\x00", "").strip() for tokens in samples.answers()]
-        answers = list(zip(texts, (not ended for ended in samples.ended.tolist()), strict=True))
-        known = [prompt for prompt, ids in zip(readable, prompts, strict=True) if ids for _ in range(count)]
-        scores = self._scores(list(zip(known, texts, strict=True)))
-        starts = iter(range(0, len(answers), count))
+        drawn = self.draw(questions, attempt, self._candidates)
+        known = [(prompt, text) for (_, prompt), answers in zip(questions, drawn, strict=True) for text, _ in answers]
+        scores = iter(self._scores(known))
         return [
-            self._shown(key, answers[start : start + count], scores and scores[start : start + count])
-            if ids and (start := next(starts)) >= 0
-            else AnswerPair("", "", self.name)
-            for (key, _), ids in zip(questions, prompts, strict=True)
+            self._shown(key, answers, list(islice(scores, len(answers)))) if answers else AnswerPair("", "", self.name)
+            for (key, _), answers in zip(questions, drawn, strict=True)
         ]
 
+    def draw(self, questions: Sequence[Question], attempt: int, answers: int) -> list[list[Drawn]]:
+        """Sample some answers to each prompt; none to one that the chat template refuses.
+
+        Args:
+            questions: (key, prompt) pairs.
+            attempt: each gives others.
+            answers: how many each.
+        """
+        prompts = self._encoded([_readable_prompt(prompt) for _, prompt in questions])
+        asked = [(key, ids) for (key, _), ids in zip(questions, prompts, strict=True) if ids]
+        seeds = [self._seed(key, f"answer {which} try {attempt}") for key, _ in asked for which in range(answers)]
+        samples = self.sampler.sample([ids for _, ids in asked], self.sampling, seeds=seeds, answers_per_prompt=answers)
+        # PostgreSQL (under Label Studio) can't store NUL characters: one would fail the whole import
+        texts = [self.codec.decode_answer(tokens).replace("\x00", "").strip() for tokens in samples.answers()]
+        drawn = iter(zip(texts, (not ended for ended in samples.ended.tolist()), strict=True))
+        return [[next(drawn) for _ in range(answers)] if ids else [] for ids in prompts]
+
     @property
-    def _drawn(self) -> int:
-        """How many answers are drawn to a prompt."""
+    def _candidates(self) -> int:
+        """How many answers to a prompt a pair is chosen from."""
         return self.candidates if self.judges and self.selection != "random" else 2
 
-    def _scores(self, answers: Sequence[Answer]) -> list[float] | None:
-        """Scores of candidates; None where pairs are as they are drawn, or the reward model fails."""
-        if self._drawn == 2 or not answers:
-            return None
+    def _scores(self, answers: Sequence[Answer]) -> list[float]:
+        """Scores of candidates; none where pairs are as they are drawn, or the reward model fails."""
+        if self._candidates == 2 or not answers:
+            return []
         try:
             return self.log_odds(answers)
         except RankloopError as error:
             logger.warning("%s: pairs are chosen at random, as candidates can't be scored: %s", self.name, error)
-            return None
+            return []
 
     def _encoded(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Prompts as tokens; one that the chat template refuses is empty, and costs the others nothing."""
@@ -205,7 +215,7 @@ class LoadedVersion:
                 return [[]]
             return [self._encoded([prompt])[0] for prompt in prompts]
 
-    def _shown(self, key: str, drawn: Sequence[Draw], scores: Sequence[float] | None) -> AnswerPair:
+    def _shown(self, key: str, drawn: Sequence[Drawn], scores: Sequence[float]) -> AnswerPair:
         """Choose two candidates, and shuffle which is on the left, so that a bias towards a side teaches nothing."""
         first, second, how = drawn[0], drawn[1], None
         if len(drawn) > 2:
