@@ -27,7 +27,8 @@ from benchmarks.learned import DATA, MODEL, interval
 from benchmarks.preferences import positive, real_prompts
 from benchmarks.turns import threads
 from ml_backend.demo import prefer_useful
-from ml_backend.serving import Selection, choose_pair
+from ml_backend.serving import choose_pair
+from ml_backend.settings import Selection
 from training.config import CycleConfig, SamplingConfig
 from training.data import Preference
 from training.models import RewardModel, TextCodec, load_causal_lm

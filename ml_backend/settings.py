@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from training.config import CycleConfig, SamplingConfig
 from training.errors import ConfigError
 
+Selection = Literal["random", "gap", "uncertain", "mixed"]  # as drawn, scored far apart, close together, half and half
 DEMO_MODEL = Path(__file__).parent / "demo" / "data" / "model"
 
 
@@ -82,20 +83,15 @@ class Settings(BaseSettings):
         None, gt=0, le=1, description="nucleus (top-p) sampling; 1 turns it off; by default the version's own"
     )
     max_new_tokens: int | None = Field(
-        None, ge=1, description="maximum length of an answer, in tokens; by default the version's own"
+        None, ge=1, description="longest answer, in tokens; by default the version's own"
     )
-    system_prompt: str | None = Field(
-        None, description="what a chat model is told before every conversation; by default the model's own"
-    )
+    system_prompt: str | None = Field(None, description="what a chat model is told first; by default the model's own")
     proposal_precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto",
         description="number format that proposals are computed in; auto is bfloat16 where the hardware has it and the "
         "model is at least 512 wide, otherwise float32; int8 rounds weights only",
     )
-    selection: Literal["random", "gap", "uncertain", "mixed"] = Field(
-        "random",
-        description="which two candidates people compare: as drawn, scored far apart, close together, or half and half",
-    )
+    selection: Selection = Field("random", description="which two of the candidates people compare")
     candidates: int = Field(4, ge=3, le=32, description="answers drawn to choose a pair from, unless it is random")
     champion_poll_s: float = Field(5.0, gt=0, description="how often the server checks for a new champion")
 
@@ -126,6 +122,11 @@ class Settings(BaseSettings):
     propose_ahead: int = Field(
         300, ge=1, le=100_000, description="open tasks of a project that are kept proposed for; others when opened"
     )
+
+    # Who promotes.
+    promotion: Literal["automatic", "people"] = Field("automatic", description="who promotes what passed its gates")
+    contest_share: float = Field(0.5, gt=0, le=1, description="share of new pairs that set challenger against champion")
+    contest_pairs: int = Field(300, ge=10, description="pairs after which an undecided challenger is rejected")
 
     # Rounds, and what is kept of what is over.
     rounds: int = Field(1, ge=1, le=100, description="rounds in which a prompt gets a fresh pair from a newer version")

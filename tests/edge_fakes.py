@@ -39,6 +39,7 @@ class FakeRegistry:
         self.taken_over = float("inf")
         self.paused: dict[str, str] = {}
         self.past: list[Any] = []
+        self.challengers: dict[str, str] = {}
         self.heard: dict[str, dict[str, Any]] = {}
         self._champions: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -82,11 +83,30 @@ class FakeRegistry:
         self._champions[version.line] = name
         return version
 
+    def challenger(self, line: str = "default") -> FakeVersion | None:
+        """The one in `challengers`."""
+        name = self.challengers.get(line)
+        return self.get(name) if name else None
+
+    def promote_challenger(self, name: str, champion: str, _why: str) -> FakeVersion:
+        """Make it champion in place of that one."""
+        assert self.current(self.get(name).line).name == champion
+        del self.challengers[self.get(name).line]
+        return self.promote(name)
+
     def lines(self) -> list[str]:
         """The lines that have a champion."""
         if self.broken:
             raise RegistryError(self.broken)
         return sorted(self._champions) or ["default"]
+
+    def only_line(self) -> str:
+        """The one line there is."""
+        (line,) = self.lines()
+        return line
+
+    def must_exist(self, line: str) -> None:
+        """Every line that is asked for exists."""
 
     def line_states(self) -> list[LineState]:
         """The lines that have a champion."""

@@ -69,9 +69,9 @@ class FakeSteps:
         """Always the second version."""
         return self._do("register", "rankloop-v2")
 
-    def promote(self, _plan: Plan, _name: str) -> str | None:
+    def promote(self, _plan: Plan, name: str) -> dict[str, str]:
         """Done, with nothing that holds it back."""
-        return self._do("promote")
+        return self._do("promote", {"status": "promoted", "reason": f"{name} is champion."})
 
     def finish(self, _plan: Plan, status: str, reason: str) -> dict[str, Any]:
         """Done."""
@@ -146,7 +146,8 @@ class FakeProjects:
 
     def project(self, project_id: int) -> Any:
         """One of them."""
-        return SimpleNamespace(id=project_id, model_version="rankloop", created_at=None, label_config=self.label_config)
+        shown = {"model_version": "rankloop", "label_config": self.label_config}
+        return SimpleNamespace(id=project_id, created_at=None, votes_per_task=1, **shown)
 
     def all_webhooks(self) -> list[Any]:
         """None: these projects show our predictions."""

@@ -24,18 +24,20 @@ class JudgedProject:
     Attributes:
         judged: how many of the tasks, from the first one on, have been judged so far.
         stored: predictions that were stored.
+        preferred: a version whose answer the annotator prefers to that of `rankloop-v1`; else both are the latter's.
     """
 
     size: int = 60
     judged: int = 60
     url: str = "http://localhost:9090"
+    preferred: str | None = None
     stored: list[Mapping[str, Any]] = field(default_factory=list)
     label_config: str = LABEL_CONFIG
     extra_params: Mapping[str, Any] = field(default_factory=lambda: {"line": "default"})
 
     def project(self, _project_id: int) -> Any:
         """The project."""
-        counts = {"tasks": self.size, "judgements": self.judged, "skips": 0}
+        counts = {"tasks": self.size, "judgements": self.judged, "skips": 0, "votes_per_task": 1}
         return SimpleNamespace(
             id=7, label_config=self.label_config, model_version="rankloop", created_at=None, **counts
         )
@@ -112,12 +114,17 @@ class JudgedProject:
         chance = random.Random(number)
         lengths = chance.sample(range(2, 12), 2)
         first, second = (" ".join(chance.choices(_WORDS, k=length)) for length in lengths)
-        shown = live_prediction(parse_label_config(LABEL_CONFIG), first, second, "rankloop-v1")
+        authors = ("rankloop-v1", self.preferred or "rankloop-v1")
+        if number % 2:
+            authors = authors[::-1]
+        config = parse_label_config(LABEL_CONFIG)
+        shown = live_prediction(config, first, second, "rankloop-v1", authors=authors if self.preferred else None)
+        better = authors.index(self.preferred) if self.preferred else int(lengths[0] >= lengths[1])
         verdict = {
             "type": "choices",
             "from_name": "verdict",
             "to_name": "prompt",
-            "value": {"choices": ["answer1" if lengths[0] < lengths[1] else "answer2"]},
+            "value": {"choices": [("answer1", "answer2")[better]]},
         }
         moment = f"2026-01-01T00:{number // 60:02}:{number % 60:02}.000000+00:00"
         return {

@@ -55,6 +55,7 @@ class LargeProject:
                 "GET /api/webhooks/": lambda _: (200, [self._webhook()] if self.connected else []),
                 "GET /api/ml/": lambda _: (200, [self._backend()] if self.connected else []),
                 "GET /api/tasks/": self._tasks,
+                f"GET /api/projects/{PROJECT}/export": lambda _: (200, self._judged_tasks()),
                 f"POST /api/projects/{PROJECT}/import/predictions": self._import,
             }
             yield fake
@@ -105,6 +106,9 @@ class LargeProject:
         fields = asked["include"].split(",")
         tasks = [{name: self._task(number)[name] for name in fields if name in _FIELDS} for number in ids[:page_size]]
         return 200, {"total": len(ids), "total_annotations": 0, "total_predictions": 0, "tasks": tasks}
+
+    def _judged_tasks(self) -> list[dict[str, Any]]:
+        return [self._task(number) for number in range(1, self.judged + 1)]
 
     def _task(self, number: int) -> dict[str, Any]:
         judgement = {"id": number, "result": [{"type": "choices"}], "was_cancelled": False, "updated_at": _MOMENT}

@@ -25,8 +25,8 @@ ORDER = {
     ],
     "ml_backend": [
         {"errors", "settings"},
-        {"processes", "labels"},
-        {"label_studio", "registry"},
+        {"processes", "labels", "contest"},
+        {"label_studio", "registry", "people"},
         {"lines"},
         {"rounds"},
         {"serving", "upkeep"},

@@ -18,8 +18,9 @@ Do = Callable[..., Any]
 
 
 class Outcome(TypedDict):
-    """How a cycle ended, and why: `promoted`, `registered` (its version answers nobody, as the champion had changed
-    meanwhile), `rejected` (stopped by a gate), or another status of the implementation's, such as `failed`.
+    """How a cycle ended, and why: `promoted`, `challenger` (people compare its version with the champion now),
+    `registered` (its version answers nobody, as the champion had changed meanwhile), `rejected` (stopped by a gate), or
+    another status of the implementation's, such as `failed`.
     """
 
     status: str
@@ -53,8 +54,8 @@ class CycleSteps(Protocol[Work]):
     def register(self, work: Work) -> str:
         """Register the policy as a version; returns its name."""
 
-    def promote(self, work: Work, version: str) -> str | None:
-        """Make a version the one that answers; returns why it doesn't, or None."""
+    def promote(self, work: Work, version: str) -> Outcome:
+        """Make a version the one that answers, or let people compare it with that one; returns what came of it."""
 
     def finish(self, work: Work, status: str, reason: str) -> Outcome:
         """Record how the cycle ended."""
@@ -82,10 +83,9 @@ def run_cycle(steps: CycleSteps[Work], work: Work, do: Do) -> Outcome:
     if not gate["passed"]:
         return _finish(steps, work, do, "rejected", gate["reason"])
     version = do("register", steps.register, work)
-    held_back = do("promote", steps.promote, work, version)
-    if held_back:
-        return _finish(steps, work, do, "registered", f"{version} is registered, but not champion: {held_back}")
-    return _finish(steps, work, do, "promoted", f"{version} is champion. {gate['reason']}")
+    made: Outcome = do("promote", steps.promote, work, version)
+    why = made["reason"] if made["status"] == "registered" else f"{made['reason']} {gate['reason']}"
+    return _finish(steps, work, do, made["status"], why)
 
 
 def _finish(steps: CycleSteps[Work], work: Work, do: Do, status: str, reason: str) -> Outcome:

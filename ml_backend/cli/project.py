@@ -50,10 +50,14 @@ def init_project(
     tries: Annotated[
         int | None, typer.Option(help="Pairs a prompt gets per round while people call both bad, likewise.")
     ] = None,
+    promotion: Annotated[
+        str | None,
+        typer.Option(metavar="automatic|people", help="Who promotes a version that passed its gates, likewise."),
+    ] = None,
 ) -> None:
     """Create a project in Label Studio, connect the backend, and import prompts. Safe to repeat.
 
-    The backend must be running (`rankloop up`). Prompts the project already has are not imported twice. The last six
+    The backend must be running (`rankloop up`). Prompts the project already has are not imported twice. The last seven
     options are stored in Label Studio, with the connection; repeat the command to change one.
 
     Examples:
@@ -70,14 +74,15 @@ def init_project(
     """
     from ml_backend.label_studio import BackendAddress, open_label_studio
     from ml_backend.label_studio import init_project as make_ready
-    from ml_backend.lines import ProjectSettings, read_extra_params
+    from ml_backend.lines import read_extra_params
     from ml_backend.observe import progress_bar
     from training.data import PromptSource, Reading, read_text
     from training.errors import ConfigError
 
     reading = Reading(encoding, strict, reference_field)
-    own = ProjectSettings(line, system_prompt, max_new_tokens, train_after, rounds, tries).as_extra_params()
-    read_extra_params(own)  # checks them
+    given = {"line": line, "system_prompt": system_prompt, "max_new_tokens": max_new_tokens, "train_after": train_after}
+    given |= {"rounds": rounds, "tries": tries, "promotion": promotion}
+    own = read_extra_params(given).as_extra_params()
     if own and not connect:
         raise ConfigError("a project's own settings are stored with its connection", remedy="Leave out --no-connect.")
     settings = settings_from()

@@ -20,6 +20,7 @@ _VERSION_COLUMNS = (
     "champion",
     "annotations",
     "accuracy",
+    "people agree",
     "KL (nats)",
     "win rate",
     "parent",
@@ -37,7 +38,7 @@ def show_versions(settings: Settings, line: str | None = None) -> None:
     rows = [
         row
         for name in ([line] if line else registry.lines())
-        for row in version_rows(registry.versions(name), registry.champion(name))
+        for row in version_rows(registry.versions(name), registry.champion(name), registry.challenger(name))
     ]
     if rows:
         show_table(_VERSION_COLUMNS, rows)
@@ -45,16 +46,20 @@ def show_versions(settings: Settings, line: str | None = None) -> None:
         output().print("There are no versions yet; the first `rankloop up` registers the base model.", markup=False)
 
 
-def version_rows(versions: Iterable[Version], champion: Version | None) -> Iterator[tuple[str, ...]]:
-    """One table row per version; missing figures (the base has none) are dashes."""
+def version_rows(
+    versions: Iterable[Version], champion: Version | None, challenger: Version | None = None
+) -> Iterator[tuple[str, ...]]:
+    """One table row per version; missing figures (the base has none) are dashes, a challenger is marked by a `?`."""
+    marks = {version.number: mark for version, mark in ((challenger, "?"), (champion, "*")) if version is not None}
     for version in versions:
         figures = version.metrics
         yield (
             version.line,
             version.name,
-            "*" if champion is not None and version.number == champion.number else "",
+            marks.get(version.number, ""),
             _number(figures.get("annotations"), ".0f"),
             _number(figures.get("reward_accuracy", figures.get("reward_accuracy_selection")), ".1%"),
+            _number(figures.get("agreement"), ".1%"),
             _number(figures.get("kl_nats"), ".2f"),
             _number(figures.get("win_rate_vs_base"), ".1%"),
             version.parent or "-",
@@ -67,10 +72,12 @@ def show_status(settings: Settings) -> None:
     from ml_backend.loop import Jobs
     from ml_backend.registry import Registry
 
-    jobs = Jobs(settings)
+    jobs, registry = Jobs(settings), Registry(settings)
     state = jobs.status()
-    lines = line_rows(Registry(settings).line_states(), state["waiting"])
-    show_table(("line", "champion", "projects", "waits for"), list(lines))
+    states = registry.line_states()
+    people = {line.name: registry.opinions(line.name).get("people", {}) for line in states}
+    columns = ("line", "champion", "accuracy", "people agree", "projects", "waits for")
+    show_table(columns, list(line_rows(states, state["waiting"], people)))
     proposing = [proposal_line(job) for job in state["proposing"]]
     facts = [("proposing answers", "\n".join(proposing) or "none at the moment")]
     facts += [("ignored", look["why"]) for look in state["waiting"] if look["line"] is None]
@@ -80,8 +87,12 @@ def show_status(settings: Settings) -> None:
         show_table(("training cycle", "line", "project", "began", "state", "why"), cycles)
 
 
-def line_rows(lines: Iterable[LineState], waiting: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
-    """One table row per line: its champion, its projects with their new judgements, and what it waits for."""
+def line_rows(
+    lines: Iterable[LineState], waiting: Sequence[Mapping[str, Any]], people: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, ...]]:
+    """One table row per line: its champion, how often the reward model is right beside how often two people agree,
+    its projects with their new judgements, and what it waits for.
+    """
     looks = {look["line"]: look for look in waiting if look["line"] is not None}
     for line in lines:
         look = looks.get(line.name)
@@ -90,7 +101,12 @@ def line_rows(lines: Iterable[LineState], waiting: Sequence[Mapping[str, Any]]) 
         if line.paused_since:
             why = f"`rankloop resume {line.name}`; it is paused since {line.paused_since}"
         champion = line.champion.name if line.champion else "none yet: the first `rankloop up` registers the base model"
-        yield (line.name, champion, "\n".join(projects) or "-", why)
+        if line.challenger:
+            champion += f"\nchallenged by {line.challenger.name}; see `rankloop contest`"
+        figures = line.champion.metrics if line.champion else {}
+        agree = people.get(line.name, {}).get("pairwise", figures.get("agreement"))
+        accuracy = _number(figures.get("reward_accuracy"), ".0%")
+        yield (line.name, champion, accuracy, _number(agree, ".0%"), "\n".join(projects) or "-", why)
 
 
 def proposal_line(job: Mapping[str, Any]) -> str:
@@ -110,13 +126,13 @@ def wait_for_cycle(jobs: Jobs, job: str) -> int:
     """Wait until a training cycle has ended, with a progress bar that follows its steps.
 
     Returns:
-        0 if its version was promoted, else 1.
+        0 if its version was promoted or challenges the champion, else 1.
     """
     console = messages()
     with stage_bar() as show:
         ended = jobs.wait(job, lambda cycle: show(_state(cycle), cycle.done, cycle.total))
     console.print(f"{ended.job}: {ended.state}. {ended.reason}".rstrip(), markup=False)
-    return 0 if ended.state == "promoted" else 1
+    return 0 if ended.state in {"promoted", "challenger"} else 1
 
 
 def _state(cycle: CycleJob) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ml_backend.cli.options import LineOption, ProjectOption, line_from, project_id_from, settings_from
+
+if TYPE_CHECKING:
+    from ml_backend.registry import Version
 
 LineArgument = Annotated[str, typer.Argument(help="A line's name, as `rankloop status` lists it.")]
 
@@ -101,7 +104,7 @@ def versions(line: LineOption = None) -> None:
 
 def promote(name: Annotated[str, typer.Argument(help="A version's name, as `rankloop versions` lists it.")]) -> None:
     """Make a version the champion of its line. A running backend loads it within seconds, and proposes its answers for
-    the open tasks of the line's projects.
+    the open tasks of the line's projects. If people were comparing a challenger with the champion, that is over.
 
     Example: `rankloop promote rankloop.project-7-v3`
     """
@@ -109,8 +112,10 @@ def promote(name: Annotated[str, typer.Argument(help="A version's name, as `rank
     from ml_backend.registry import Registry
 
     settings = settings_from()
-    version = Registry(settings).promote(name)
-    typer.echo(f"{version.name} is now the champion of line {version.line}.")
+    registry = Registry(settings)
+    challenger = registry.challenger(registry.get(name).line)
+    version = registry.promote(name)
+    typer.echo(f"{version.name} is now the champion of line {version.line}.{_ended(challenger)}")
     Jobs(settings).champion_changed()
 
 
@@ -124,6 +129,13 @@ def rollback(line: LineOption = None) -> None:
 
     settings = settings_from()
     registry = Registry(settings)
-    version = registry.rollback(line_from(registry, line))
-    typer.echo(f"{version.name} is the champion of line {version.line} again.")
+    line = line_from(registry, line)
+    challenger = registry.challenger(line)
+    version = registry.rollback(line)
+    typer.echo(f"{version.name} is the champion of line {version.line} again.{_ended(challenger)}")
     Jobs(settings).champion_changed()
+
+
+def _ended(challenger: Version | None) -> str:
+    """What to say about a contest that a person's decision ended."""
+    return f" The contest of {challenger.name} is over." if challenger else ""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from ml_backend.contest import shown_name
 from ml_backend.demo.annotator import SimulatedAnnotator, annotate_round
+from ml_backend.demo.contest import ContestFigures, hold_contest, register_worse
 from ml_backend.demo.evaluation import ANSWERS_PER_PROMPT, FreshAnswers, compare, fresh_answers
 from ml_backend.demo.report import BeforeAndAfter, DemoReport, base_figures, trained_figures
 from ml_backend.demo.screen import Phase, Screen
@@ -67,7 +70,7 @@ class DemoLoop:
         self._stack = stack
         self._label_studio = label_studio
         self._registry = Registry(stack.settings)
-        self._jobs = Jobs(stack.settings)  # only reports training cycles, never requests one
+        self._jobs = Jobs(stack.settings)  # reports training cycles, but never requests one
         self._taste = taste
         self._annotator = SimulatedAnnotator(taste)
         self._judgements = judgements
@@ -102,13 +105,37 @@ class DemoLoop:
             came_of_it = self._champion(project) if cycle.state == "promoted" else cycle.reason
             phase.note(f"{cycle.state}: {came_of_it}")
         with self._phase(f"refresh_{number}", f"Round {number}: proposals of the better version") as phase:
-            phase.note(f"from {self._champion(project)}")
+            phase.note(f"from {self._shown(project)}")
             self._wait_for_proposals(project, phase)
+
+    def hold_contests(self, project: Project) -> list[ContestFigures]:
+        """Let the annotator decide on the challenger that was trained, then on one that is worse on purpose. Training
+        pauses meanwhile.
+
+        Raises:
+            RankloopError: the cycle left no challenger, or the verdicts didn't decide.
+        """
+        line = own_line(project.id)
+        self._registry.pause(line)
+        figures = [self._hold(project, "contest_1", "Contest: the trained challenger against the champion")]
+        champion = self._registry.current(line)
+        worse = register_worse(self._registry, champion, project.id)
+        self._registry.challenge(worse.name, champion.name)
+        self._jobs.champion_changed()
+        figures.append(self._hold(project, "contest_2", "Contest: a spoiled copy of the champion against it"))
+        self._registry.resume(line)
+        return figures
+
+    def _hold(self, project: Project, name: str, description: str) -> ContestFigures:
+        with self._phase(name, description) as phase:
+            wait = partial(self._wait_for_proposals, project, phase)
+            around = self._stack, self._label_studio, self._registry
+            return hold_contest(*around, project, self._annotator, phase, wait)
 
     def evaluate(self, held_out: Sequence[str], project: Project) -> DemoReport:
         """Evaluate every version with fresh answers to prompts that were never imported."""
         with self._phase("evaluate", "Comparing versions on held-out prompts") as phase:
-            versions = self._registry.versions(own_line(project.id))
+            versions = [v for v in self._registry.versions(own_line(project.id)) if v.tags.get("kind") != "worse"]
             base = self._answers(versions[0], held_out, draw=0)
             again = self._answers(versions[0], held_out, draw=1)
             rows = [base_figures(versions[0], base, compare(held_out, again, base, self._taste))]
@@ -137,12 +164,18 @@ class DemoLoop:
     def _champion(self, project: Project) -> str:
         return self._registry.current(own_line(project.id)).name
 
+    def _shown(self, project: Project) -> str:
+        """The name that the line's predictions carry now."""
+        line = own_line(project.id)
+        champion, challenger = self._registry.current(line), self._registry.challenger(line)
+        return shown_name(champion.name, challenger.name if challenger else None)
+
     def _answers(self, version: Version, prompts: Sequence[str], *, draw: int) -> FreshAnswers:
         return fresh_answers(version.name, self._registry.fetch(version), self._stack.settings, prompts, draw=draw)
 
     def _wait_for_proposals(self, project: Project, phase: Phase) -> None:
         """Wait until every open task shows the champion's answers."""
-        version = self._champion(project)
+        version = self._shown(project)
 
         def done() -> bool:
             total = len(self._label_studio.open_tasks(project.id))

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ml_backend.demo.contest import ContestFigures
 from ml_backend.demo.evaluation import FreshAnswers, Shares
 from ml_backend.registry import Version
 from training.atomic import write_atomically
@@ -69,6 +70,7 @@ class DemoReport:
     chat_template: whether it was prompted through its chat template.
     examples: answers of the base and of the latest version.
     second: with two tastes, the report of the second project; the rest is the first one's.
+    contests: those that the annotator decided, where people promote.
     """
 
     versions: Sequence[VersionFigures]
@@ -78,6 +80,7 @@ class DemoReport:
     chat_template: bool
     examples: Sequence[BeforeAndAfter] = ()
     second: DemoReport | None = None
+    contests: Sequence[ContestFigures] = ()
 
     def write(self, path: Path) -> None:
         """Write the report as JSON: with two tastes, also under `lines`, one entry each with its last version's
@@ -89,6 +92,8 @@ class DemoReport:
             **self._content(),
             "seconds": {phase: round(seconds, 1) for phase, seconds in self.seconds.items()},
         }
+        if self.contests:
+            content["contests"] = [asdict(figures) for figures in self.contests]
         if self.second is not None:
             content["lines"] = [report.of_line() for report in (self, self.second)]
         write_atomically(path, json.dumps(content, indent=2) + "\n")

@@ -32,6 +32,8 @@ MOST_ANNOTATIONS = 200
 """Default number of judgements per round, if there are enough prompts."""
 SPARE_TASKS = 20
 """Prompts left unlabeled at the end, so that the last version's proposals can be seen."""
+CONTEST_TASKS = 200
+"""Prompts left for contests, where people promote."""
 TASKS_PER_JUDGEMENT = 1.12
 """Tasks opened per judgement; the rest are skips."""
 
@@ -55,6 +57,7 @@ class DemoOptions:
     report: a JSON file for the figures.
     keep_running: leave everything running at the end, until Ctrl-C.
     model: `smollm2`, a folder, a .gguf file or a hub name; None is the demo's own.
+    promotion: `automatic`, or `people` to have the annotator decide on the trained version and on a worse one.
     """
 
     rounds: int = 2
@@ -64,6 +67,7 @@ class DemoOptions:
     keep_running: bool = False
     second_preference: str | None = None
     model: str | None = None
+    promotion: str = "automatic"
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -75,6 +79,10 @@ def run_demo(options: DemoOptions) -> int:
     Raises:
         ConfigError: the preference, the number of annotations or Label Studio's installation can't be used.
     """
+    if options.promotion not in ("automatic", "people"):
+        raise ConfigError("there is no such promotion", got=options.promotion, expected="automatic or people")
+    if options.promotion == "people" and options.second_preference is not None:
+        raise ConfigError("people decide in one project of the demo", remedy="Leave out --second-preference.")
     tastes = [load_taste(options.preference or (POSITIVE if options.model else None))]
     if options.second_preference is not None:
         tastes.append(load_taste(options.second_preference))
@@ -83,7 +91,10 @@ def run_demo(options: DemoOptions) -> int:
     find_executable()
     model = _model(options.model)
     with _interruptible() as ignore_interrupts:
-        stack = DemoStack(Path(tempfile.mkdtemp(prefix="rankloop-demo-")), train_after=judgements, model=model)
+        given: dict[str, object] = {"train_after": judgements, "model": model}
+        if options.promotion == "people":
+            given |= {"promotion": "people", "contest_share": 1.0}
+        stack = DemoStack(Path(tempfile.mkdtemp(prefix="rankloop-demo-")), **given)
         try:
             try:
                 return _show(options, stack, tastes, judgements, *questions)
@@ -104,7 +115,8 @@ def judgements_per_round(options: DemoOptions, prompts: int) -> int:
     Raises:
         ConfigError: there are too few prompts.
     """
-    most = int((prompts - SPARE_TASKS) / options.rounds / TASKS_PER_JUDGEMENT)
+    spare = SPARE_TASKS + (CONTEST_TASKS if options.promotion == "people" else 0)
+    most = int((prompts - spare) / options.rounds / TASKS_PER_JUDGEMENT)
     wanted = options.annotations if options.annotations is not None else min(MOST_ANNOTATIONS, most)
     if not 0 < wanted <= most:
         raise ConfigError(
@@ -144,9 +156,10 @@ def _show(
                 for number in range(1, options.rounds + 1):
                     for loop, project in zip(loops, projects, strict=True):
                         loop.go_round(number, project)
+                contests = loops[0].hold_contests(projects[0]) if options.promotion == "people" else []
                 questions = _prompts(held_out)
                 reports = [loop.evaluate(questions, project) for loop, project in zip(loops, projects, strict=True)]
-        report = replace(reports[0], second=reports[1]) if len(reports) > 1 else reports[0]
+        report = replace(reports[0], second=reports[1] if len(reports) > 1 else None, contests=contests)
         _conclude(report, options.report)
         if options.keep_running:
             _keep_running(stack, projects[0])
@@ -163,6 +176,8 @@ def _conclude(report: DemoReport, path: Path | None) -> None:
         for label, text in (("Asked", pair.prompt), ("Before", pair.before), ("After", pair.after)):
             output().print(f"{label + ':':<8}{text}", markup=False)
         output().print()
+    for figures in report.contests:
+        output().print(f"{figures.fate}: {figures.why}", markup=False)
     how = "through its chat template" if report.chat_template else "without a chat template"
     output().print(f"The base model is {report.model}, prompted {how}.", markup=False)
     output().print(f"{LEGEND}\n{report.seconds['total']:.0f} seconds in all.", markup=False)
@@ -173,11 +188,13 @@ def _conclude(report: DemoReport, path: Path | None) -> None:
 
 def _keep_running(stack: DemoStack, project: Project) -> None:
     """Leave everything running until Ctrl-C."""
-    server = stack.label_studio
+    server, settings = stack.label_studio, stack.settings
+    password = settings.basic_auth_pass.get_secret_value() if settings.basic_auth_pass else ""
     _say(
         f"Everything is still running. Continue by hand: {server.url}/projects/{project.id}/data\n"
         f"Log in as {server.username} with the password {server.password}\n"
-        f"Every {stack.settings.train_after} new judgements start a training cycle; Start Training does so at once.\n"
+        f"What the loop does: {settings.page_url()}, log in as {settings.basic_auth_user} with {password}\n"
+        f"Every {settings.train_after} new judgements start a training cycle; Start Training does so at once.\n"
         "Ctrl-C stops everything and removes the data."
     )
     while True:

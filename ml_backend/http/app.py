@@ -188,6 +188,7 @@ def _line_status(state: LineState, registry: Registry, proposer: Proposer, proje
     return {
         "line": state.name,
         "champion": state.champion.name if state.champion else None,
+        "challenger": state.challenger.name if state.challenger else None,
         "loaded": proposer.loaded().get(state.name),
         "paused_since": state.paused_since,
         "versions": [version.name for version in registry.versions(state.name)],

@@ -166,6 +166,7 @@ class LineStatus(_Answer):
 
     line: str
     champion: str | None = Field(description="the version that should be serving")
+    challenger: str | None = Field(description="the version that people compare with the champion, if there is one")
     loaded: str | None = Field(description="the version that is in memory; null if the line wasn't asked lately")
     paused_since: str | None = Field(description="since when it starts no training cycles by itself, as ISO 8601")
     versions: list[str]

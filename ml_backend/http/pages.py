@@ -149,7 +149,7 @@ class Pages:
             return self._fault("Nothing was done", _EXPIRED, request.path, 403)
         with self._viewing.admitted():
             outcome, before = self._once(once, lambda: self._actions.do(kind, target, expected))
-        note(outcome="done" if outcome.done else "unchanged")
+        note(action=kind, outcome="done" if outcome.done else "unchanged")
         return _page(self._site.outcome(outcome, before, _asked()), 200 if outcome.done or before else 409)
 
     def _check_host(self) -> Response | None:
@@ -184,7 +184,8 @@ def _page(html: str, status: int = 200) -> Response:
 
 
 def _asked() -> Asked:
-    return Asked(request.script_root, request.args.to_dict())
+    """Links are relative, so that pages work below any path that a proxy puts before theirs."""
+    return Asked("/".join([".."] * (request.path.count("/") - 1)) or ".", request.args.to_dict())
 
 
 def _is_encrypted() -> bool:

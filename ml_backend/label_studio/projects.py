@@ -223,7 +223,14 @@ def _project(item: Any) -> Project:
         judgements=int(getattr(item, "total_annotations_number", 0) or 0),
         created_at=item.created_at.timestamp() if getattr(item, "created_at", None) else None,
         skips=int(getattr(item, "skipped_annotations_number", 0) or 0),
+        votes_per_task=_votes_per_task(item),
     )
+
+
+def _votes_per_task(item: Any) -> int:
+    """How many people are to judge each task; one where that differs from task to task."""
+    everywhere = getattr(item, "overlap_cohort_percentage", 100) in (100, None)
+    return max(1, int(getattr(item, "maximum_annotations", 1) or 1)) if everywhere else 1
 
 
 def _given(extra_params: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -19,7 +19,8 @@ class Project:
     """A project. `model_version` says whose predictions its labeling page shows: a backend's title, or a version.
 
     `judgements` counts annotations except skips, but including imported ones, which Label Studio calls ground truth.
-    `created_at` is in seconds since 1970; `skips` counts skipped tasks.
+    `created_at` is in seconds since 1970; `skips` counts skipped tasks. `votes_per_task` is how many people are to
+    judge each of its tasks.
     """
 
     id: int
@@ -31,6 +32,7 @@ class Project:
     judgements: int
     created_at: float | None = None
     skips: int = 0
+    votes_per_task: int = 1
 
 
 @dataclass(frozen=True, slots=True)

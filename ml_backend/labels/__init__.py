@@ -1,16 +1,16 @@
 """Label Studio's JSON and XML as data: label configs, exports, annotations, predictions. Pure: no network, no files."""
 
-from ml_backend.labels.annotations import verdict_of
+from ml_backend.labels.annotations import UNKNOWN_ANNOTATOR, verdict_of
 from ml_backend.labels.authors import ShownAnswer, judged_pair, pair_prediction, shown_pair
 from ml_backend.labels.config import parse_label_config, with_prompt_fields
-from ml_backend.labels.export import annotations_in, parse_export
+from ml_backend.labels.export import annotations_in, filter_value, parse_export, read_moment
 from ml_backend.labels.fields import Field, LabelConfig
 from ml_backend.labels.infer import infer_label_config
 from ml_backend.labels.judgements import ConversionSummary, GroundTruth, judgements_from_export
-from ml_backend.labels.moments import filter_value, read_moment
 from ml_backend.labels.predictions import fits, live_prediction, pair_digest, pairwise_prediction, ranker_prediction
 
 __all__ = [
+    "UNKNOWN_ANNOTATOR",
     "ConversionSummary",
     "Field",
     "GroundTruth",

@@ -4,45 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import combinations, product
-from typing import Any
+from typing import Literal
 
 from ml_backend.labels.authors import authored, selection_in, texts_in, whole
 from ml_backend.labels.fields import LabelConfig
+from ml_backend.labels.verdicts import Dropped, Json, Loss, is_untouched, tiers_in, value_of, verdict_in
 from training.data import JudgedAnswer, Judgement, Message, Prompt, Verdict, two_endings
 
 UNKNOWN_ANNOTATOR = "unknown"
-_SIDES = {"left": Verdict.ANSWER1, "right": Verdict.ANSWER2}
-_LONGEST_VALUE = 60
-
-Json = Mapping[str, Any]
-
-
-class Dropped(StrEnum):
-    """Why an annotation yields no judgement."""
-
-    EMPTY = "empty"
-    BOTH_BAD = "both_bad"
-    UNKNOWN_VERDICT = "unknown_verdict"
-    UNORDERED_BUCKETS = "unordered_buckets"
-    ONE_BUCKET = "one_bucket"
-    MISSING_ANSWER = "missing_answer"
-    IDENTICAL_ANSWERS = "identical_answers"
-    MISSING_PROMPT = "missing_prompt"
-    SUPERSEDED = "superseded"
-    REJECTED_IN_REVIEW = "rejected_in_review"
-    GROUND_TRUTH = "ground_truth"
-    NOT_GROUND_TRUTH = "not_ground_truth"
-    UNREADABLE = "unreadable"
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """Why an annotation yields no judgement, with the verdict that isn't known, if that is why."""
-
-    reason: Dropped
-    value: str | None = None
+_LONGEST_S = 1e9
+_SIDES_OF: Mapping[str, Literal["shuffled", "given"]] = {
+    "live": "shuffled",
+    **dict.fromkeys(("pairwise", "choices", "ratings"), "given"),
+}
+"""How it is decided which answer stands left, by the label config's kind; a ranking has no sides."""
 
 
 def judgements_in(annotation: Json, task: Json, config: LabelConfig, project_id: int | None) -> list[Judgement] | Loss:
@@ -68,7 +44,10 @@ def judgements_in(annotation: Json, task: Json, config: LabelConfig, project_id:
     different = [pair for pair in ranked if pair.answer1.text.split() != pair.answer2.text.split()]
     if not different:
         return Loss(Dropped.IDENTICAL_ANSWERS)
-    judgements = [_judgement(prompt, pair, annotation, task, project_id) for pair in different if pair.says_something]
+    known = _Known(
+        annotation, task, project_id, _SIDES_OF.get(config.kind), is_untouched(result, annotation, task, config)
+    )
+    judgements = [_judgement(prompt, pair, known) for pair in different if pair.says_something]
     return judgements or Loss(Dropped.MISSING_ANSWER)
 
 
@@ -77,7 +56,7 @@ def verdict_of(annotation: Json, config: LabelConfig) -> Verdict | None:
     result = annotation.get("result")
     if config.kind == "ranker" or not isinstance(result, list):
         return None
-    found = _verdict_in([piece for piece in result if isinstance(piece, Mapping)], config)
+    found = verdict_in([piece for piece in result if isinstance(piece, Mapping)], config)
     return found if isinstance(found, Verdict) else None
 
 
@@ -111,80 +90,14 @@ class _Pair:
 
 def _pairs(result: Sequence[Json], annotation: Json, task: Json, config: LabelConfig) -> list[_Pair] | Loss:
     if config.kind == "ranker":
-        value = _value_of(result, config.control)
+        value = value_of(result, config.control)
         return value if isinstance(value, Loss) else _ranking(value, task, config)
-    verdict = _verdict_in(result, config)
+    verdict = verdict_in(result, config)
     if isinstance(verdict, Loss):
         return verdict
     if verdict is Verdict.BOTH_BAD:
         return Loss(Dropped.BOTH_BAD)
     return _live(verdict, result, annotation, task, config) if config.kind == "live" else _shown(verdict, task, config)
-
-
-def _verdict_in(result: Sequence[Json], config: LabelConfig) -> Verdict | Loss:
-    if config.kind == "ratings":
-        return _more_stars(result, config)
-    if config.kind != "pairwise":
-        value = _value_of(result, config.control)
-        return value if isinstance(value, Loss) else _choice(value, config.verdicts)
-    found: list[Verdict | Loss] = []
-    pieces = [piece for piece in result if piece.get("from_name") == config.control]
-    if pieces:
-        value = _value_of(result, config.control)
-        found.append(value if isinstance(value, Loss) else _side(value, config))
-    for name, meanings in config.beside.items():
-        if any(piece.get("from_name") == name for piece in result):
-            value = _value_of(result, name)
-            found.append(value if isinstance(value, Loss) else _choice(value, meanings))
-    known = {verdict for verdict in found if isinstance(verdict, Verdict)}
-    if len(known) == 1:
-        return known.pop()
-    if known:
-        return _unknown(" and ".join(sorted(known)))
-    return found[0] if found else _unknown("nothing chosen")
-
-
-def _value_of(result: Sequence[Json], control: str) -> Json | Loss:
-    pieces = [piece for piece in result if piece.get("from_name") == control]
-    if len(pieces) != 1 or not isinstance(pieces[0].get("value"), Mapping):
-        return _unknown("nothing chosen" if not pieces else "more than one" if len(pieces) > 1 else pieces[0])
-    value: Json = pieces[0]["value"]
-    return value
-
-
-def _choice(value: Json, meanings: Mapping[str, Verdict]) -> Verdict | Loss:
-    choices = value.get("choices")
-    chosen = choices[0] if isinstance(choices, list) and len(choices) == 1 else None
-    verdict = meanings.get(chosen) if isinstance(chosen, str) else None
-    return verdict or _unknown(chosen if isinstance(chosen, str) else choices)
-
-
-def _side(value: Json, config: LabelConfig) -> Verdict | Loss:
-    """Left or right; older versions of Label Studio name the object."""
-    selected = value.get("selected")
-    names = dict(zip((answer.name for answer in config.answers), _SIDES.values(), strict=True))
-    verdict = {**names, **_SIDES}.get(selected) if isinstance(selected, str) and selected else None
-    return verdict or _unknown(selected)
-
-
-def _more_stars(result: Sequence[Json], config: LabelConfig) -> Verdict | Loss:
-    stars = []
-    for control in (config.control, config.other_rating):
-        value = _value_of(result, control)
-        if isinstance(value, Loss):
-            return value
-        rating = value.get("rating")
-        if isinstance(rating, bool) or not isinstance(rating, int | float):
-            return _unknown(rating)
-        stars.append(rating)
-    if stars[0] == stars[1]:
-        return Verdict.TIE
-    return Verdict.ANSWER1 if stars[0] > stars[1] else Verdict.ANSWER2
-
-
-def _unknown(value: object) -> Loss:
-    text = value if isinstance(value, str) else repr(value)
-    return Loss(Dropped.UNKNOWN_VERDICT, whole(text)[:_LONGEST_VALUE])
 
 
 def _live(
@@ -226,7 +139,7 @@ def _as_turns(shown: Prompt | None) -> Sequence[Message]:
 
 
 def _ranking(value: Json, task: Json, config: LabelConfig) -> list[_Pair] | Loss:
-    tiers = _tiers(value.get("ranker"), config)
+    tiers = tiers_in(value.get("ranker"), config)
     if isinstance(tiers, Loss):
         return tiers
     data = task.get("data")
@@ -247,25 +160,19 @@ def _ranking(value: Json, task: Json, config: LabelConfig) -> list[_Pair] | Loss
     )
 
 
-def _tiers(ranked: object, config: LabelConfig) -> list[list[str]] | Loss:
-    """The ranked ids, best first; those of one tier aren't compared with each other."""
-    if isinstance(ranked, list):  # as older versions of Label Studio store it
-        order: object = ranked
-    elif not isinstance(ranked, Mapping):
-        return _unknown(ranked)
-    elif len(config.buckets) > 1:
-        tiers = [ranked.get(name, []) for name in config.buckets]
-        if not all(isinstance(tier, list) for tier in tiers):
-            return _unknown(ranked)
-        return [list(map(str, tier)) for tier in tiers]
-    else:
-        order = ranked.get(config.buckets[0] if config.buckets else config.control)
-        if order is None and len([name for name in ranked if name != "_"]) > 1:
-            return Loss(Dropped.UNORDERED_BUCKETS)
-    return [[str(name)] for name in order] if isinstance(order, list) else _unknown(ranked)
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the judgements of one annotation share."""
+
+    annotation: Json
+    task: Json
+    project_id: int | None
+    sides: Literal["shuffled", "given"] | None
+    untouched: bool | None
 
 
-def _judgement(prompt: Prompt, pair: _Pair, annotation: Json, task: Json, project_id: int | None) -> Judgement:
+def _judgement(prompt: Prompt, pair: _Pair, known: _Known) -> Judgement:
+    annotation = known.annotation
     when = annotation.get("updated_at") or annotation.get("created_at")
     return Judgement(
         prompt=_whole_prompt(prompt),
@@ -273,12 +180,21 @@ def _judgement(prompt: Prompt, pair: _Pair, annotation: Json, task: Json, projec
         answer2=pair.answer2,
         verdict=pair.verdict,
         annotator=annotator_of(annotation) or UNKNOWN_ANNOTATOR,
-        project_id=project_id,
-        task_id=_number(task.get("id")),
+        project_id=known.project_id,
+        task_id=_number(known.task.get("id")),
         annotation_id=_number(annotation.get("id")),
         updated_at=when if isinstance(when, str) else None,
         selection=pair.selection,
+        lead_time=_seconds(annotation.get("lead_time")),
+        sides=known.sides,
+        untouched=known.untouched,
     )
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < _LONGEST_S else None
 
 
 def _whole_prompt(prompt: Prompt) -> Prompt:

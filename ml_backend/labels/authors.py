@@ -124,10 +124,15 @@ def _proposals(annotation: Json, task: Json, field: Field) -> Iterator[_Proposal
     for prediction in [*parents, *others]:
         result = prediction.get("result")
         pieces = [piece for piece in result if isinstance(piece, Mapping)] if isinstance(result, list) else []
-        texts = [text for piece in pieces for text in texts_in(piece, field) if text]
-        yield _Proposal(
-            _text(prediction.get("model_version")), texts[0] if len(texts) == 1 else None, prediction in parents
-        )
+        texts = [(text, piece) for piece in pieces for text in texts_in(piece, field) if text]
+        text, author = (texts[0][0], _named_author(texts[0][1])) if len(texts) == 1 else (None, None)
+        yield _Proposal(author or _text(prediction.get("model_version")), text, prediction in parents)
+
+
+def _named_author(piece: Json) -> str | None:
+    """The version that a region names as the author of its text."""
+    meta = piece.get("meta")
+    return _text(meta.get("version")) if isinstance(meta, Mapping) else None
 
 
 def _text(value: object) -> str | None:

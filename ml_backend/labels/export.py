@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from ml_backend.labels.fields import LabelConfig
@@ -192,3 +193,19 @@ def _csv_rows(text: str) -> list[dict[str, Any]] | None:
     if not rows or not _FLAT_MARKS & {name.strip() for name in rows[0] if name}:
         return None
     return [{name: value for name, value in row.items() if name is not None} for row in rows]
+
+
+def read_moment(value: object) -> datetime | None:
+    """A datetime or ISO 8601 string as a UTC time; UTC is assumed without a time zone. None for anything else."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        if not isinstance(moment, datetime):
+            return None
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def filter_value(moment: datetime) -> str:
+    """Format a time in the only way that Label Studio's filters accept."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

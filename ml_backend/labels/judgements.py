@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from ml_backend.labels.annotations import Dropped, Loss, annotator_of, judgements_in
-from ml_backend.labels.export import as_tasks
+from ml_backend.labels.annotations import annotator_of, judgements_in
+from ml_backend.labels.export import as_tasks, read_moment
 from ml_backend.labels.fields import LabelConfig
-from ml_backend.labels.moments import read_moment
+from ml_backend.labels.verdicts import Dropped, Loss
 from training.data import Judgement, Verdict, aggregate, rewrites_from
 
 GroundTruth = Literal["vote", "only", "ignore"]

@@ -14,6 +14,7 @@ CUT_NOTE = "This answer was cut off at the length limit."
 
 Side = Literal["left", "right"]
 _SIDES = "ab"
+_BLIND = "pair"  # in place of the version in the ids of regions that mustn't say who wrote an answer
 _REGION_ID = re.compile(r"(?P<version>.+)~(?P<side>[ab])~[0-9a-f]+")
 
 
@@ -24,16 +25,31 @@ def live_prediction(
     version: str,
     *,
     cut: tuple[bool, bool] = (False, False),
+    authors: tuple[str, str] | None = None,
     how: str | None = None,
 ) -> dict[str, Any]:
     """Fill the two answer cards.
 
     Label Studio returns a region's id and meta with the annotation, so each answer's version and its original text
-    travel with the judgement, `how` the pair was chosen, and whether an answer was `cut` off at the length limit, which
+    travel with the judgement, how the pair was chosen, and whether an answer was `cut` off at the length limit, which
     the page shows as the region's note.
+
+    Args:
+        config: a live config.
+        answer1: the left answer.
+        answer2: the right answer.
+        version: the name that the prediction is stored under.
+        cut: whether each answer was cut off.
+        authors: the versions that wrote the answers, where two versions are compared: only the regions' metadata, which
+            the page doesn't show, then says which wrote which. None if `version` wrote both.
+        how: how the pair was chosen from several candidates; None if it is as it was drawn.
     """
-    shown = zip(config.answers, (answer1, answer2), _SIDES, cut, strict=True)
-    regions = [_answer_region(config, field.name, text, version, side, was_cut) for field, text, side, was_cut in shown]
+    written = authors or (version, version)
+    shown = zip(config.answers, (answer1, answer2), written, _SIDES, cut, strict=True)
+    regions = [
+        _answer_region(config, field.name, text, author, f"{_BLIND if authors else author}~{side}", was_cut)
+        for field, text, author, side, was_cut in shown
+    ]
     for region in regions if how else ():
         region["meta"]["selection"] = how
     return {"model_version": version, "result": regions}
@@ -81,9 +97,9 @@ def ranker_prediction(config: LabelConfig, order: Sequence[str], score: float, v
 
 
 def version_in_region_id(region_id: object) -> str | None:
-    """The version named in an answer region's id; None if the id isn't ours."""
+    """The version named in an answer region's id; None if the id isn't ours, or names none."""
     match = _REGION_ID.fullmatch(region_id) if isinstance(region_id, str) else None
-    return match["version"] if match else None
+    return match["version"] if match and match["version"] != _BLIND else None
 
 
 def side_in_region_id(region_id: object) -> int | None:
@@ -108,11 +124,13 @@ def fits(config: LabelConfig, result: Sequence[object]) -> bool:
     return all((region.get("from_name"), region.get("to_name")) in wanted for region in regions)
 
 
-def _answer_region(config: LabelConfig, name: str, text: str, version: str, side: str, was_cut: bool) -> dict[str, Any]:
+def _answer_region(
+    config: LabelConfig, name: str, text: str, version: str, place: str, was_cut: bool
+) -> dict[str, Any]:
     note = {"cut": True, "text": [CUT_NOTE]} if was_cut else {}
     fingerprint = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()
     return {
-        "id": f"{version}~{side}~{fingerprint}",
+        "id": f"{place}~{fingerprint}",
         "type": "textarea",
         "from_name": name,
         "to_name": config.target,

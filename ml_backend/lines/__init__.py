@@ -1,8 +1,9 @@
-"""Lines: which project is on which line, the settings that differ by project, and when a line trains."""
+"""Lines: which project is on which, settings that differ by project, when a line trains, who becomes champion."""
 
 from ml_backend.lines.connections import Connected, Connections, line_of, not_connected, own_line
 from ml_backend.lines.patience import OUTSIDE, Decision, Past, decide
 from ml_backend.lines.project_settings import ProjectSettings, agreed, read_extra_params
+from ml_backend.lines.promotion import judge_contest, put_forward, settle
 
 __all__ = [
     "OUTSIDE",
@@ -13,8 +14,11 @@ __all__ = [
     "ProjectSettings",
     "agreed",
     "decide",
+    "judge_contest",
     "line_of",
     "not_connected",
     "own_line",
+    "put_forward",
     "read_extra_params",
+    "settle",
 ]

@@ -18,7 +18,7 @@ _NO_ATTEMPT = {"running", "refused"}
 class Past:
     """An earlier cycle of the line.
 
-    status: how it ended: `promoted`, `registered`, `rejected`, `failed`, `cancelled`, `refused`, or `running`.
+    status: `promoted`, `challenger`, `registered`, `rejected`, `failed`, `cancelled`, `refused`, or `running`.
     cause: why it failed: `outside`, or anything else.
     config_digest: of the label configs and settings it worked with; None if it failed before it could read them.
     ended_at: seconds since 1970.

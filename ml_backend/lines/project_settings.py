@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ml_backend.registry import LINE_NAME
 from training.errors import ConfigError, DataError
@@ -14,6 +14,9 @@ MOST_NEW_TOKENS = 4096
 MOST_SYSTEM_PROMPT_CHARACTERS = 8000
 MOST_TRAIN_AFTER = 1_000_000
 MOST_ROUNDS = 100
+
+Promotion = Literal["automatic", "people"]
+"""Who decides on a version that passed its gates."""
 
 _MOST = {
     "max_new_tokens": MOST_NEW_TOKENS,
@@ -28,6 +31,7 @@ _EXPECTED = {
     "train_after": f"a whole number from 1 to {MOST_TRAIN_AFTER}",
     "rounds": f"a whole number from 1 to {MOST_ROUNDS}",
     "tries": f"a whole number from 1 to {MOST_ROUNDS}",
+    "promotion": "automatic or people",
 }
 
 
@@ -41,6 +45,7 @@ class ProjectSettings:
     train_after: new judgements that start a training cycle.
     rounds: in how many rounds a prompt gets a fresh pair from a newer version.
     tries: how many pairs a prompt gets in a round at most, while people call both answers bad.
+    promotion: `automatic`, or `people` where their verdicts decide on a version that passed its gates.
     """
 
     line: str | None = None
@@ -49,6 +54,7 @@ class ProjectSettings:
     train_after: int | None = None
     rounds: int | None = None
     tries: int | None = None
+    promotion: Promotion | None = None
 
     def as_extra_params(self) -> dict[str, Any]:
         """The settings that are set, by name."""
@@ -81,7 +87,8 @@ def read_extra_params(value: object) -> ProjectSettings:
 
 
 def agreed(by_project: Mapping[int, ProjectSettings]) -> ProjectSettings:
-    """The settings of one line from those of its projects: a common system prompt and length, the lowest threshold.
+    """The settings of one line from those of its projects: a common system prompt and length, the lowest threshold, and
+    people decide on promotions if they are to in any of them.
 
     Raises:
         ConfigError: two projects of the line want different system prompts or answer lengths.
@@ -96,7 +103,14 @@ def agreed(by_project: Mapping[int, ProjectSettings]) -> ProjectSettings:
             )
     some = next(iter(by_project.values()), ProjectSettings())
     thresholds = [settings.train_after for settings in by_project.values() if settings.train_after is not None]
-    return ProjectSettings(some.line, some.system_prompt, some.max_new_tokens, min(thresholds, default=None))
+    promotions = {settings.promotion for settings in by_project.values()} - {None}
+    return ProjectSettings(
+        some.line,
+        some.system_prompt,
+        some.max_new_tokens,
+        min(thresholds, default=None),
+        promotion="people" if "people" in promotions else "automatic" if promotions else None,
+    )
 
 
 def _fits(key: str, value: object) -> bool:
@@ -104,6 +118,8 @@ def _fits(key: str, value: object) -> bool:
         return isinstance(value, str) and LINE_NAME.fullmatch(value) is not None
     if key == "system_prompt":
         return isinstance(value, str) and bool(value.strip()) and len(value) <= MOST_SYSTEM_PROMPT_CHARACTERS
+    if key == "promotion":
+        return value in get_args(Promotion)
     return type(value) is int and 1 <= value <= _MOST[key]
 
 

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
+from ml_backend.contest import shown_name
 from ml_backend.errors import LabelConfigError, LabelStudioError
 from ml_backend.label_studio import LabelStudio
 from ml_backend.labels import parse_label_config
@@ -107,8 +108,12 @@ class Considering:
             projects = [project for project in known if project.project_id in project_ids]
             look = self.line(projects) if projects else nothing
             champion = self._registry.current(line)
+            challenger = self._registry.challenger(line)
+            shown = shown_name(champion.name, challenger.name if challenger else None)
             with self._open() as label_studio:
-                lacking = (p for p in projects if _is_readable(p) and self._lacks(label_studio, p, champion.name))
+                lacking = (
+                    p for p in projects if _is_readable(p) and self._lacks(label_studio, p, champion.name, shown)
+                )
                 unproposed = [project.project_id for project in lacking]
         except LabelStudioError as error:
             logger.warning("line %s can't be checked: %s", line, error)
@@ -127,11 +132,11 @@ class Considering:
                     seen[number] = newest
         return counts, seen
 
-    def _lacks(self, label_studio: LabelStudio, project: Connected, champion: str) -> bool:
-        """Whether a project wants proposals: a new round is due, or its next tasks lack the champion's answers."""
+    def _lacks(self, label_studio: LabelStudio, project: Connected, champion: str, shown: str) -> bool:
+        """Whether a project wants proposals: a new round is due, or its next tasks lack predictions of that name."""
         if self._rounds.due(label_studio, project, champion):
             return True
-        return label_studio.runs_low(project.project_id, champion)
+        return label_studio.runs_low(project.project_id, shown)
 
     def _decide(self, line: str, new: int, needed: int, projects: Sequence[Connected]) -> Decision:
         return decide(
@@ -165,7 +170,7 @@ def _is_readable(project: Connected) -> bool:
 
 def _of_training(settings: ProjectSettings) -> dict[str, Any]:
     """The settings of a project that training depends on; which tasks people are given says nothing about it."""
-    return replace(settings, rounds=None, tries=None).as_extra_params()
+    return replace(settings, rounds=None, tries=None, promotion=None).as_extra_params()
 
 
 def _past(attempt: Attempt) -> Past:

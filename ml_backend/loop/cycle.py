@@ -17,8 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ml_backend.errors import SupersededError
-from ml_backend.lines import Connected, Connections, ProjectSettings, agreed, not_connected
+from ml_backend.lines import Connected, Connections, ProjectSettings, agreed, not_connected, put_forward
 from ml_backend.loop.child import MetricsLog, train
 from ml_backend.loop.considering import Considering, OpenLabelStudio, config_digest
 from ml_backend.loop.dataset import convert_snapshots, take_snapshots
@@ -214,23 +213,17 @@ class CycleSteps:
         self._registry.note(plan.run_id, {"version": registered.name})
         return registered.name
 
-    def promote(self, plan: Plan, name: str) -> str | None:
-        """Make a version the champion, restoring files that the registry lost or damaged.
-
-        Returns:
-            Why it isn't champion: somebody chose another one while the cycle ran, and that decision holds. Else None.
+    def promote(self, plan: Plan, name: str) -> Outcome:
+        """Make a version the champion, or where people decide its challenger, restoring files that the registry lost or
+        damaged. Returns what came of it; see `lines.put_forward`.
         """
         folder = self.folder(plan) / "version"
         if folder.is_dir():
             self._registry.mend(name, folder)
-        try:
-            self._registry.promote(name, instead_of=plan.parent)
-            held_back = None
-        except SupersededError as error:
-            logger.warning("%s doesn't become champion: %s", name, error)
-            held_back = f"{error} `rankloop promote {name}` makes it champion."
+        by_people = (ProjectSettings(**plan.settings).promotion or self._settings.promotion) == "people"
+        status, why = put_forward(self._registry, name, instead_of=plan.parent, people_decide=by_people)
         shutil.rmtree(folder, ignore_errors=True)
-        return held_back
+        return {"status": status, "reason": why}
 
     def finish(self, plan: Plan, status: str, reason: str) -> Outcome:
         """Close the cycle's run. Returns its outcome."""

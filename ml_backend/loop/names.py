@@ -9,7 +9,8 @@ from ml_backend.lines import own_line
 APPLICATION = "rankloop"
 APPLICATION_VERSION = "3"
 """Fixed, so that a restarted worker recognises its unfinished work. Raise it when the order of a workflow's steps
-changes: a worker ends unfinished work of older versions at its start, and reconciliation starts anew what is due."""
+changes, or what one of them returns: a worker ends unfinished work of older versions at its start, and reconciliation
+starts anew what is due."""
 EXECUTOR = "rankloop-worker"
 
 TRAINING_CYCLE = "training_cycle"

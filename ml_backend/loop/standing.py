@@ -20,8 +20,8 @@ LOOKED_AT = 200
 
 @dataclass(frozen=True, slots=True)
 class CycleJob:
-    """A training cycle: `state` is queued, running, promoted, registered, rejected, failed, cancelled or refused, and
-    `reason` says why. `line` is None while only the project is known that it was asked for.
+    """A training cycle: `state` is queued, running, promoted, challenger, registered, rejected, failed, cancelled or
+    refused, and `reason` says why. `line` is None while only the project is known that it was asked for.
 
     `step` is the current step; `done` and `total` are set while it trains. `created_at` is in seconds since 1970.
     """

@@ -203,7 +203,7 @@ class Worker:
             enqueue(names.CONSIDER_TRAINING, names.DECISIONS_QUEUE, project_id, delay_s=RECONSIDER_AFTER_S)
             raise
         enqueue(names.CONSIDER_TRAINING, names.DECISIONS_QUEUE, project_id, delay_s=RECONSIDER_AFTER_S)
-        if outcome["status"] == "promoted":
+        if outcome["status"] in {"promoted", "challenger"}:
             for project in patient_step("projects of the line", self._considering.projects_of, line, project_id):
                 enqueue(names.PROPOSE_MISSING, names.PROPOSALS_QUEUE, project)
         return outcome
@@ -232,8 +232,11 @@ class Worker:
             enqueue(names.HEAR_PEOPLE, names.OPINIONS_QUEUE, look["line"], look["seen"], delay_s=pause_s)
 
     def _hear_people(self, line: str, seen: dict[str, str]) -> dict[str, Any]:
-        """Compute and store what the judgements of a line say: how people agree, which version they prefer."""
-        return step("hear people", self._opinions.hear, line, seen)
+        """Compute and store what a line's judgements say: how people agree, and which version they prefer."""
+        heard: dict[str, Any] = step("hear people", self._opinions.hear, line, seen)
+        if heard.get("settled"):  # then other proposals are due
+            enqueue(names.RECONCILE, names.DECISIONS_QUEUE, datetime.now().astimezone(), None)
+        return heard
 
     def _propose_missing(self, project_id: int) -> dict[str, Any]:
         """Propose until no task is left. If another such job is queued, leave it the work: it sees the same tasks."""

@@ -40,8 +40,17 @@ class CycleNow:
 
 
 @dataclass(frozen=True, slots=True)
+class LastCycle:
+    """How a line's latest cycle ended, and why; `began_at` is in seconds since 1970."""
+
+    state: str
+    reason: str
+    began_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
-    """What a line waits for: judgements, `new` of the `needed`, and `why` in words."""
+    """What a line waits for: judgements, `new` of the `needed`, and `why` in words; and how its `last` cycle ended."""
 
     line: str
     new: int
@@ -51,6 +60,7 @@ class Waiting:
     projects: tuple[int, ...]
     paused_since: str | None
     cycles: tuple[CycleNow, ...]
+    last: LastCycle | None = None
 
     @property
     def sentence(self) -> str:
@@ -100,7 +110,14 @@ def waiting_on(
         projects=tuple(sorted(projects)),
         paused_since=state.paused_since,
         cycles=tuple(ours),
+        last=_last(state.name, jobs),
     )
+
+
+def _last(line: str, jobs: Mapping[str, Any] | None) -> LastCycle | None:
+    ended = (cycle for cycle in (jobs or {}).get("ended", ()) if cycle.get("line") == line)
+    cycle = next(ended, None)
+    return None if cycle is None else LastCycle(cycle["state"], cycle["reason"], cycle["created_at"])
 
 
 def missing_worker(cycles: Sequence[CycleNow], now: float) -> str | None:

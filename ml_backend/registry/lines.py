@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ml_backend.errors import RegistryError
+from ml_backend.registry.contests import Contests
 from ml_backend.registry.records import DEFAULT_LINE, LINE_NAME, LineState, Version
 from ml_backend.registry.session import is_absent
 from ml_backend.registry.version_files import is_same_base, model_identity, write_base
-from ml_backend.registry.versions import Versions
 
 _TAKEN_OVER = "taken_over_at"  # tag of the default line's model: when a release with lines first met it, or 0
 _PAUSED = "paused_since"  # tag of a line's model
@@ -23,7 +23,7 @@ _PAGE = 1000
 logger = logging.getLogger(__name__)
 
 
-class Lines(Versions):
+class Lines(Contests):
     """Operations on lines."""
 
     _taken_over: float | None = None
@@ -83,8 +83,11 @@ class Lines(Versions):
         return found
 
     def line_states(self) -> list[LineState]:
-        """All lines with their champions, by name."""
-        return [LineState(line, self.champion(line), self.paused_since(line)) for line in self.lines()]
+        """All lines with their champions and challengers, by name."""
+        return [
+            LineState(line, self.champion(line), self.paused_since(line), self.challenger(line))
+            for line in self.lines()
+        ]
 
     def taken_over_at(self) -> float:
         """When the data folder was taken over from a release without lines, in seconds since 1970; 0 if never."""

@@ -5,13 +5,39 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 DEFAULT_LINE = "default"
 """The line whose versions have no line in their names: all there was before there were lines."""
+CONTEST = "contest"
+"""The tag of a version that says what became of it as a challenger; see `Fate`."""
 LINE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 PROMOTED_AT = "promoted_at"
 """The tag of a version that says when it last became champion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a challenger: `promoted`, `rejected` by people's verdicts, `replaced` by a newer challenger, or
+    `ended` by hand.
+
+    champion: the version that it challenged.
+    at: ISO 8601.
+    """
+
+    fate: str
+    why: str
+    champion: str
+    at: str
+
+    def as_tag(self) -> str:
+        """As a tag of its version."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_tag(cls, tag: str) -> Fate | None:
+        """Read a tag; None if it is empty."""
+        return cls(**json.loads(tag)) if tag else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +59,11 @@ class Version:
         return self.tags.get("files") or self.name
 
     @property
+    def fate(self) -> Fate | None:
+        """What became of it as a challenger; None if it never was one, or still is."""
+        return Fate.from_tag(self.tags.get(CONTEST, ""))
+
+    @property
     def pruned_at(self) -> str | None:
         """When its weights were deleted, as ISO 8601; None if they are there."""
         return self.tags.get("pruned_at") or None
@@ -45,11 +76,14 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class LineState:
-    """A line: its champion (None before its first), and since when it is paused, as ISO 8601, or None."""
+    """A line: its champion (None before its first), since when it is paused, as ISO 8601, or None, and the version
+    that people compare with its champion, if there is one.
+    """
 
     name: str
     champion: Version | None
     paused_since: str | None
+    challenger: Version | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +91,9 @@ class Attempt:
     """A training cycle as recorded in its run.
 
     `snapshot_at` is the time of the newest annotation it saw, as Label Studio wrote it; None if it ended before that.
-    `status` is `running`, `promoted`, `registered` (not promoted, as the champion had changed), `rejected`, `failed`,
-    `cancelled` or `refused`, and `reason` says why. Times are in seconds since 1970.
+    `status` is `running`, `promoted`, `challenger` (people compare its version with the champion), `registered`
+    (neither, as the champion had changed), `rejected`, `failed`, `cancelled` or `refused`, and `reason` says why. Times
+    are in seconds since 1970.
     """
 
     workflow_id: str

@@ -35,8 +35,8 @@ class Stored(Lines, Runs):
     """Operations on what is stored of versions and runs."""
 
     def protected(self, line: str, rollbacks: int) -> set[str]:
-        """The versions of a line that are needed: the champion, those before it, the parents of these, the newest one
-        (the challenger), the base, and what running cycles work with.
+        """The versions of a line that are needed: the champion, those before it, the challenger, the parents of these,
+        the newest one, the base, and what running cycles work with.
 
         Args:
             line: the line.
@@ -44,6 +44,8 @@ class Stored(Lines, Runs):
         """
         versions = {version.name: version for version in self.versions(line)}
         needed = [self._named(line, number) for number in self._champions(line)[-rollbacks - 1 :]]
+        challenger = self.challenger(line)
+        needed += [challenger.name] if challenger else []
         needed += [max(versions, key=lambda name: versions[name].number)] if versions else []
         needed += [name for name, version in versions.items() if version.tags.get("kind") == "base"]
         running = [attempt.tags for attempt in self.attempts(line) if attempt.status == "running"]

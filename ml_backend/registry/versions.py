@@ -149,14 +149,7 @@ class Versions(Session):
         version = self.get(name)
         self.fetch(version)
         with self._lock("champion"):
-            champions = self._champions(version.line)
-            if champions and champions[-1] == version.number:
-                return version
-            champion = self._named(version.line, champions[-1]) if champions else None
-            if instead_of is not None and champion != instead_of:
-                raise SupersededError(f"the champion is {champion} now, no longer {instead_of}")
-            _refuse_pruned(self.get(name))  # which may have happened since it was fetched
-            self._crown(version.line, [*champions, version.number])
+            self._succeed(version, instead_of=instead_of)
         return self.get(name)
 
     def champions(self, line: str = DEFAULT_LINE) -> list[str]:
@@ -187,6 +180,17 @@ class Versions(Session):
             self.fetch(before)
             self._crown(line, champions[:-1])
         return self.get(before.name)
+
+    def _succeed(self, version: Version, *, instead_of: str | None) -> None:
+        """Make a version champion; see `promote`. The caller holds the lock."""
+        champions = self._champions(version.line)
+        if champions and champions[-1] == version.number:
+            return
+        champion = self._named(version.line, champions[-1]) if champions else None
+        if instead_of is not None and champion != instead_of:
+            raise SupersededError(f"the champion is {champion} now, no longer {instead_of}")
+        _refuse_pruned(self.get(version.name))  # which may have happened since it was fetched
+        self._crown(version.line, [*champions, version.number])
 
     def _download(self, version: Version, into: Path) -> None:
         with self._asking(f"download {version.name}") as client:

@@ -46,6 +46,12 @@ def place_in(meta: object) -> Place | None:
     return None
 
 
+def round_of(task: Task) -> int:
+    """The round that a task belongs to; 1 for any that wasn't made for a later one."""
+    place = place_in(task.get("meta"))
+    return place.round if place else 1
+
+
 def pairs_shown(task: Task) -> frozenset[str]:
     """The pairs that people judged for the prompt in the tasks before this one; see `labels.pair_digest`."""
     meta = task.get("meta")

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ml_backend.serving.batching import FairBatcher
-from ml_backend.serving.version import Answer, AnswerPair, LoadedVersion, Question
+from ml_backend.serving.match import Answerer
+from ml_backend.serving.version import Answer, AnswerPair, Question
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Pairs = FairBatcher[LoadedVersion, Question, AnswerPair]
-Scores = FairBatcher[LoadedVersion, Answer, float]
+Pairs = FairBatcher[Answerer, Question, AnswerPair]
+Scores = FairBatcher[Answerer, Answer, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Asked:
 
     name: str
     until: float
-    version: LoadedVersion | None
+    version: Answerer | None
     pairs: Pairs
     scores: Scores
 
@@ -42,7 +43,7 @@ class Asked:
         """Score answers with the reward model; see `LoadedVersion.log_odds`."""
         return self._in_time(self.scores, answers)
 
-    def _in_time(self, batches: FairBatcher[LoadedVersion, Item, Result], items: Sequence[Item]) -> list[Result | None]:
+    def _in_time(self, batches: FairBatcher[Answerer, Item, Result], items: Sequence[Item]) -> list[Result | None]:
         if self.version is None:
             return [None] * len(items)
         return batches.submit(self.version, items, deadline_s=max(0.0, self.until - time.monotonic()))

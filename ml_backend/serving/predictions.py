@@ -22,6 +22,7 @@ from ml_backend.labels import (
 from ml_backend.lines import ProjectSettings
 from ml_backend.registry import DEFAULT_LINE
 from ml_backend.rounds import pairs_shown
+from ml_backend.serving.marks import with_rounds
 from ml_backend.serving.proposer import Proposer
 from ml_backend.serving.version import Answer, AnswerPair, Question
 from training.data import Prompt, prompt_in_words
@@ -132,7 +133,9 @@ def predictions_of(tasks: Sequence[Task], config: LabelConfig, version: Answerin
     Raises:
         ModelError: the version's reward model is needed but can't be loaded.
     """
-    return _pairs(tasks, config, version) if config.kind == "live" else _verdicts(tasks, config, version)
+    if config.kind != "live":
+        return _verdicts(tasks, config, version)
+    return with_rounds(_pairs(tasks, config, version), tasks)
 
 
 def _pairs(tasks: Sequence[Task], config: LabelConfig, version: Answering) -> list[Prediction | None]:
@@ -203,10 +206,10 @@ def _live(config: LabelConfig, pair: AnswerPair | None) -> Prediction | None:
         return None
     if pair.flawed:
         return _empty(pair.version)  # under the version's name, so that it isn't asked for again
-    return {
-        "score": UNDECIDED,
-        **live_prediction(config, pair.answer1, pair.answer2, pair.version, cut=pair.cut, how=pair.how),
-    }
+    shown = live_prediction(
+        config, pair.answer1, pair.answer2, pair.version, cut=pair.cut, authors=pair.authors, how=pair.how
+    )
+    return {"score": UNDECIDED, **shown}
 
 
 def _answers_in(task: Task, config: LabelConfig) -> list[Answer]:

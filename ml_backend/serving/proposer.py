@@ -7,7 +7,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +14,8 @@ from ml_backend.lines import ProjectSettings
 from ml_backend.registry import DEFAULT_LINE, Registry, Version
 from ml_backend.serving.asked import Asked, Pairs, Scores
 from ml_backend.serving.batching import FairBatcher
+from ml_backend.serving.match import Answerer
+from ml_backend.serving.slot import Slot
 from ml_backend.serving.version import Answer, AnswerPair, LoadedVersion, Question, load_version
 from ml_backend.settings import Settings
 from training.errors import DataError, ModelError, RankloopError
@@ -24,27 +25,6 @@ MAX_WAIT_S = 60.0
 """The longest pause between two attempts to load a champion after a failure."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class _Slot:
-    """A line in service: its loaded champion, if it is in memory, and what is known of it otherwise.
-
-    expected: the champion's name; ends in `-loading` until the registry has named it.
-    files: what the loaded version's files are stored under.
-    wanted: whether its champion is to be in memory.
-    due: when to look at it next, on the `time.monotonic` clock.
-    """
-
-    line: str
-    expected: str
-    wait_s: float
-    current: LoadedVersion | None = None
-    files: str = ""
-    told: dict[ProjectSettings, LoadedVersion] = field(default_factory=dict)
-    fault: str | None = None
-    wanted: bool = True
-    due: float = float("-inf")
 
 
 class Proposer:
@@ -59,7 +39,7 @@ class Proposer:
     def __init__(self, registry: Registry, settings: Settings) -> None:
         self._registry = registry
         self._settings = settings
-        self._slots: OrderedDict[str, _Slot] = OrderedDict()  # the line asked last stands last
+        self._slots: OrderedDict[str, Slot] = OrderedDict()  # the line asked last stands last
         self._changed = threading.Condition()
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -130,7 +110,8 @@ class Proposer:
             if timeout_s and self._watcher is not None:
                 known = lambda: not slot.expected.endswith("-loading") or slot.fault or self._stop.is_set()  # noqa: E731
                 self._changed.wait_for(known, timeout_s)
-            return slot.current.name if slot.current else slot.expected
+            answers = slot.answers(self._settings.contest_share)
+            return answers.name if answers else slot.expected
 
     def wait_until_loaded(self, timeout_s: float, line: str = DEFAULT_LINE) -> bool:
         """Wait for a line's first version, but not once loading has failed. Returns whether one is loaded."""
@@ -155,7 +136,7 @@ class Proposer:
         """
         slot = self._use(line)
         with self._changed:
-            current = slot.current
+            current = slot.answers(self._settings.contest_share)
             if current is not None:
                 own = ProjectSettings(None, settings.system_prompt, settings.max_new_tokens)
                 if own not in slot.told:
@@ -174,17 +155,17 @@ class Proposer:
         except ModelError as error:
             raise DataError(f"extra_params can't be used: {error.what}", remedy=error.remedy) from error
 
-    def _last(self) -> _Slot | None:
+    def _last(self) -> Slot | None:
         with self._changed:
             return next(reversed(self._slots.values()), None)
 
-    def _use(self, line: str) -> _Slot:
+    def _use(self, line: str) -> Slot:
         """The line's slot; the line is loaded soon if it isn't, and another gives way if there are too many."""
         with self._changed:
             slot = self._slots.get(line)
             if slot is None:
                 named = self._settings.model_name + ("" if line == DEFAULT_LINE else f".{line}")
-                slot = self._slots[line] = _Slot(line, f"{named}-loading", self._settings.champion_poll_s)
+                slot = self._slots[line] = Slot(line, f"{named}-loading", self._settings.champion_poll_s)
                 self._wake.set()
             if not slot.wanted:
                 slot.wanted, slot.due = True, float("-inf")
@@ -192,16 +173,15 @@ class Proposer:
             self._slots.move_to_end(line)
             wanted = [other for other in self._slots.values() if other.wanted]
             for other in wanted[: max(0, len(wanted) - self._settings.lines_in_memory)]:
-                other.wanted, other.current, other.fault = False, None, None
-                other.told.clear()
+                other.let_go()
                 logger.info("line %s gives way to others; it is loaded again when it is asked", other.line)
             return slot
 
-    def _propose(self, version: LoadedVersion, questions: Sequence[Question]) -> list[AnswerPair]:
+    def _propose(self, version: Answerer, questions: Sequence[Question]) -> list[AnswerPair]:
         with self._computing:
             return version.propose(questions)
 
-    def _score(self, version: LoadedVersion, answers: Sequence[Answer]) -> list[float]:
+    def _score(self, version: Answerer, answers: Sequence[Answer]) -> list[float]:
         with self._computing:
             return version.log_odds(answers)
 
@@ -221,9 +201,10 @@ class Proposer:
             due = min((slot.due for slot in wanted), default=float("inf"))
             self._wake.wait(max(0.0, min(due - time.monotonic(), MAX_WAIT_S)))
 
-    def _look_at(self, slot: _Slot) -> None:
+    def _look_at(self, slot: Slot) -> None:
         try:
             self._load_champion(slot)
+            self._load_challenger(slot)
             slot.wait_s = self._settings.champion_poll_s
             self._note(slot, None)
         except RankloopError as error:
@@ -234,7 +215,7 @@ class Proposer:
             self._note(slot, f"{type(error).__name__}: {error}", error)
         slot.due = time.monotonic() + slot.wait_s
 
-    def _load_champion(self, slot: _Slot) -> None:
+    def _load_champion(self, slot: Slot) -> None:
         """Load the line's champion if it differs from the loaded version."""
         if slot.current is None and slot.line == DEFAULT_LINE:
             self._registry.ensure_base()
@@ -249,10 +230,37 @@ class Proposer:
         with self._changed:
             before = slot.current.name if slot.current else None
             if slot.wanted:
-                slot.current, slot.files = loaded, champion.files
+                slot.current, slot.files, slot.challenger, slot.failed = loaded, champion.files, None, ""
                 slot.told.clear()
             self._changed.notify_all()
         logger.info("now serving %s (before: %s); loaded in %.1f s", loaded.name, before, time.monotonic() - started)
+
+    def _load_challenger(self, slot: Slot) -> None:
+        """Load the line's challenger if it differs from the loaded one, or let it go. One that can't be loaded costs
+        people's comparisons, not their answers.
+        """
+        found = self._registry.challenger(slot.line)
+        name, known = found.name if found else "", slot.challenger.name if slot.challenger else ""
+        if name == known or (name and name == slot.failed and time.monotonic() < slot.retry_at):
+            return
+        loaded = None
+        if found is not None:
+            try:
+                loaded = self._load(found)
+            except RankloopError as error:
+                slot.retry_at = time.monotonic() + MAX_WAIT_S
+                if name != slot.failed:
+                    logger.warning("the challenger %s can't be loaded, the champion answers alone: %s", name, error)
+        with self._changed:
+            slot.failed = name if loaded is None else ""
+            if slot.wanted:
+                slot.challenger = loaded
+                slot.told.clear()
+            self._changed.notify_all()
+        if loaded is not None or known:
+            logger.info(
+                "line %s: %s challenges its champion (before: %s)", slot.line, name or "nobody", known or "nobody"
+            )
 
     def _load(self, version: Version) -> LoadedVersion:
         """Load a version, or name the one that another line has loaded from the same files."""
@@ -263,7 +271,7 @@ class Proposer:
         folder = self._registry.fetch(version)
         return load_version(version.name, folder, self._settings, lambda: self._base, share=True)
 
-    def _note(self, slot: _Slot, fault: str | None, error: Exception | None = None) -> None:
+    def _note(self, slot: Slot, fault: str | None, error: Exception | None = None) -> None:
         """Record why a line's champion isn't loaded; a repeated fault is logged only once."""
         if fault is not None and fault != slot.fault:
             stays = slot.current.name if slot.current else "nothing"

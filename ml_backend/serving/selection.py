@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Literal, NamedTuple
 
-Selection = Literal["random", "gap", "uncertain", "mixed"]
-"""How a pair is chosen: as it is drawn; the answers whose scores are farthest apart, or closest; half and half."""
+from ml_backend.settings import Selection
+
 How = Literal["random", "gap", "uncertain"]
 """How one pair was chosen in the end."""
 Draw = tuple[str, bool]
@@ -45,12 +45,7 @@ def choose_pair(
     places = list(distinct.values())
     if len(places) < 2:
         return None
-    if (
-        selection == "random"
-        or by_chance
-        or not scores
-        or not all(math.isfinite(scores[place]) for place in places)
-    ):
+    if selection == "random" or by_chance or not scores or not all(math.isfinite(scores[place]) for place in places):
         return Chosen(places[0], places[1], "random")
     how: How = selection if selection != "mixed" else "gap" if half else "uncertain"
 

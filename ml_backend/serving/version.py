@@ -16,8 +16,8 @@ from typing import Any
 from ml_backend.lines import ProjectSettings
 from ml_backend.registry import read_record
 from ml_backend.serving.salvage import salvaged
-from ml_backend.serving.selection import How, Selection, pick
-from ml_backend.settings import Settings
+from ml_backend.serving.selection import How, pick
+from ml_backend.settings import Selection, Settings
 from training.config import SamplingConfig
 from training.data import Message, Prompt
 from training.errors import DataError, RankloopError
@@ -41,16 +41,18 @@ Drawn = tuple[str, bool]
 
 @dataclass(frozen=True, slots=True)
 class AnswerPair:
-    """Two answers to one prompt in display order, and the version that generated them.
+    """Two answers to one prompt in display order, and the name of the version that generated them.
 
-    `cut` says of each answer whether it was cut off at the length limit, `how` how the pair was chosen from several
-    candidates; None where it is simply what was drawn.
+    `cut` says of each answer whether it was cut off at the length limit. `authors` are the versions that wrote them,
+    where two versions are compared, and `version` is the name that belongs to both. `how` says how the pair was chosen
+    from several candidates; None where it is simply what was drawn.
     """
 
     answer1: str
     answer2: str
     version: str
     cut: tuple[bool, bool] = (False, False)
+    authors: tuple[str, str] | None = None
     how: How | None = None
 
     @property
@@ -76,9 +78,7 @@ class Scorer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedVersion:
-    """A policy with its tokenizer and, except for the base, its reward model.
-
-    A pair is chosen from so many `candidates` by `selection`, which needs the reward model; without one it is drawn.
+    """A policy with its tokenizer and, except for the base, its reward model, which chooses pairs from `candidates`.
 
     Not thread-safe: `FairBatcher` calls it from a single thread.
     """
@@ -126,21 +126,7 @@ class LoadedVersion:
         return salvaged(self._propose, questions, lambda _: AnswerPair("", "", self.name))
 
     def _propose(self, questions: Sequence[Question]) -> list[AnswerPair]:
-        pairs = self._sample(questions, attempt=0)
-        for attempt in range(1, ATTEMPTS):
-            ends = attempt >= ATTEMPTS_TO_END
-            again = [index for index, pair in enumerate(pairs) if pair.flawed or (any(pair.cut) and not ends)]
-            if not again:
-                break
-            for index, pair in zip(again, self._sample([questions[i] for i in again], attempt=attempt), strict=True):
-                pairs[index] = _better(pairs[index], pair)
-        flaws = sum(pair.flawed for pair in pairs)
-        if flaws:
-            logger.warning(
-                "%s: %d of %d pairs are left out: still empty or equal after %d tries, or the chat template refuses "
-                "their prompt", self.name, flaws, len(pairs), ATTEMPTS,
-            )  # fmt: skip
-        return pairs
+        return fair_pairs(self.name, questions, self._sample)
 
     def log_odds(self, answers: Sequence[Answer]) -> list[float]:
         """Score (prompt, answer) pairs with the reward model.
@@ -164,7 +150,7 @@ class LoadedVersion:
 
         return salvaged(scores, answers, lambda _: math.nan)
 
-    def _sample(self, questions: Sequence[Question], *, attempt: int) -> list[AnswerPair]:
+    def _sample(self, questions: Sequence[Question], attempt: int) -> list[AnswerPair]:
         drawn = self.draw(questions, attempt, self._candidates)
         known = [(prompt, text) for (_, prompt), answers in zip(questions, drawn, strict=True) for text, _ in answers]
         scores = iter(self._scores(known))
@@ -223,11 +209,43 @@ class LoadedVersion:
             first, second, how = pick(drawn, scores, self.selection, dice)
         if self._seed(key, "side") % 2:
             first, second = second, first
-        return AnswerPair(first[0], second[0], self.name, (first[1], second[1]), how)
+        return AnswerPair(first[0], second[0], self.name, (first[1], second[1]), how=how)
 
     def _seed(self, key: str, purpose: str) -> int:
-        digest = hashlib.blake2b(f"{key}\n{self.name}\n{purpose}".encode("utf-8", "replace"), digest_size=8).digest()
-        return int.from_bytes(digest) >> 1  # torch's generators take 63 bits
+        return seed_of(key, self.name, purpose)
+
+
+def seed_of(key: str, name: str, purpose: str) -> int:
+    """A seed for one purpose of one version on one task; torch's generators take 63 bits."""
+    digest = hashlib.blake2b(f"{key}\n{name}\n{purpose}".encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
+def fair_pairs(
+    name: str, questions: Sequence[Question], sample: Callable[[Sequence[Question], int], list[AnswerPair]]
+) -> list[AnswerPair]:
+    """Pairs of answers, sampled again a few times where they are flawed or cut off.
+
+    Args:
+        name: who samples, for the log.
+        questions: (key, prompt) pairs.
+        sample: returns a pair for each question, another one with each attempt.
+    """
+    pairs = sample(questions, 0)
+    for attempt in range(1, ATTEMPTS):
+        ends = attempt >= ATTEMPTS_TO_END
+        again = [index for index, pair in enumerate(pairs) if pair.flawed or (any(pair.cut) and not ends)]
+        if not again:
+            break
+        for index, pair in zip(again, sample([questions[i] for i in again], attempt), strict=True):
+            pairs[index] = _better(pairs[index], pair)
+    flaws = sum(pair.flawed for pair in pairs)
+    if flaws:
+        logger.warning(
+            "%s: %d of %d pairs are left out: still empty or equal after %d tries, or the chat template refuses "
+            "their prompt", name, flaws, len(pairs), ATTEMPTS,
+        )  # fmt: skip
+    return pairs
 
 
 def load_version(

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fake_label_studio import fake_label_studio
 from labeling_page import CHROMIUM_ARGS
 from page_fakes import CONTEST, HOSTILE, LEADERBOARD, PEOPLE, RUNNING, PageJobs, PageRegistry, point, report, version
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
@@ -74,17 +75,24 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     registry.crowned["poems"] = ["rankloop.poems-v1"]
     registry.tried["poems"] = []
     port = free_port()
-    settings = load_settings(
-        data_dir=tmp_path_factory.mktemp("page"), port=port, basic_auth_user="ann", basic_auth_pass="secret",
-        mlflow_tracking_uri="http://localhost:5000", label_studio_url="http://localhost:8080",
-    )  # fmt: skip
-    proposer = SimpleNamespace(loaded=lambda: {"eggs": "rankloop.eggs-v2"}, fault=None, waiting=0, version=None)
-    app = create_app(settings, proposer, jobs, registry)  # type: ignore[arg-type]  # fakes of our edges
-    server = make_server("127.0.0.1", port, app, threaded=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield Site(f"http://127.0.0.1:{port}", registry, jobs)
-    server.shutdown()
-    server.server_close()
+    with fake_label_studio() as label_studio:
+        project = {"id": 7, "title": "Eggs", "label_config": "<View/>", "model_version": "rankloop"}
+        label_studio.on("GET /api/projects/", (200, {"count": 1, "results": [project]}))
+        label_studio.on("GET /api/webhooks/", (200, []))
+        backend = {"id": 1, "project": 7, "url": f"http://localhost:{port}", "extra_params": {"line": "eggs"}}
+        label_studio.on("GET /api/ml/", (200, [backend]))
+        settings = load_settings(
+            data_dir=tmp_path_factory.mktemp("page"), port=port, basic_auth_user="ann", basic_auth_pass="secret",
+            mlflow_tracking_uri="http://localhost:5000", label_studio_url=label_studio.url,
+            label_studio_api_key="0" * 40,
+        )  # fmt: skip
+        proposer = SimpleNamespace(loaded=lambda: {"eggs": "rankloop.eggs-v2"}, fault=None, waiting=0, version=None)
+        app = create_app(settings, proposer, jobs, registry)  # type: ignore[arg-type]  # fakes of our edges
+        server = make_server("127.0.0.1", port, app, threaded=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield Site(f"http://127.0.0.1:{port}", registry, jobs)
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +137,10 @@ def test_everybody_can_use_it(name: str, screen: str, opened: Callable[..., Page
     for picture in page.locator("img").all():
         picture.scroll_into_view_if_needed()
     page.wait_for_load_state("networkidle")
+    page.evaluate("scrollTo(0, 0)")
+    page.screenshot(path=tmp_path / f"{name} {screen}.png", full_page=True)
     for details in page.locator("details").all():
         details.evaluate("details => details.open = true")
-    page.screenshot(path=tmp_path / f"{name} {screen}.png", full_page=True)
     page.evaluate(AXE[-1].read_text(encoding="utf-8"))
     found = page.evaluate("() => axe.run()")
     serious = [

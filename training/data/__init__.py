@@ -1,10 +1,13 @@
 """The data that training reads: judgements, preferences, prompts, demonstrations, and their files."""
 
 from training.data.files import (
+    PAIR_SCORES,
     read_demonstrations,
+    read_pair_scores,
     read_preferences,
     read_prompts,
     write_demonstrations,
+    write_pair_scores,
     write_preferences,
     write_prompts,
 )
@@ -26,10 +29,19 @@ from training.data.split import split_of
 from training.data.tables import read_text, separator_of
 from training.data.tasks import ANSWERS, Task
 from training.data.types import Demonstration, JudgedAnswer, Judgement, Preference, PromptRecord, Split, Verdict
-from training.data.votes import aggregate, agreement, dataset_digest, demonstrations_from, rewrites_from
+from training.data.votes import (
+    PairKey,
+    aggregate,
+    agreement,
+    dataset_digest,
+    demonstrations_from,
+    pair_of,
+    rewrites_from,
+)
 
 __all__ = [
     "ANSWERS",
+    "PAIR_SCORES",
     "REFERENCE_KEYS",
     "Column",
     "Demonstration",
@@ -37,6 +49,7 @@ __all__ = [
     "Judgement",
     "LeftOut",
     "Message",
+    "PairKey",
     "Preference",
     "Prompt",
     "PromptRecord",
@@ -51,10 +64,12 @@ __all__ = [
     "dataset_digest",
     "demonstrations_from",
     "messages_key",
+    "pair_of",
     "prompt_as_json",
     "prompt_from_json",
     "prompt_in_words",
     "read_demonstrations",
+    "read_pair_scores",
     "read_preferences",
     "read_prompts",
     "read_rows",
@@ -67,6 +82,7 @@ __all__ = [
     "split_of",
     "two_endings",
     "write_demonstrations",
+    "write_pair_scores",
     "write_preferences",
     "write_prompts",
 ]

@@ -21,9 +21,12 @@ from training.data.prompts import (
 from training.data.records import REFERENCE_KEYS, LeftOut, Reading, Record, is_whole_unicode, usable
 from training.data.tables import read_records
 from training.data.types import Demonstration, Preference, PreferenceSource, PromptRecord
+from training.data.votes import PairKey
 from training.errors import DataError
 
 AS_DEFAULT = Reading()
+PAIR_SCORES = "held_out_scores.jsonl"
+"""The file of `write_pair_scores` beside a reward model."""
 CONVERSATIONS = ("messages", "conversations", "conversation")
 """Columns that hold a whole conversation."""
 
@@ -50,6 +53,45 @@ def read_preferences(
 def write_preferences(path: Path | str, preferences: Iterable[Preference]) -> None:
     """Write JSON lines that `read_preferences` and TRL can read, atomically."""
     _write_rows(path, map(asdict, preferences))
+
+
+def write_pair_scores(path: Path | str, scores: Iterable[tuple[Preference, float]]) -> None:
+    """Write a reward model's opinion on pairs that it didn't learn from, atomically.
+
+    Args:
+        path: the file.
+        scores: pairs, each with the log-odds that the chosen answer is the better one.
+    """
+    _write_rows(
+        path,
+        (
+            {
+                "prompt": prompt_as_json(pair.prompt),
+                "chosen": pair.chosen,
+                "rejected": pair.rejected,
+                "score": score,
+            }
+            for pair, score in scores
+        ),
+    )
+
+
+def read_pair_scores(path: Path) -> dict[PairKey, float]:
+    """What `write_pair_scores` wrote: the log-odds that the first text of a pair's key is the better one.
+
+    Raises:
+        DataError: the file can't be read.
+    """
+    found: dict[PairKey, float] = {}
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            prompt, (chosen, rejected) = prompt_from_json(row["prompt"]), (row["chosen"], row["rejected"])
+            first, second = sorted((chosen, rejected))
+            found[prompt, first, second] = float(row["score"]) if first == chosen else -float(row["score"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} can't be read", expected="a reward model's scores, one pair a line") from error
+    return found
 
 
 def read_prompts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 from training.data.prompts import Prompt
 
@@ -47,7 +48,10 @@ class JudgedAnswer:
 class Judgement:
     """One person's verdict on one pair of answers to one prompt.
 
-    `selection` says how the pair was chosen from several candidates; None where it wasn't, or nobody knows.
+    `lead_time` is how many seconds it took, as the labeling page measured. `sides` says how it was decided which answer
+    stands on which side: `shuffled` by the loop, `given` by the task's data, or None where there are no sides, as in a
+    ranking. `untouched` says whether the annotation is what the page had preselected; None if nothing was. `selection`
+    says how the pair was chosen from several candidates; None where it wasn't, or nobody knows.
     """
 
     prompt: Prompt
@@ -59,6 +63,9 @@ class Judgement:
     task_id: int | None = None
     annotation_id: int | None = None
     updated_at: str | None = None
+    lead_time: float | None = None
+    sides: Literal["shuffled", "given"] | None = None
+    untouched: bool | None = None
     selection: str | None = None
 
 
@@ -67,7 +74,8 @@ class PreferenceSource:
     """Where a preference comes from, so that it can be traced back to the judgements behind it.
 
     `rewrite` says that nobody compared the two answers: a person rewrote `rejected` as `chosen`. `left_votes` and
-    `right_votes` count the votes for the answer on either side, whichever of the two that was; ties are neither.
+    `right_votes` count the votes for the answer on either side, whichever of the two that was, where the loop shuffled
+    the sides; ties are neither.
     `selection` is as in `Judgement`.
     """
 

@@ -13,7 +13,8 @@ from training.data.prompts import Prompt, prompt_as_json
 from training.data.types import Demonstration, JudgedAnswer, Judgement, Preference, PreferenceSource, Verdict
 
 Value = TypeVar("Value", bound=Hashable)
-PairKey = tuple[Prompt, str, str]  # prompt and two answers; of votes, in alphabetical order
+PairKey = tuple[Prompt, str, str]
+"""A prompt and two answers; of votes, in alphabetical order."""
 
 
 def aggregate(judgements: Iterable[Judgement]) -> list[Preference]:
@@ -27,6 +28,12 @@ def aggregate(judgements: Iterable[Judgement]) -> list[Preference]:
     """
     ballots = _ballots(judgements)
     return [_preference(key, ballots[key]) for key in sorted(ballots, key=_by_text)]
+
+
+def pair_of(judgement: Judgement) -> PairKey:
+    """What identifies the pair that a judgement is about, whichever answer was on the left."""
+    texts = judgement.answer1.text, judgement.answer2.text
+    return judgement.prompt, min(texts), max(texts)
 
 
 def agreement(judgements: Iterable[Judgement]) -> float | None:
@@ -117,7 +124,7 @@ def _ballots(judgements: Iterable[Judgement]) -> dict[PairKey, list[Judgement]]:
         texts = judgement.answer1.text, judgement.answer2.text
         says_something = judgement.verdict is not Verdict.BOTH_BAD and texts[0] != texts[1]
         if says_something and all(text.strip() or _share_for(text, judgement) == 0 for text in texts):
-            ballots[(judgement.prompt, min(texts), max(texts))].append(judgement)
+            ballots[pair_of(judgement)].append(judgement)
     return ballots
 
 
@@ -132,6 +139,7 @@ def _share_for(text: str, judgement: Judgement) -> float:
 def _preference(key: PairKey, votes: Sequence[Judgement]) -> Preference:
     prompt, first, second = key
     for_first = sum(_share_for(first, vote) for vote in votes)
+    shuffled = [vote for vote in votes if vote.sides == "shuffled"]  # a side that wasn't drawn by lot means something
     chosen, rejected = (first, second) if 2 * for_first >= len(votes) else (second, first)
     return Preference(
         prompt=prompt,
@@ -146,8 +154,8 @@ def _preference(key: PairKey, votes: Sequence[Judgement]) -> Preference:
             annotation_ids=tuple(sorted({vote.annotation_id for vote in votes if vote.annotation_id is not None})),
             chosen_version=_if_all_agree(_author(chosen, vote) for vote in votes),
             rejected_version=_if_all_agree(_author(rejected, vote) for vote in votes),
-            left_votes=sum(vote.verdict is Verdict.ANSWER1 for vote in votes),
-            right_votes=sum(vote.verdict is Verdict.ANSWER2 for vote in votes),
+            left_votes=sum(vote.verdict is Verdict.ANSWER1 for vote in shuffled),
+            right_votes=sum(vote.verdict is Verdict.ANSWER2 for vote in shuffled),
             selection=_if_all_agree(vote.selection for vote in votes),
         ),
     )

@@ -45,6 +45,22 @@ class Measured:
     tuning: Tuning | None
     refusal: str | None
 
+    def out_of_fold(self) -> tuple[Tensor, Tensor]:
+        """(N,) score differences by models that never saw the pair's prompt, and (N,) whether the pair has one."""
+        if self.tuning is not None and self.tuning.kept:
+            return self.tuning.out_of_fold, self.tuning.measured
+        return self.probes.out_of_fold, torch.full((len(self.pairs),), self.folds.count > 1)
+
+    def scored(self, temperature: float) -> list[tuple[Preference, float]]:
+        """The pairs that have an out-of-fold score, each with the log-odds that its chosen answer is the better one.
+
+        Args:
+            temperature: by which score differences are divided.
+        """
+        scores, measured = self.out_of_fold()
+        found = zip(self.learned, scores.tolist(), measured.tolist(), strict=True)
+        return [(pair, score / temperature) for pair, score, known in found if known]
+
 
 def first_point(probes: FittedProbes, pairs: PairFeatures) -> RewardPoint:
     """The probe's point of the curve: its loss on the pairs it learned from, and on those it didn't."""
@@ -122,8 +138,7 @@ def measure(model: RewardModel, codec: TextCodec, found: Measured, first: Reward
     """
     pairs, folds, tuning = found.pairs, found.folds, found.tuning
     probe, kept = found.probes.out_of_fold, tuning is not None and tuning.kept
-    measured = tuning.measured if tuning and kept else torch.full((len(pairs),), folds.count > 1)
-    scores = tuning.out_of_fold if tuning and kept else probe
+    scores, measured = found.out_of_fold()
     scores, target, groups = scores[measured], pairs.p_chosen[measured], folds.groups[measured]
     model.temperature = fit_temperature(scores, target)
     counted_pairs = [pair for pair, inside in zip(found.learned, measured.tolist(), strict=True) if inside]

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from training.config import RewardConfig, TextConfig
-from training.data import Preference, Split, dataset_digest, split_of
+from training.data import PAIR_SCORES, Preference, Split, dataset_digest, split_of, write_pair_scores
 from training.errors import DataError
 from training.models import Probe, RewardModel, Site, TextCodec, backbone_of, frozen_copies
 from training.reward.choose import FittedProbes, Sites, fit_ensemble
@@ -94,6 +94,7 @@ def train_reward(
     report = measure(model, codec, found, first)
     model.save(out)
     report.save(out)
+    write_pair_scores(out / PAIR_SCORES, found.scored(report.temperature))
     return report
 
 

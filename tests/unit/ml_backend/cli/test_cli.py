@@ -28,6 +28,7 @@ COMMANDS = [
     "versions",
     "promote",
     "rollback",
+    "contest",
     "export",
     "download",
     "push",
@@ -133,10 +134,11 @@ def test_rows_of_the_versions_table() -> None:
     """The champion is marked, figures are rounded, and a base without figures has dashes."""
     base = Version(1, "m-v1", "default", None, None, {}, {}, 0.0)
     figures = {"annotations": 120.0, "reward_accuracy": 0.8125, "kl_nats": 5.4321, "win_rate_vs_base": 0.9}
+    figures["agreement"] = 0.7
     tuned = Version(2, "m-v2", "default", "run", "m-v1", figures, {}, 0.0)
     rows = list(version_rows([base, tuned], tuned))
-    assert rows[0][:8] == ("default", "m-v1", "", "-", "-", "-", "-", "-")
-    assert rows[1][:8] == ("default", "m-v2", "*", "120", "81.2%", "5.43", "90.0%", "m-v1")
+    assert rows[0][:9] == ("default", "m-v1", "", "-", "-", "-", "-", "-", "-")
+    assert rows[1][:9] == ("default", "m-v2", "*", "120", "81.2%", "70.0%", "5.43", "90.0%", "m-v1")
 
 
 def test_rows_of_the_training_cycles() -> None:

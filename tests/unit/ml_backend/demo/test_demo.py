@@ -20,6 +20,7 @@ def test_the_default_leaves_prompts_for_skips_and_for_the_last_version() -> None
     assert judgements_per_round(DemoOptions(rounds=2), 430) == 183
     assert judgements_per_round(DemoOptions(rounds=1), 430) == 200
     assert judgements_per_round(DemoOptions(rounds=2, annotations=40), 430) == 40
+    assert judgements_per_round(DemoOptions(rounds=1, promotion="people"), 430) == 187  # 200 more stay, for contests
 
 
 @pytest.mark.parametrize("options", [DemoOptions(annotations=300), DemoOptions(rounds=400), DemoOptions(annotations=0)])

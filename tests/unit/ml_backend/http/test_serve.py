@@ -56,6 +56,21 @@ def test_one_process_with_many_threads(settings: Any, host: str, bind: str) -> N
     assert server.cfg.control_socket_disable
 
 
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://localhost:9090/"),
+        ("0.0.0.0", "http://localhost:9090/"),  # noqa: S104  # read, not bound
+        ("[::1]", "http://localhost:9090/"),
+        ("2001:db8::1", "http://[2001:db8::1]:9090/"),
+        ("loop.example", "http://loop.example:9090/"),
+    ],
+)
+def test_the_page_s_address_can_be_opened(settings: Any, host: str, url: str) -> None:
+    """What is printed at the start is an address for a browser, wherever the server listens."""
+    assert load_settings(**{**settings.model_dump(), "host": host}).page_url() == url
+
+
 @pytest.mark.slow
 def test_a_real_server_starts_answers_and_ends(tiny_model_dir: Path, tmp_path: Path) -> None:
     """Health is up within seconds, the base is registered and loaded, and SIGTERM stops it with code 0."""

@@ -42,6 +42,7 @@ def test_a_live_judgement_keeps_texts_verdict_version_and_source() -> None:
             task_id=9,
             annotation_id=1,
             updated_at="2026-01-01T00:00:01.5Z",
+            sides="shuffled",
         )
     ]
     assert asdict(summary) == {
@@ -208,3 +209,43 @@ def test_a_ranking_gives_one_judgement_per_two_answers() -> None:
 def test_rankings_that_cannot_be_read_are_dropped(order: object, reason: str) -> None:
     """No order, too few answers, a duplicate and one that the task lacks have reasons of their own."""
     assert dropped(task(ranking(order), items=ITEMS), config=RANKER) == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"), [(12.5, 12.5), (3, 3.0), (None, None), (True, None), (-1, None), ("4", None), (1e400, None)]
+)
+def test_seconds_are_those_that_the_page_measured(told: object, seconds: float | None) -> None:
+    """Whatever isn't a time is no time."""
+    judgements, _ = convert(task(live("answer1", lead_time=told)))
+    assert judgements[0].lead_time == seconds
+
+
+_PRESET = {"id": 60, "result": pair("left")["result"], "model_version": "rankloop-v7"}
+
+
+@pytest.mark.parametrize(
+    ("selected", "parent", "untouched"),
+    [("left", 60, True), ("right", 60, False), ("left", None, None), ("left", 61, None), ("answer1", 60, True)],
+)
+def test_untouched_is_what_was_preselected(selected: str, parent: int | None, untouched: bool | None) -> None:
+    """The value decides, not the region's origin; without a parent prediction, nothing was preselected."""
+    given = pair(selected, parent_prediction=parent)
+    given["result"][0]["origin"] = "prediction"
+    judgements, _ = convert(task(given, predictions=(_PRESET,), answer1="a", answer2="b"), config=PAIRWISE)
+    assert [(one.untouched, one.sides) for one in judgements] == [(untouched, "given")]
+
+
+@pytest.mark.parametrize(("order", "untouched"), [(["x", "y", "z"], True), (["x", "z", "y"], False)])
+def test_a_ranking_may_be_left_as_it_was_shown(order: list[str], untouched: bool) -> None:
+    """Each of its pairs says so; there are no sides."""
+    preset = {"id": 60, "result": ranking(["x", "y", "z"])["result"]}
+    items = [{"id": name, "body": f"text {name}"} for name in "xyz"]
+    given = {**ranking(order), "parent_prediction": 60}
+    judgements, _ = convert(task(given, predictions=(preset,), answers=items, items=items), config=RANKER)
+    assert [(one.untouched, one.sides) for one in judgements] == [(untouched, None)] * 3
+
+
+def test_nothing_is_preselected_on_live_pairs() -> None:
+    """The answers come from a prediction, the verdict from the person alone."""
+    judgements, _ = convert(task(live("answer1", parent_prediction=50), predictions=(PREDICTION,)))
+    assert judgements[0].untouched is None

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from ml_backend.labels.moments import filter_value, read_moment
+from ml_backend.labels.export import filter_value, read_moment
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 

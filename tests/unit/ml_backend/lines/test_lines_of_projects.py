@@ -46,7 +46,7 @@ def test_connected_projects_have_lines(settings: Settings, registry: FakeRegistr
     found = {project.project_id: project.line for project in connections.all()}
     assert found == {2: "shared", 3: "shared", 4: "project-4"}
     second = connections.of(2)
-    assert second == Connected(2, "shared", ProjectSettings("shared", train_after=5), "<View/>")
+    assert second == Connected(2, "shared", ProjectSettings("shared", train_after=5), projects.label_config)
     assert [project.project_id for project in connections.on_line_of(second)] == [2, 3]
     assert connections.of(5) is None
     assert connections.of(99) is None

@@ -37,6 +37,7 @@ def test_what_is_set_is_read_and_written_alike() -> None:
         ({"max_new_tokens": 4097}, "expected a whole number from 1 to 4096"),
         ({"max_new_tokens": "40"}, "extra_params.max_new_tokens"),
         ({"train_after": 1.5}, "extra_params.train_after"),
+        ({"promotion": "everybody"}, "expected automatic or people"),
         ([], "got 'a list'"),
         ("{", "isn't JSON"),
     ],
@@ -61,3 +62,13 @@ def test_a_lines_projects_agree_on_what_the_model_is_told() -> None:
     assert agreed({1: ProjectSettings()}) == ProjectSettings()
     with pytest.raises(ConfigError, match=r"different settings: max_new_tokens; got 'project 1, project 2'"):
         agreed({1: first, 2: ProjectSettings("a", None, 41)})
+
+
+def test_people_promote_on_a_line_if_they_do_in_any_of_its_projects() -> None:
+    """A project that says nothing follows the others; of two that differ, the one with people counts."""
+    people, automatic = (ProjectSettings(promotion=who) for who in ("people", "automatic"))  # type: ignore[arg-type]
+    assert read_extra_params({"promotion": "people"}) == people
+    assert agreed({1: ProjectSettings(), 2: people}).promotion == "people"
+    assert agreed({1: automatic, 2: people}).promotion == "people"
+    assert agreed({1: automatic, 2: ProjectSettings()}).promotion == "automatic"
+    assert agreed({1: ProjectSettings()}).promotion is None

@@ -159,11 +159,13 @@ def test_a_rollback_during_a_cycle_holds(steps: CycleSteps, plan: Plan, registry
     running = replace(plan, parent=made[0])
     registry.rollback()
     held_back = steps.promote(running, made[1])
-    assert held_back == (
-        f"the champion is rankloop-v1 now, no longer {made[0]}. `rankloop promote {made[1]}` makes it champion."
+    assert held_back["status"] == "registered"
+    assert held_back["reason"] == (
+        f"{made[1]} is registered, but not champion: the champion is rankloop-v1 now, no longer {made[0]}. "
+        f"`rankloop promote {made[1]}` makes it champion."
     )
     assert registry.current().name == "rankloop-v1"
-    assert steps.promote(replace(plan, parent="rankloop-v1"), made[2]) is None
+    assert steps.promote(replace(plan, parent="rankloop-v1"), made[2])["status"] == "promoted"
     assert registry.current().name == made[2]
 
 
@@ -215,8 +217,14 @@ def test_a_cycle_makes_a_version(
     assert steps.register(plan) == name == "rankloop-v2"
     stored = next((cycle_settings.home() / "mlartifacts").rglob(f"{plan.run_id}/artifacts/version"))
     (stored / "policy" / "model.safetensors").write_bytes(b"the registry's disk lost it")
-    assert steps.promote(plan, name) is None
-    assert steps.promote(plan, name) is None
+    assert (
+        steps.promote(plan, name)
+        == steps.promote(plan, name)
+        == {
+            "status": "promoted",
+            "reason": f"{name} is champion.",
+        }
+    )
     assert damage_in(stored, registry.get(name).tags["manifest_sha256"]) is None
     assert not (steps.folder(plan) / "version").exists()
     assert steps.finish(plan, "promoted", "It wins.") == {"status": "promoted", "reason": "It wins."}
@@ -271,3 +279,16 @@ def test_rewritten_answers_are_imitated_first(steps: CycleSteps, plan: Plan) -> 
     steps.ppo(plan, True)
     report: dict[str, Any] = json.loads((steps.folder(plan) / "ppo" / "report.json").read_bytes())
     assert report["iterations"] == 2
+
+
+def test_where_people_decide_a_version_becomes_challenger(
+    steps: CycleSteps, plan: Plan, registry: Registry, tmp_path: Path
+) -> None:
+    """A project's own setting makes its line's next version challenge the champion, which stays where it is."""
+    made = _small_version(registry, tmp_path / "a", "a")
+    by_people = replace(plan, settings={**plan.settings, "promotion": "people"})
+    assert steps.promote(by_people, made)["status"] == "challenger"
+    assert registry.current().name == "rankloop-v1"
+    challenger = registry.challenger()
+    assert challenger is not None
+    assert challenger.name == made

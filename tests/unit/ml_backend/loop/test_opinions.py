@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from ml_backend.errors import LabelStudioError
 from ml_backend.lines import Connections
 from ml_backend.loop.opinions import LONGEST_PAUSE_S, Opinions
 from ml_backend.settings import Settings
+from training.data.files import PAIR_SCORES, write_pair_scores
+from training.data.votes import aggregate
 
 SEEN = {"7": "2026-01-01T00:00:00+00:00"}
 
@@ -121,3 +124,45 @@ def test_a_project_whose_label_config_cannot_be_read_is_said_and_left_out(
     project.label_config = "<View/>"
     assert opinions.hear("default", SEEN)["judgements"] == 0
     assert "project 7 isn't heard: " in caplog.text
+
+
+def test_people_decide_on_a_challenger(opinions: Opinions, registry: FakeRegistry, project: JudgedProject) -> None:
+    """Verdicts on pairs of champion and challenger promote it, and the documents say how it stood."""
+    registry.current()
+    registry.challengers["default"] = "rankloop-v2"
+    project.preferred = "rankloop-v2"
+    assert opinions.is_stale("default", SEEN)
+    assert opinions.hear("default", SEEN)["settled"] is True
+    stored = registry.opinions("default")
+    contest = stored["contest"]
+    assert (contest["champion"], contest["challenger"], contest["decision"]) == (
+        "rankloop-v1",
+        "rankloop-v2",
+        "promote",
+    )
+    assert (contest["pairs"], contest["wins"], contest["losses"]) == (54, 54, 0)
+    assert [place["version"] for place in stored["leaderboard"]["versions"]] == ["rankloop-v2", "rankloop-v1"]
+    assert registry.current().name == "rankloop-v2"
+    assert opinions.hear("default", SEEN)["settled"] is False
+    assert registry.opinions("default")["contest"]["decision"] == "none"
+
+
+def test_people_are_compared_with_scores_of_models_that_never_saw_the_prompt(
+    opinions: Opinions, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version's file has the pairs of the cross-validation; a version without it, such as the base, has none."""
+    opinions.hear("default", SEEN)
+    (person,) = registry.opinions("default")["people"]["people"]
+    assert person["with_reward_model_pairs"] == 0
+    judgements = opinions._judgements("default")
+    scores = [(pair, 1.5 if number % 3 else -1.5) for number, pair in enumerate(aggregate(judgements)[:30])]
+    (tmp_path / "reward").mkdir()
+    write_pair_scores(tmp_path / "reward" / PAIR_SCORES, scores)
+    monkeypatch.setattr(registry, "fetch", lambda _version: tmp_path)
+    registry.promote("rankloop-v2")
+    opinions.hear("default", SEEN)
+    (person,) = registry.opinions("default")["people"]["people"]
+    ties = sum(pair.is_tie for pair, _ in scores)
+    assert person["with_reward_model_pairs"] == 30 - ties
+    right = sum(score > 0 for pair, score in scores if not pair.is_tie)
+    assert person["with_reward_model"] == pytest.approx(right / (30 - ties))

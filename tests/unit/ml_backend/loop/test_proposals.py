@@ -106,3 +106,28 @@ def test_a_changed_label_config_changes_the_stored_proposals(
     assert proposals.some(7)["stored"] == 0
     assert [[region["value"] for region in item["result"]] for item in project.stored] == before
     assert all([region["from_name"] for region in item["result"]] == ["first", "second"] for item in project.stored)
+
+
+def test_a_challenger_shares_the_open_tasks(settings: Any, registry: FakeRegistry, project: JudgedProject) -> None:
+    """Open tasks get pairs of both under a name of their own; after the contest the champion's pairs show again."""
+    proposals = _proposals(settings, registry, project)
+    proposals.some(7)
+    registry.challengers["default"] = "rankloop-v2"
+    assert proposals.some(7) == {"version": "rankloop-v1+v2", "stored": 10, "left": 0}
+    authors = [{region["meta"]["version"] for region in item["result"]} for item in project.stored[10:]]
+    assert {"rankloop-v1", "rankloop-v2"} in authors
+    assert {"rankloop-v1"} in authors
+    registry.challengers.clear()
+    assert proposals.some(7) == {"version": "rankloop-v1", "stored": 0, "left": 0}
+    proposals.release()
+
+
+def test_a_challenger_that_does_not_load_costs_no_proposals(
+    settings: Any, registry: FakeRegistry, project: JudgedProject, tmp_path: Path
+) -> None:
+    """The champion answers alone."""
+    registry.current()
+    registry.challengers["default"] = "rankloop-v2"
+    registry.folders = {**registry.folders, "rankloop-v2": tmp_path / "nothing"}
+    (tmp_path / "nothing").mkdir()
+    assert _proposals(settings, registry, project).some(7) == {"version": "rankloop-v1", "stored": 10, "left": 0}

@@ -450,11 +450,12 @@ def test_a_version_that_may_not_replace_the_champion_is_only_registered(
     start: Any, asked: Jobs, steps: FakeSteps, proposals: FakeProposals
 ) -> None:
     """Somebody rolled back while the cycle ran: that holds, the outcome says so, and nobody's proposals change."""
-    steps.on["promote"] = lambda: "the champion is rankloop-v1 now."
+    why = "rankloop-v2 is registered, but not champion: the champion is rankloop-v1 now."
+    steps.on["promote"] = lambda: {"status": "registered", "reason": why}
     start()
     cycle = asked.wait(asked.start_training(7)["job"], timeout_s=20)
     assert cycle.state == "registered"
-    assert cycle.reason == "rankloop-v2 is registered, but not champion: the champion is rankloop-v1 now."
+    assert cycle.reason == why
     assert proposals.asked == []
 
 

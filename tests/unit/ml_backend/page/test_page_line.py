@@ -59,6 +59,13 @@ def test_a_paused_line_offers_to_go_on(reader: Reader, page_registry: PageRegist
     assert "2026-09-22T10:00:00+00:00" in reader.get("/lines/eggs").text
 
 
+def test_a_failed_cycle_says_why(reader: Reader, page_jobs: PageJobs) -> None:
+    """With the error's own remedy, until another one has ended."""
+    page_jobs.cycle = replace(RUNNING, state="failed", step=None, reason="No space left. Free some.")
+    for path in ("/", "/lines/eggs"):
+        assert "The last cycle, begun on 22 September 2026 : failed . No space left. Free some." in reader.text(path)
+
+
 def test_versions_have_their_figures(reader: Reader) -> None:
     """The newest first; the base has none, and the champion says since when."""
     shown = reader.text("/lines/eggs")

@@ -13,8 +13,9 @@ import torch
 from ml_backend.labels.annotations import judgements_in
 from ml_backend.labels.config import parse_label_config
 from ml_backend.labels.predictions import live_prediction
-from ml_backend.serving.selection import RANDOM_SHARE, Selection, choose_pair, pick
+from ml_backend.serving.selection import RANDOM_SHARE, choose_pair, pick
 from ml_backend.serving.version import LoadedVersion, load_version
+from ml_backend.settings import Selection
 from training.data.types import Preference
 from training.data.votes import aggregate
 from training.errors import ModelError

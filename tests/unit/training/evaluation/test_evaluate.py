@@ -15,6 +15,7 @@ from training.evaluation.frontier import verdict
 from training.evaluation.gates import Gate, policy_gate
 from training.evaluation.gates import reward_gate as decide
 from training.evaluation.intervals import accuracy_with_interval, mean_with_interval, student_t_95
+from training.evaluation.policy import Example
 from training.ppo.report import PPOReport
 from training.reward.report import RewardReport
 
@@ -42,6 +43,7 @@ POLICY = PPOReport(
     iterations=10,
     stopped=None,
     curve=(),
+    examples=(Example("How?", "So.", "Thus.", "Like this.", 0.1, 0.2, 0.3),),
 )
 GATES = GateConfig(min_preferences=20, min_reward_accuracy=0.65, min_win_rate=0.6, max_kl_nats=20.0)
 
@@ -210,6 +212,7 @@ def test_a_report_from_before_champions_is_still_read() -> None:
 
 
 _NEW = {
+    "examples",
     "win_rate_vs_champion",
     "champion_interval",
     "best_of_n",

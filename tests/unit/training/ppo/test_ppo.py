@@ -502,6 +502,10 @@ def test_an_evaluation_of_the_base_against_itself_is_even(tiny_model_dir: Path, 
     assert found.win_rate_vs_base is not None
     assert 0.35 < found.win_rate_vs_base < 0.65
     assert found.win_rate_interval[0] < found.win_rate_vs_base < found.win_rate_interval[1]
+    assert [example.prompt for example in found.examples] == [f"What is {number}?" for number in range(50)]
+    first = found.examples[0]
+    assert first.champion == first.base  # without a champion, it is the base
+    assert first.champion_score == first.base_score
 
 
 def test_unusable_settings_are_refused(tiny_model_dir: Path, codec: TextCodec, tmp_path: Path) -> None:
