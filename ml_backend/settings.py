@@ -82,9 +82,7 @@ class Settings(BaseSettings):
     top_p: float | None = Field(
         None, gt=0, le=1, description="nucleus (top-p) sampling; 1 turns it off; by default the version's own"
     )
-    max_new_tokens: int | None = Field(
-        None, ge=1, description="longest answer, in tokens; by default the version's own"
-    )
+    max_new_tokens: int | None = Field(None, ge=1, description="longest answer in tokens; by default the version's own")
     system_prompt: str | None = Field(None, description="what a chat model is told first; by default the model's own")
     proposal_precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto",
