@@ -155,7 +155,7 @@ class LoadedVersion:
         known = [(prompt, text) for (_, prompt), answers in zip(questions, drawn, strict=True) for text, _ in answers]
         scores = iter(self._scores(known))
         return [
-            self._shown(key, answers, list(islice(scores, len(answers)))) if answers else AnswerPair("", "", self.name)
+            self._chosen(key, answers, list(islice(scores, len(answers)))) if answers else AnswerPair("", "", self.name)
             for (key, _), answers in zip(questions, drawn, strict=True)
         ]
 
@@ -201,12 +201,14 @@ class LoadedVersion:
                 return [[]]
             return [self._encoded([prompt])[0] for prompt in prompts]
 
-    def _shown(self, key: str, drawn: Sequence[Drawn], scores: Sequence[float]) -> AnswerPair:
-        """Choose two candidates, and shuffle which is on the left, so that a bias towards a side teaches nothing."""
-        first, second, how = drawn[0], drawn[1], None
-        if len(drawn) > 2:
-            dice = random.Random(self._seed(key, "selection"))  # noqa: S311  # no secret
-            first, second, how = pick(drawn, scores, self.selection, dice)
+    def _chosen(self, key: str, drawn: Sequence[Drawn], scores: Sequence[float]) -> AnswerPair:
+        if len(drawn) == 2:
+            return self._shown(key, *drawn)
+        dice = random.Random(self._seed(key, "selection"))  # noqa: S311  # no secret
+        return self._shown(key, *pick(drawn, scores, self.selection, dice))
+
+    def _shown(self, key: str, first: Drawn, second: Drawn, how: How | None = None) -> AnswerPair:
+        """Shuffle which answer is on the left, so that a bias towards a side teaches nothing."""
         if self._seed(key, "side") % 2:
             first, second = second, first
         return AnswerPair(first[0], second[0], self.name, (first[1], second[1]), how=how)
