@@ -194,7 +194,10 @@ def _by_people(facts: Facts) -> Iterator[str]:
     """What people's blind comparisons of versions say of this one."""
     name = facts.version.name
     contest = facts.opinions.get("contest") or {}
-    if name in (contest.get("champion"), contest.get("challenger")) and contest.get("share") is not None:
+    rows = (facts.opinions.get("leaderboard") or {}).get("versions") or []
+    row = next((row for row in rows if row.get("version") == name and row.get("strength") is not None), None)
+    compared = name in (contest.get("champion"), contest.get("challenger")) and contest.get("share") is not None
+    if compared:
         rival = contest["champion"] if name == contest.get("challenger") else contest["challenger"]
         share, interval = contest["share"], contest.get("interval")
         if name == contest.get("champion"):
@@ -203,15 +206,13 @@ def _by_people(facts: Facts) -> Iterator[str]:
             f"People prefer its answers to those of `{rival}` {share:.0%} of the time{_interval(interval)}, over "
             f"{contest.get('pairs', 0)} pairs."
         )
-    rows = (facts.opinions.get("leaderboard") or {}).get("versions") or []
-    row = next((row for row in rows if row.get("version") == name), None)
-    if row is not None and row.get("strength") is not None:
+    if row is not None:
         interval = _interval(row.get("interval"), ".2f")
         yield (
             f"By all comparisons of the line's versions, its strength over the base is {row['strength']:+.2f} in "
             f"log-odds{interval}, from {row.get('pairs', 0)} pairs."
         )
-    elif not contest.get("share"):
+    if row is None and not compared:
         yield "People haven't compared its answers with another version's."
 
 

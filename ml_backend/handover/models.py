@@ -86,6 +86,7 @@ def _write(settings: Settings, registry: Registry, version: Version, out: Path) 
         dated=codec.chat is not None and codec.chat.dated != codec.chat.source,
         reports=_json_in(folder / "report.json"),
         counts=_json_in(folder / "summary.json"),
+        opinions=registry.opinions(version.line),
     )
     (out / CARD).write_text(model_card(facts), encoding="utf-8")
     return sum(file.stat().st_size for file in out.rglob("*") if file.is_file())

@@ -1,7 +1,7 @@
 """Label Studio's JSON and XML as data: label configs, exports, annotations, predictions. Pure: no network, no files."""
 
 from ml_backend.labels.annotations import UNKNOWN_ANNOTATOR, verdict_of
-from ml_backend.labels.authors import ShownAnswer, judged_pair, pair_prediction, shown_pair
+from ml_backend.labels.authors import ShownAnswer, fresh_note, judged_pair, pair_prediction, shown_pair
 from ml_backend.labels.config import parse_label_config, with_prompt_fields
 from ml_backend.labels.export import annotations_in, filter_value, parse_export, read_moment
 from ml_backend.labels.fields import Field, LabelConfig
@@ -19,6 +19,7 @@ __all__ = [
     "annotations_in",
     "filter_value",
     "fits",
+    "fresh_note",
     "infer_label_config",
     "judged_pair",
     "judgements_from_export",

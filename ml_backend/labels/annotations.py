@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Literal
 
-from ml_backend.labels.authors import authored, selection_in, texts_in, whole
+from ml_backend.labels.authors import authored, selection_in, texts_in, version_noted, whole
 from ml_backend.labels.fields import LabelConfig
 from ml_backend.labels.verdicts import Dropped, Json, Loss, is_untouched, tiers_in, value_of, verdict_in
 from training.data import JudgedAnswer, Judgement, Message, Prompt, Verdict, two_endings
@@ -130,7 +130,8 @@ def _shown(verdict: Verdict, task: Json, config: LabelConfig) -> list[_Pair] | L
             beginning, *endings = split
             left, right = (JudgedAnswer(whole(text).strip()) for text in endings)
             return [_Pair(left, right, verdict, beginning)]
-    left, right = (JudgedAnswer(whole(text).strip()) for text in texts)
+    version = version_noted(task, *texts)
+    left, right = (JudgedAnswer(whole(text).strip(), version) for text in texts)
     return [_Pair(left, right, verdict)]
 
 

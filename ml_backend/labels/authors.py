@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ml_backend.labels.fields import Field, LabelConfig
-from ml_backend.labels.predictions import side_in_region_id, version_in_region_id
+from ml_backend.labels.predictions import pair_digest, side_in_region_id, version_in_region_id
 from training.data import JudgedAnswer
 
 Json = Mapping[str, Any]
@@ -56,6 +56,21 @@ def selection_in(piece: Json) -> str | None:
     meta = piece.get("meta")
     found = meta.get("selection") if isinstance(meta, Mapping) else None
     return found if found in SELECTIONS else None
+
+
+def fresh_note(version: str, answer1: str, answer2: str) -> dict[str, str]:
+    """What a task that holds two answers of a version notes of them, under `meta.rankloop.fresh`."""
+    return {"version": version, "pair": pair_digest(answer1, answer2)}
+
+
+def version_noted(task: Json, answer1: str, answer2: str) -> str | None:
+    """The version that wrote the two answers that a task holds; None if it isn't noted, or they have changed since."""
+    note: Any = task
+    for key in ("meta", "rankloop", "fresh"):
+        note = note.get(key) if isinstance(note, Mapping) else None
+    if not isinstance(note, Mapping) or note.get("pair") != pair_digest(answer1, answer2):
+        return None
+    return _text(note.get("version"))
 
 
 def _judged(text: str, version: str | None, proposed: str | None, piece: Json) -> JudgedAnswer:

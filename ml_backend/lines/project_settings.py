@@ -14,6 +14,7 @@ MOST_NEW_TOKENS = 4096
 MOST_SYSTEM_PROMPT_CHARACTERS = 8000
 MOST_TRAIN_AFTER = 1_000_000
 MOST_ROUNDS = 100
+MOST_TOP_UP = 1000
 
 Promotion = Literal["automatic", "people"]
 """Who decides on a version that passed its gates."""
@@ -23,6 +24,7 @@ _MOST = {
     "train_after": MOST_TRAIN_AFTER,
     "rounds": MOST_ROUNDS,
     "tries": MOST_ROUNDS,
+    "top_up": MOST_TOP_UP,
 }
 _EXPECTED = {
     "line": "a name of 1 to 40 lower-case letters, digits, dashes and underscores, the first a letter or digit",
@@ -32,6 +34,7 @@ _EXPECTED = {
     "rounds": f"a whole number from 1 to {MOST_ROUNDS}",
     "tries": f"a whole number from 1 to {MOST_ROUNDS}",
     "promotion": "automatic or people",
+    "top_up": f"a whole number from 1 to {MOST_TOP_UP}",
 }
 
 
@@ -46,6 +49,7 @@ class ProjectSettings:
     rounds: in how many rounds a prompt gets a fresh pair from a newer version.
     tries: how many pairs a prompt gets in a round at most, while people call both answers bad.
     promotion: `automatic`, or `people` where their verdicts decide on a version that passed its gates.
+    top_up: how many tasks with answers always wait, where tasks hold the answers.
     """
 
     line: str | None = None
@@ -55,6 +59,7 @@ class ProjectSettings:
     rounds: int | None = None
     tries: int | None = None
     promotion: Promotion | None = None
+    top_up: int | None = None
 
     def as_extra_params(self) -> dict[str, Any]:
         """The settings that are set, by name."""

@@ -13,7 +13,7 @@ from ml_backend.label_studio import LabelStudio
 from ml_backend.labels import LabelConfig, parse_label_config
 from ml_backend.lines import Connected, Connections, not_connected
 from ml_backend.registry import Registry, Version
-from ml_backend.rounds import Rounds
+from ml_backend.rounds import Rounds, runs_short, top_up, wanted
 from ml_backend.serving import Answerer, LoadedVersion, Match, load_version, predictions_of, with_scores
 from ml_backend.settings import Settings
 from training.errors import RankloopError
@@ -47,7 +47,8 @@ class BulkProposals:
     def some(self, project_id: int) -> dict[str, Any]:
         """Propose for about a minute for open tasks without the champion's answers, and store the proposals.
 
-        Before that, tasks of later rounds are added, and proposals mended that a changed label config doesn't fit.
+        Before that, tasks of later rounds and tasks with fresh answers are added, and proposals mended that a changed
+        label config doesn't fit.
 
         Returns:
             `version`, how many predictions were `stored`, and how many tasks are `left`.
@@ -66,6 +67,7 @@ class BulkProposals:
             config = parse_label_config(project.label_config)
             self._rounds.renew(label_studio, project, champion.name)
             self._mend(label_studio, project, config, champion, challenger)
+            self._top_up(label_studio, project, config, champion)
             tasks = label_studio.tasks_to_propose(project_id, name)
             if not tasks:
                 return {"version": name, "stored": 0, "left": 0}
@@ -104,6 +106,11 @@ class BulkProposals:
                             changed += 1
             logger.info("project %d: %d proposals fit the changed label config again", project.project_id, changed)
         self._rounds.fitted(project, config)
+
+    def _top_up(self, label_studio: LabelStudio, project: Connected, config: LabelConfig, champion: Version) -> None:
+        number = wanted(self._settings, project, config)
+        if runs_short(label_studio, project, number):
+            top_up(label_studio, project, config, number, self._version(champion).told(project.settings))
 
     def _predict(self, version: Answerer, config: LabelConfig, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
         size = self._settings.propose_batch

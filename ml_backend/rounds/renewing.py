@@ -15,6 +15,7 @@ from ml_backend.labels import LabelConfig, fits, parse_label_config, read_moment
 from ml_backend.lines import Connected
 from ml_backend.rounds.places import Place, made_task, next_place, place_in
 from ml_backend.rounds.state import Remembered, read_remembered, remember
+from ml_backend.rounds.topping_up import runs_short, wanted
 from ml_backend.settings import Settings
 
 OVERLAP = timedelta(minutes=2)
@@ -31,7 +32,7 @@ class Rounds:
         self._folder = settings.home() / "rounds"
 
     def due(self, label_studio: LabelStudio, project: Connected, champion: str) -> bool:
-        """Whether anything has happened that calls for a closer look. Costs one small request.
+        """Whether anything has happened that calls for a closer look. Costs one small request or two.
 
         Raises:
             LabelConfigError: the project's label config can't be used.
@@ -39,6 +40,8 @@ class Rounds:
         config = parse_label_config(project.label_config)
         before = self._remembered(project)
         if before.asks != _asks(config):
+            return True
+        if runs_short(label_studio, project, wanted(self._settings, project, config)):
             return True
         return self._applies(project, config) and before.mark != self._mark(label_studio, project, champion)
 

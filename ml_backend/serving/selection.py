@@ -12,8 +12,8 @@ from ml_backend.settings import Selection
 
 How = Literal["random", "gap", "uncertain"]
 """How one pair was chosen in the end."""
-Draw = tuple[str, bool]
-"""An answer, and whether it was cut off."""
+Drawn = tuple[str, bool]
+"""An answer, and whether it was cut off at the length limit."""
 RANDOM_SHARE = 0.2
 """The share of pairs that are drawn at random all the same: what is measured on them holds for the policy's answers."""
 
@@ -57,8 +57,8 @@ def choose_pair(
 
 
 def pick(
-    drawn: Sequence[Draw], scores: Sequence[float], selection: Selection, dice: random.Random
-) -> tuple[Draw, Draw, How]:
+    drawn: Sequence[Drawn], scores: Sequence[float], selection: Selection, dice: random.Random
+) -> tuple[Drawn, Drawn, How]:
     """Choose two of several drawn answers, cut ones only where there aren't two others; where there are no two that
     differ, the first two, which aren't shown.
 

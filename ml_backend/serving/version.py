@@ -16,7 +16,7 @@ from typing import Any
 from ml_backend.lines import ProjectSettings
 from ml_backend.registry import read_record
 from ml_backend.serving.salvage import salvaged
-from ml_backend.serving.selection import How, pick
+from ml_backend.serving.selection import Drawn, How, pick
 from ml_backend.settings import Selection, Settings
 from training.config import SamplingConfig
 from training.data import Message, Prompt
@@ -35,8 +35,6 @@ Question = tuple[str, Prompt]
 """(key, prompt); the key seeds the sampling."""
 Answer = tuple[Prompt, str]
 """(prompt, answer)."""
-Drawn = tuple[str, bool]
-"""(answer, whether it was cut off at the length limit)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +201,7 @@ class LoadedVersion:
 
     def _chosen(self, key: str, drawn: Sequence[Drawn], scores: Sequence[float]) -> AnswerPair:
         if len(drawn) == 2:
-            return self._shown(key, *drawn)
+            return self._shown(key, drawn[0], drawn[1])
         dice = random.Random(self._seed(key, "selection"))  # noqa: S311  # no secret
         return self._shown(key, *pick(drawn, scores, self.selection, dice))
 

@@ -83,13 +83,13 @@ def train_epoch(
     Raises:
         DivergedError: the loss or its gradient is NaN or infinite.
     """
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
-    order = rows[torch.randperm(len(rows), generator=generator)]
+    batches = batches_of(pairs.places, rows, config.batch_pairs, seed=config.seed * 1_000_003 + epoch)
     steps = math.ceil(len(rows) / config.batch_pairs)
-    step, loss_sum = epoch * steps, 0.0
+    loss_sum = 0.0
     weights = pairs.votes / pairs.votes[rows].mean()
     offsets = torch.zeros(len(pairs)) if offsets is None else offsets.float()
-    for batch in torch.split(order, config.batch_pairs):
+    for place, batch in enumerate(batches):
+        step = epoch * steps + place * steps / len(batches)
         factor = warmup_then_cosine(step, config.epochs * steps, config.warmup_share)
         for group, rate in zip(run.optimizer.param_groups, _learning_rates(config), strict=True):
             group["lr"] = rate * factor
@@ -101,11 +101,53 @@ def train_epoch(
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), config.max_grad_norm)
-        _check_finite(loss.detach() + norm, step, config)
+        _check_finite(loss.detach() + norm, int(step), config)
         run.optimizer.step()
         loss_sum += float(loss.detach()) * len(batch)
-        step += 1
     return loss_sum / len(rows)
+
+
+def batches_of(places: Tensor, rows: Tensor, batch_pairs: int, *, seed: int) -> list[Tensor]:
+    """Deal pairs to batches of about `batch_pairs`, in a random order. Pairs that share an answer stay together.
+
+    The pairs of one ranking share its answers, and say nearly the same: spread over an epoch, each answer would be
+    learned from many times over, and overfitted.
+
+    Args:
+        places: (N, 2) long, the two answers of each pair.
+        rows: (n,) long, the pairs to deal.
+        batch_pairs: what a batch holds; more that belong together are divided all the same.
+        seed: of the order.
+
+    Returns:
+        Parts of `rows`, each at most `batch_pairs` long.
+
+    Reference: Ouyang et al. 2022 (2203.02155), section 3.5.
+    """
+    together = [part for group in _sharing(places[rows]) for part in torch.split(rows[group], batch_pairs)]
+    order = torch.randperm(len(together), generator=torch.Generator().manual_seed(seed)).tolist()
+    batches: list[list[Tensor]] = [[]]
+    filled = 0
+    for number in order:
+        if filled + len(together[number]) > batch_pairs:
+            batches.append([])
+            filled = 0
+        batches[-1].append(together[number])
+        filled += len(together[number])
+    return [torch.cat(batch) for batch in batches if batch]
+
+
+def _sharing(places: Tensor) -> list[list[int]]:
+    """The pairs (n, 2) in groups that are linked by common answers, in the order of their first pairs."""
+    group_of: dict[int, list[int]] = {}
+    pairs = places.tolist()
+    for pair, answers in enumerate(pairs):
+        known = {id(group_of[answer]): group_of[answer] for answer in answers if answer in group_of}
+        merged = sorted([pair, *(each for group in known.values() for each in group)])
+        for other in merged:
+            group_of |= dict.fromkeys(pairs[other], merged)
+    groups = {id(group): group for group in group_of.values()}
+    return sorted(groups.values())
 
 
 def _check_finite(value: Tensor, step: int, config: RewardConfig) -> None:

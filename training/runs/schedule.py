@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 
-def warmup_then_cosine(step: int, total_steps: int, warmup_share: float) -> float:
+def warmup_then_cosine(step: float, total_steps: int, warmup_share: float) -> float:
     """The learning-rate factor at `step` (from 0): linear warm-up, then cosine decay towards 0.
 
     It never reaches 0, so every step has an effect.

@@ -47,6 +47,10 @@ class OneVersion:
             raise RegistryError(self.broken)
         return self.folder
 
+    def opinions(self, _line: str) -> dict[str, Any]:
+        """What people say of the line."""
+        return {"people": {"pairwise": 0.7, "pairwise_interval": [0.6, 0.8]}}
+
 
 def _version(folder: Path, text: TextConfig, sampling: SamplingConfig) -> OneVersion:
     """A version with this record around the policy that is in the folder already."""

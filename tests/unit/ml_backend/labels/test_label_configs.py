@@ -286,3 +286,14 @@ def test_impossible_predictions_are_refused() -> None:
             pairwise_prediction(pairwise, "left", score, "v1")
     with pytest.raises(ValueError, match="twice"):
         ranker_prediction(ranker, ["a", "a"], 0.5, "v1")
+
+
+@pytest.mark.parametrize("xml", [LIVE, PAIRWISE, RANKER], ids=["live", "pairwise", "ranker"])
+def test_a_pages_looks_survive_label_studio(xml: str) -> None:
+    """Label Studio escapes `>`, `<` and `&` in Style, and browsers drop the rule. All rules are for our page alone."""
+    style = xml.partition("<Style>")[2].partition("</Style>")[0]
+    assert not set(style) & set("<>&")
+    rules = [line.strip() for line in style.splitlines() if line.rstrip().endswith(("{", "}")) and "{" in line]
+    selectors = [rule.partition("{")[0] for rule in rules if not rule.startswith("@")]
+    assert selectors
+    assert all(".rankloop" in selector for selector in selectors)

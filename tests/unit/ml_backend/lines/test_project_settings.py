@@ -36,6 +36,7 @@ def test_what_is_set_is_read_and_written_alike() -> None:
         ({"max_new_tokens": 0}, "extra_params.max_new_tokens"),
         ({"max_new_tokens": 4097}, "expected a whole number from 1 to 4096"),
         ({"max_new_tokens": "40"}, "extra_params.max_new_tokens"),
+        ({"top_up": 1001}, "expected a whole number from 1 to 1000"),
         ({"train_after": 1.5}, "extra_params.train_after"),
         ({"promotion": "everybody"}, "expected automatic or people"),
         ([], "got 'a list'"),
