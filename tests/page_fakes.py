@@ -116,6 +116,7 @@ class PageRegistry:
     Attributes:
         broken: a fault that every call raises.
         said: what people say, by line.
+        challenged: the version that people compare with the champion, by line.
         reports: by version.
         calls: what was changed, in order.
     """
@@ -137,6 +138,7 @@ class PageRegistry:
             ]
         }
         self.said: dict[str, dict[str, Any]] = {"eggs": {}}
+        self.challenged: dict[str, Version] = {}
         self.reports = {second.name: report(EXAMPLE), third.name: report(EXAMPLE)}
         self.broken: str | None = None
         self.calls: list[tuple[str, ...]] = []
@@ -159,6 +161,14 @@ class PageRegistry:
         """The last one that was crowned."""
         self._check()
         return self.get(self.crowned[line][-1]) if self.crowned.get(line) else None
+
+    def challenger(self, line: str) -> Version | None:
+        """The one that people compare with the champion."""
+        return self.challenged.get(line)
+
+    def challenge(self, line: str, number: int) -> None:
+        """Let people compare a version."""
+        self.challenged[line] = self.known[line][number - 1]
 
     def champions(self, line: str) -> list[str]:
         """All that were crowned."""

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from ml_backend.contest.meetings import Meeting
+from ml_backend.contest.wealth import Array
 
 BOOTSTRAPS = 300
 PRIOR_VARIANCE = 25.0
 """Of the strengths, in log-odds: so weak that it only keeps the strength of a version that never lost finite."""
 _CHARACTERS = 100.0
+_MOST_AT_ONCE = 2_000_000  # pairs times draws, which bounds the memory
+_MOST_STEPS, _LONGEST_STEP, _CLOSE_ENOUGH = 100, 2.0, 1e-6
 _INTERVAL = (2.5, 97.5)
 
 
@@ -72,12 +75,19 @@ def rank_versions(meetings: Iterable[Meeting], *, bootstraps: int = BOOTSTRAPS, 
     if not known:
         return Leaderboard(sentence="Nobody has judged a pair of answers by two versions yet.")
     table = _Table(known, names)
-    plain, adjusted = table.strengths(), table.strengths(lengths=True)
-    draws = _bootstrap(table, known, bootstraps, seed)
+    plain, adjusted = table.strengths()[0], table.strengths(lengths=True)[0]
+    draws, adjusted_draws = _bootstrap(table, known, bootstraps, seed)
     counted = _counts(known)
     places = [
-        Standing(name, plain[i], _spread(draws[:, 0, i]), adjusted[i], _spread(draws[:, 1, i]), *counted[name])
-        for i, name in enumerate(names)
+        Standing(
+            name,
+            float(plain[place]),
+            _spread(draws[:, place]),
+            float(adjusted[place]),
+            _spread(adjusted_draws[:, place]),
+            *counted[name],
+        )
+        for place, name in enumerate(names)
     ]
     places.sort(key=lambda place: (-place.strength, _number(place.version)))
     turn = _votes_to_turn(known, names, places[0].version)
@@ -86,7 +96,7 @@ def rank_versions(meetings: Iterable[Meeting], *, bootstraps: int = BOOTSTRAPS, 
 
 
 class _Table:
-    """The pairs as a logistic regression: who met whom, who won, and how much longer the winner's answer is."""
+    """The pairs as a logistic regression: who met whom, who won, and how much longer the first one's answer is."""
 
     def __init__(self, meetings: Sequence[Meeting], names: Sequence[str]) -> None:
         place = {name: index for index, name in enumerate(names)}
@@ -97,34 +107,54 @@ class _Table:
         self.shares = np.array([meeting.share for meeting in meetings])
         self.longer = np.array([(one - other) / _CHARACTERS for one, other in (m.lengths for m in meetings)])
 
-    def strengths(self, weights: Any = None, shares: Any = None, *, lengths: bool = False) -> list[float]:
-        """Each version's strength over the first one's."""
-        from sklearn.linear_model import LogisticRegression
+    def strengths(self, weights: Array = None, shares: Array = None, *, lengths: bool = False) -> Array:
+        """(draws, versions): each version's strength over the first one's.
 
+        Args:
+            weights: (draws, pairs), how often each pair counts; None for one draw in which each counts once.
+            shares: (pairs,), other shares than those that people gave.
+            lengths: take out what the difference in length explains.
+        """
         features = np.column_stack([self.met[:, 1:], self.longer]) if lengths else self.met[:, 1:]
-        share = self.shares if shares is None else shares
-        weight = np.ones(len(share)) if weights is None else weights
-        model = LogisticRegression(C=PRIOR_VARIANCE, fit_intercept=False, tol=1e-6, max_iter=1000)
-        won = np.repeat([1, 0], len(share))
-        model.fit(
-            np.vstack([features, features]), won, sample_weight=np.concatenate([share, 1 - share]) * np.tile(weight, 2)
-        )
-        return [0.0, *(float(value) for value in model.coef_[0][: len(self.names) - 1])]
+        weight = np.ones((1, len(self.shares))) if weights is None else weights
+        found = _regression(features, self.shares if shares is None else shares, weight)
+        return np.column_stack([np.zeros(len(found)), found[:, : len(self.names) - 1]])
 
 
-def _bootstrap(table: _Table, meetings: Sequence[Meeting], bootstraps: int, seed: int) -> Any:
-    """(bootstraps, 2, versions): strengths, plain and length-adjusted, over prompts drawn with replacement."""
+def _regression(features: Array, shares: Array, weights: Array) -> Array:
+    """(draws, features): a logistic regression with a weak normal prior for each row of weights, by Newton's method.
+
+    The prior makes the loss strictly convex; steps are kept short, as full ones may overshoot where one side won all.
+    """
+    products = (features[:, :, None] * features[:, None, :]).reshape(len(features), -1)
+    number = features.shape[1]
+    found = np.zeros((len(weights), number))
+    for _ in range(_MOST_STEPS):
+        likely = np.exp(-np.logaddexp(0, -found @ features.T))  # the logistic function, without overflow
+        slope = (weights * (shares - likely)) @ features - found / PRIOR_VARIANCE
+        curve = ((weights * likely * (1 - likely)) @ products).reshape(-1, number, number)
+        step = np.linalg.solve(curve + np.eye(number) / PRIOR_VARIANCE, slope[..., None])[..., 0]
+        found += np.clip(step, -_LONGEST_STEP, _LONGEST_STEP)
+        if np.abs(step).max() < _CLOSE_ENOUGH:
+            break
+    return found
+
+
+def _bootstrap(table: _Table, meetings: Sequence[Meeting], bootstraps: int, seed: int) -> tuple[Array, Array]:
+    """(bootstraps, versions) twice: strengths, plain and length-adjusted, over prompts drawn with replacement."""
     prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(meeting.prompt for meeting in meetings))}
     group = np.array([prompts[meeting.prompt] for meeting in meetings])
     dice = np.random.default_rng(seed)
-    draws = []
-    for _ in range(bootstraps):
-        weights = np.bincount(dice.integers(len(prompts), size=len(prompts)), minlength=len(prompts))[group]
-        draws.append([table.strengths(weights), table.strengths(weights, lengths=True)])
-    return np.array(draws).reshape(bootstraps, 2, len(table.names))
+    plain, adjusted = [], []
+    at_once = max(1, _MOST_AT_ONCE // len(meetings))
+    for start in range(0, bootstraps, at_once):
+        drawn = dice.multinomial(len(prompts), [1 / len(prompts)] * len(prompts), min(at_once, bootstraps - start))
+        plain.append(table.strengths(drawn[:, group]))
+        adjusted.append(table.strengths(drawn[:, group], lengths=True))
+    return np.concatenate(plain), np.concatenate(adjusted)
 
 
-def _spread(draws: Any) -> tuple[float, float]:
+def _spread(draws: Array) -> tuple[float, float]:
     """The middle 95% of a strength's draws; both ends are 0 for the reference, whose strength is 0 by definition."""
     low, high = np.percentile(draws, _INTERVAL)
     return float(low), float(high)
@@ -198,8 +228,8 @@ def _is_overtaken(table: _Table, votes: Sequence[tuple[int, float]], leader: int
     shares = table.shares.copy()
     for row, change in votes:
         shares[row] += change
-    strengths = table.strengths(shares=np.clip(shares, 0.0, 1.0))
-    return max(strengths) > strengths[leader] + 1e-4
+    strengths = table.strengths(shares=np.clip(shares, 0.0, 1.0))[0]
+    return bool(strengths.max() > strengths[leader] + _CLOSE_ENOUGH)
 
 
 def _number(version: str) -> tuple[int, str]:

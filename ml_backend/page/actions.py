@@ -94,11 +94,12 @@ class Actions:
         version = self._registry.get(name)
         champion = self._registry.champion(version.line)
         instead = f"instead of {champion.name}" if champion else "as the line's first champion"
-        said = (
+        said: tuple[str, ...] = (
             f"{name} will answer on line {version.line}, {instead}.",
             "The server loads it within seconds, and open tasks get its answers. You can roll back at any time.",
         )
         before = champion.name if champion else ""
+        said += self._ends_contest(version.line, name)
         return Question(f"Promote {name}?", said, "Promote", "", f"/versions/{name}", before)
 
     def _promote(self, name: str, expected: str) -> Outcome:
@@ -122,10 +123,11 @@ class Actions:
                 remedy="Promote another version instead.",
             )
         now, before = champions[-1], champions[-2]
-        said = (
+        said: tuple[str, ...] = (
             f"{before} will answer on line {line} again, instead of {now}.",
             "A cycle that is running meanwhile doesn't undo that. The version that goes is kept.",
         )
+        said += self._ends_contest(line, before)
         return Question(f"Go back to {before}?", said, "Roll back", "", back, f"{now} {before}")
 
     def _rollback(self, line: str, expected: str) -> Outcome:
@@ -202,6 +204,13 @@ class Actions:
                 raise
             return Outcome(False, f"Nothing was cancelled: {error}", back)
         return Outcome(True, f"{job}, which was {cycle.state}, is cancelled.", back)
+
+    def _ends_contest(self, line: str, name: str) -> tuple[str, ...]:
+        """What happens to a contest when this version becomes champion."""
+        challenger = self._registry.challenger(line)
+        if challenger is None or challenger.name == name:
+            return ()
+        return (f"People no longer compare {challenger.name} with the champion; its contest ends undecided.",)
 
     def _changed(self, sentence: str, back: str) -> Outcome:
         try:

@@ -21,12 +21,15 @@ REPORTS_KEPT = 32
 
 @dataclass(frozen=True, slots=True)
 class LineFacts:
-    """A line's versions, oldest first, its champions, the current one last, and its latest cycles, newest first."""
+    """A line's versions, oldest first, its champions, the current one last, its latest cycles, newest first, and the
+    version that people compare with its champion.
+    """
 
     versions: tuple[Version, ...] = ()
     champions: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     opinions: Opinions = field(default_factory=Opinions)
+    challenger: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,9 @@ class Facts:
     def _ask_line(self, line: str) -> LineFacts:
         registry = self._registry
         versions, champions = tuple(registry.versions(line)), tuple(registry.champions(line))
-        return LineFacts(versions, champions, tuple(registry.attempts(line)), self._ask_opinions(line))
+        attempts, challenger = tuple(registry.attempts(line)), registry.challenger(line)
+        name = challenger.name if challenger else None
+        return LineFacts(versions, champions, attempts, self._ask_opinions(line), name)
 
     def _ask_opinions(self, line: str) -> Opinions:
         return read_opinions(self._registry.opinions(line))

@@ -79,7 +79,7 @@ def view_line(name: str, facts: LineFacts) -> LineView:
     """What a line's page shows."""
     opinions = facts.opinions
     champion = facts.champions[-1] if facts.champions else None
-    challenger = opinions.challenger
+    challenger = facts.challenger
     promoted = _promotions(facts.attempts)
     rows = tuple(
         version_row(version, roles_of(version, champion, challenger), opinions, promoted.get(version.name))

@@ -43,11 +43,6 @@ class Opinions:
     leaderboard: Document | None = None
 
     @property
-    def challenger(self) -> str | None:
-        """The version that is compared with the champion."""
-        return (self.contest or {}).get("challenger")
-
-    @property
     def entries(self) -> tuple[Document, ...]:
         """The versions of the leaderboard."""
         return tuple((self.leaderboard or {}).get("versions", ()))

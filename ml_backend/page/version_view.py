@@ -20,6 +20,7 @@ class VersionView:
     children: the versions that were trained from it.
     sentences: what its reports say, in words.
     gates: what each gate said.
+    contest: what became of it as a challenger, if it was one.
     examples: its answers beside the base's and those of the champion it was trained to beat.
     """
 
@@ -31,6 +32,7 @@ class VersionView:
     attempt: Attempt | None
     gates: tuple[tuple[str, str], ...]
     sentences: tuple[str, ...]
+    contest: str | None = None
     counts: Mapping[str, float] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
     charts: tuple[Chart, ...] = ()
@@ -45,7 +47,7 @@ def view_version(version: Version, facts: LineFacts, reports: VersionReports) ->
         reports: its reports.
     """
     champion = facts.champions[-1] if facts.champions else None
-    challenger = facts.opinions.challenger
+    challenger = facts.challenger
     job = version.tags.get("workflow_id")
     attempt = next((attempt for attempt in facts.attempts if job and attempt.workflow_id == job), None)
     ended_at = attempt.ended_at if attempt and attempt.status == "promoted" else None
@@ -58,6 +60,7 @@ def view_version(version: Version, facts: LineFacts, reports: VersionReports) ->
         attempt=attempt,
         gates=_gates(attempt),
         sentences=_sentences(reports),
+        contest=_contest(version),
         counts={name: version.metrics[name] for name in _COUNTS if name in version.metrics},
         examples=reports.policy.examples if reports.policy else (),
         charts=charts_of(reports),
@@ -66,6 +69,11 @@ def view_version(version: Version, facts: LineFacts, reports: VersionReports) ->
 
 _COUNTS = ("annotations", "judgements", "preferences")
 _GATES = {"reward_gate": "Reward model", "policy_gate": "Policy"}
+
+
+def _contest(version: Version) -> str | None:
+    fate = version.fate
+    return None if fate is None else f"Its contest with {fate.champion} is over: {fate.fate}. {fate.why}"
 
 
 def _lineage(version: Version, known: Mapping[str, Version]) -> tuple[str, ...]:

@@ -42,9 +42,13 @@ PAGES = {
     "question": "/versions/rankloop.eggs-v3/promote",
     "nothing": "/lines/none",
 }
-LONG = (
-    "First, bring the water to a boil.\n\n- Lower the egg in gently.\n- Wait six minutes.\n\n" + "Then cool it. " * 40
-)
+LONG = """First, bring the water to a boil in a small pan, with enough of it to cover the egg.
+
+- Take the egg out of the fridge some minutes before, so that it doesn't crack.
+- Lower it in gently with a spoon.
+- Wait six minutes for a soft yolk, eight for a firmer one, ten for a hard one.
+
+Then hold it under cold water for a moment, which stops it from cooking on and makes it easier to peel."""
 ANSWERS = [
     Example("How do I boil an egg?", "Boil it.", LONG, "Six minutes, then cold water.", -0.51, 0.22, 1.47),
     Example("How do I sew on a button?", HOSTILE, "With a needle.", "With thread, four stitches.", 0.1, 0.3, 0.9),
@@ -66,6 +70,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server with a busy line and one that has just begun."""
     registry, jobs = PageRegistry(), PageJobs()
     registry.said["eggs"] = {"people": PEOPLE, "contest": CONTEST, "leaderboard": LEADERBOARD}
+    registry.challenge("eggs", 3)
     learned = report(*ANSWERS)
     learned["ppo"]["curve"] = [
         {name: getattr(point(n, 1 - 0.9**n, 0.04 * n), name) for name in point(1, 0, 0).__slots__} for n in range(1, 40)

@@ -13,10 +13,14 @@ LIMIT = 300
 
 @pytest.mark.parametrize("ties", [0.0, 0.1, 0.4])
 def test_an_equal_challenger_is_promoted_at_most_one_time_in_twenty(ties: float) -> None:
-    """Over 1,000 contests of 1,000 pairs, looked at after each, at most 5% go either way by mistake."""
-    found = simulate(0.5, ties=ties, most_pairs=1000)
-    assert found.promoted <= 0.05
-    assert found.worse <= 0.05
+    """At most 5% go either way by mistake, looked at after each of 1,000 pairs, up to what 4,000 contests can tell (two
+    standard deviations are 0.7%); with the usual ties and limit they are fewer than 5% of 1,000.
+    """
+    found = simulate(0.5, ties=ties, most_pairs=1000, repetitions=4000)
+    assert found.promoted <= 0.057
+    assert found.worse <= 0.057
+    usual = simulate(0.5, most_pairs=LIMIT)
+    assert max(usual.promoted, usual.worse) <= 0.05
 
 
 def test_a_better_challenger_is_found_within_the_pairs_stated() -> None:

@@ -52,12 +52,14 @@ def test_a_version_that_never_lost_has_a_finite_strength() -> None:
 
 
 def test_length_is_taken_out() -> None:
-    """People who always choose the longer answer say nothing about versions; without lengths B seems better."""
-    longer, shorter = _met(A, B, 0, 30, lengths=(50, 150)), _met(A, B, 10, 0, lengths=(150, 50))
+    """The longer answer is preferred 3 to 1, whoever wrote it. B writes more of those, so it wins 35 of 60 pairs, and
+    none of that is left between answers of equal length.
+    """
+    longer, shorter = _met(A, B, 10, 30, lengths=(50, 150)), _met(A, B, 15, 5, lengths=(150, 50))
     board = rank_versions([*longer, *shorter], bootstraps=5)
     assert board.versions[0].version == B
-    assert board.versions[0].strength == pytest.approx(math.log(3), abs=0.03)
-    assert abs(board.versions[0].length_adjusted) < 0.3
+    assert board.versions[0].strength == pytest.approx(math.log(35 / 25), abs=0.01)
+    assert board.versions[0].length_adjusted == pytest.approx(0, abs=0.02)
 
 
 @pytest.mark.parametrize(("wins", "losses", "turned"), [(6, 4, 2), (5, 4, 1), (10, 0, 6)])
@@ -88,3 +90,16 @@ def test_without_a_pair_there_is_a_sentence() -> None:
     assert (board.versions, board.votes_to_turn) == ((), None)
     assert "Nobody has judged" in board.sentence
     assert board.document()["versions"] == ()
+
+
+def test_strengths_are_those_of_another_implementation() -> None:
+    """evalica's Bradley-Terry scores, by minorisation, are the exponentials of ours where the prior weighs little."""
+    import evalica
+
+    met = [*_met(A, B, 300, 500), *_met(B, C, 350, 450), *_met(A, C, 200, 600)]
+    xs, ys = [meeting.one for meeting in met], [meeting.other for meeting in met]
+    winners = [evalica.Winner.X if meeting.votes[0] else evalica.Winner.Y for meeting in met]
+    scores = evalica.bradley_terry(xs, ys, winners, tolerance=1e-12, limit=10_000).scores
+    found = {place.version: place.strength for place in rank_versions(met, bootstraps=5).versions}
+    for version in (B, C):
+        assert found[version] == pytest.approx(math.log(scores[version] / scores[A]), abs=0.005)

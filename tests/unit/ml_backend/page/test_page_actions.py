@@ -255,6 +255,14 @@ def test_the_page_is_fresh_after_a_deed(reader: Reader) -> None:
     assert "rankloop.eggs-v3 champion" in reader.text(LINE)
 
 
+def test_the_question_says_when_a_contest_ends(reader: Reader, page_registry: PageRegistry) -> None:
+    """Promoting the challenger itself is no surprise; going back behind it is."""
+    page_registry.challenge("eggs", 3)
+    said = "People no longer compare rankloop.eggs-v3 with the champion; its contest ends undecided."
+    assert said in reader.text(f"{LINE}/rollback")
+    assert said not in reader.text(PROMOTE)
+
+
 def test_open_tasks_are_told_of_a_new_champion(reader: Reader, page_jobs: PageJobs) -> None:
     """Promoting does what the command does; a queue that is away is said, and doesn't undo the promotion."""
     reader.send(PROMOTE, reader.form(PROMOTE))

@@ -111,7 +111,7 @@ def test_a_line_shows_what_its_newest_learned(reader: Reader) -> None:
 
 def test_the_challenger_s_answers_stand_beside_the_champion_s(reader: Reader, page_registry: PageRegistry) -> None:
     """And beside the base's, to the same prompt."""
-    page_registry.said["eggs"] = {"contest": CONTEST}
+    page_registry.challenge("eggs", 3)
     shown = reader.text("/lines/eggs")
     assert "What rankloop.eggs-v3 learned" in shown
     assert "Base Boil it. Score -0.50 rankloop.eggs-v2, the champion then Boil it for six minutes." in shown
@@ -120,6 +120,7 @@ def test_the_challenger_s_answers_stand_beside_the_champion_s(reader: Reader, pa
 def test_contest_and_leaderboard_are_shown(reader: Reader, page_registry: PageRegistry) -> None:
     """The challenger won 18 pairs of 30; who leads, and how few votes would turn that."""
     page_registry.said["eggs"] = {"contest": CONTEST, "leaderboard": LEADERBOARD}
+    page_registry.challenge("eggs", 3)
     shown = reader.text("/lines/eggs")
     assert "Not enough votes to tell: about 40 more pairs are needed." in shown
     assert "30: the challenger won 18 and lost 9, 3 ties; 42 votes" in shown

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from page_fakes import EXAMPLE, PageRegistry, report
 from page_reader import Reader
 
+from ml_backend.registry.records import Fate
 from training.evaluation import Example
 
 THIRD = "/versions/rankloop.eggs-v3"
@@ -36,6 +37,14 @@ def test_where_it_comes_from(reader: Reader) -> None:
     assert "Gate: reward model The reward model ranks 72% correctly." in shown
     assert "Gate: policy It beats the champion." in shown
     assert "cycle-7-2 , promoted. rankloop.eggs-v2 is champion." in shown
+
+
+def test_what_became_of_a_challenger(reader: Reader, page_registry: PageRegistry) -> None:
+    """Its contest is over; people's verdicts rejected it, and the version keeps why."""
+    fate = Fate("rejected", "It won 9 of 30 pairs.", "rankloop.eggs-v2", "2026-09-22T10:00:00+00:00")
+    page_registry.known["eggs"][2].tags["contest"] = fate.as_tag()  # type: ignore[index]
+    said = "Its contest with rankloop.eggs-v2 is over: rejected. It won 9 of 30 pairs."
+    assert said in reader.text(THIRD)
 
 
 def test_answers_stand_side_by_side(reader: Reader) -> None:
