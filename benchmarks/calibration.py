@@ -60,7 +60,7 @@ def coin_flips(features: PairFeatures, preferences: Sequence[Preference], pairs:
             folds,
         )
         right = (found.out_of_fold != 0) & ((found.out_of_fold > 0) == (verdicts == 1))
-        passed += reward_gate(len(rows), clustered_accuracy(right, folds.groups), GATES)["passed"]
+        passed += reward_gate(len(rows), clustered_accuracy(right, folds.groups), GATES, folds=folds.count)["passed"]
     return passed / cycles
 
 
@@ -75,7 +75,10 @@ def equal_challengers(prompts: int, cycles: int, answers: int = 4) -> float:
 
 
 def hollow_policies(pairs: int, cycles: int, *, prompts: int = 45, answers: int = 4, size: int = 32) -> float:
-    """The share of policies that are promoted though they give the best of 16 answers by a model of coin flips."""
+    """The share of policies that are promoted though they give the best of 16 answers by a model of coin flips.
+
+    The judge, whose verdicts were coin flips too, has opinions of its own, which may agree with them by luck.
+    """
     draw, promoted = torch.Generator().manual_seed(2), 0
     folds = Folds(torch.arange(pairs) % _FOLDS, torch.arange(pairs), _FOLDS, by_prompt=True)
     for _ in range(cycles):

@@ -27,7 +27,8 @@ from benchmarks.learned import DATA, MODEL, interval
 from benchmarks.preferences import positive, real_prompts
 from benchmarks.turns import threads
 from ml_backend.demo import prefer_useful
-from ml_backend.serving import Selection, choose_pair
+from ml_backend.serving import choose_pair
+from ml_backend.settings import Selection
 from training.config import CycleConfig, SamplingConfig
 from training.data import Preference
 from training.models import RewardModel, TextCodec, load_causal_lm
@@ -43,10 +44,11 @@ from training.reward import (
 from training.sampling import Sampler
 
 SELECTIONS: tuple[Selection, ...] = get_args(Selection)
-CANDIDATES = 6
-ROUND = 40
+CANDIDATES, REAL_CANDIDATES = 6, 4
+ROUND, REAL_HELD_OUT = 40, 80
 NOISES = (0.1, 0.3)
 _SEED = 4_000_000
+_FOLDS = 3
 
 Taste = Callable[[str, str, str], str]
 """Which of two answers to a prompt is better: "1", "2" or "tie"."""
@@ -56,7 +58,7 @@ Taste = Callable[[str, str, str], str]
 class Pool:
     """Candidates of a base model for prompts to judge, and for held-out ones.
 
-    places: (P, CANDIDATES) long, where each candidate's activations are.
+    places: (P, C) long, where the activations of each of C candidates are.
     judged: how many of the prompts, the first ones, are judged; the others are held out.
     """
 
@@ -67,29 +69,31 @@ class Pool:
     judged: int
 
 
-def pool_of(model: str, prompts: Sequence[str], judged: int, sampling: SamplingConfig | None = None) -> Pool:
-    """Sample candidates, and compute what a probe reads of them."""
+def pool_of(
+    model: str, prompts: Sequence[str], judged: int, count: int, sampling: SamplingConfig | None = None
+) -> Pool:
+    """Sample `count` candidates to each prompt, and compute what a probe reads of them."""
     config, base = CycleConfig.for_model(model), load_causal_lm(model, "cpu")
-    codec, sampler = TextCodec.load(model, config.text), None
+    codec = TextCodec.load(model, config.text)
     sampler = Sampler(base, end_ids=codec.end_ids, pad_id=codec.pad_id)
     texts = []
     for start in range(0, len(prompts), 32):
         part = list(prompts[start : start + 32])
-        seeds = range(_SEED + CANDIDATES * start, _SEED + CANDIDATES * (start + len(part)))
+        seeds = range(_SEED + count * start, _SEED + count * (start + len(part)))
         drawn = sampler.sample(
-            codec.encode_prompts(part), sampling or config.sampling, seeds=seeds, answers_per_prompt=CANDIDATES
+            codec.encode_prompts(part), sampling or config.sampling, seeds=seeds, answers_per_prompt=count
         )
         found = [codec.decode_answer(row) for row in drawn.answers()]
-        texts += [found[row * CANDIDATES : (row + 1) * CANDIDATES] for row in range(len(part))]
+        texts += [found[row * count : (row + 1) * count] for row in range(len(part))]
     pairs = [
         Preference(prompt, answers[place], answers[place + 1])
         for prompt, answers in zip(prompts, texts, strict=True)
-        for place in range(0, CANDIDATES, 2)
+        for place in range(0, count, 2)
     ]
     reader = RewardModel.on_base(base, config.reward.frozen_share)
     depths = probe_depths(reader.base.n_layers, config.reward.probe_depths)
     features = pair_features(reader, codec, pairs, depths, keep_trunk=False)
-    return Pool(list(prompts), texts, features, features.places.view(len(prompts), CANDIDATES), judged)
+    return Pool(list(prompts), texts, features, features.places.view(len(prompts), count), judged)
 
 
 def simulate(pool: Pool, taste: Taste, noise: float, selection: Selection, seed: int, rounds: int) -> list[Any]:
@@ -102,7 +106,7 @@ def simulate(pool: Pool, taste: Taste, noise: float, selection: Selection, seed:
     for start in range(0, rounds * ROUND, ROUND):
         for row in order[start : start + ROUND]:
             own = random.Random(f"{seed} {row}")
-            picked = choose_pair(pool.texts[row], scores[row].tolist() if scores is not None else None, selection, own)
+            picked = choose_pair(pool.texts[row], scores[row].tolist() if scores is not None else [], selection, own)
             if picked is None:
                 continue
             first, second, _ = picked
@@ -123,15 +127,15 @@ def _fitted(pool: Pool, pairs: list[tuple[int, int, int]], shares: list[float], 
     preferences = [Preference(pool.prompts[row], pool.texts[row][a], pool.texts[row][b]) for row, a, b in pairs]
     return fit_ensemble(
         features.differences,
-        candidate_sites(features.depths),
+        candidate_sites(features.depths)[-1:],  # one family and few parts, since hundreds of models are fitted
         torch.tensor(shares),
         torch.ones(len(shares)),
-        folds_of(preferences, 5, seed),
+        folds_of(preferences, _FOLDS, seed),
     )
 
 
 def _scores(pool: Pool, found: FittedProbes) -> Tensor:
-    """The ensemble's scores (P, CANDIDATES), from that of each prompt's first candidate."""
+    """The ensemble's scores (P, C), from that of each prompt's first candidate."""
     first = pool.places[:, :1].expand_as(pool.places)
     features = replace(pool.features, places=torch.stack([pool.places, first], dim=2).view(-1, 2))
     rows = torch.arange(len(features.places))
@@ -144,7 +148,7 @@ def _measured(pool: Pool, scores: Tensor, taste: Taste) -> tuple[float, float]:
     right, best = [], []
     for row in range(pool.judged, len(pool.prompts)):
         prompt, texts, own = pool.prompts[row], pool.texts[row], scores[row]
-        for first in range(0, CANDIDATES, 2):
+        for first in range(0, len(texts), 2):
             verdict = taste(prompt, texts[first], texts[first + 1])
             if verdict != "tie":
                 right.append((own[first] > own[first + 1]) == (verdict == "1"))
@@ -209,12 +213,13 @@ def main() -> None:
 def _demo_pool(judged: int) -> Pool:
     lines = [(DATA / name).read_text(encoding="utf-8").split("\n") for name in ("prompts.txt", "held_out_prompts.txt")]
     prompts, held_out = ([line for line in part if line.strip()] for part in lines)
-    return pool_of(MODEL, [*prompts[:judged], *held_out], min(judged, len(prompts)))
+    return pool_of(MODEL, [*prompts[:judged], *held_out], min(judged, len(prompts)), CANDIDATES)
 
 
 def _real_pool(model: str, judged: int) -> Pool:
     prompts = random.Random(0).sample(real_prompts(), len(real_prompts()))
-    return pool_of(model, prompts, judged, SamplingConfig(top_k=0, top_p=1.0, temperature=0.7, max_new_tokens=48))
+    sampling = SamplingConfig(top_k=0, top_p=1.0, temperature=0.7, max_new_tokens=48)
+    return pool_of(model, prompts[: judged + REAL_HELD_OUT], judged, REAL_CANDIDATES, sampling)
 
 
 def _kept(path: Path, make: Callable[[], Pool]) -> Pool:
@@ -232,7 +237,7 @@ def write(found: dict[str, dict[str, list[Any]]], seeds: int) -> None:
     """Save the plot, the figures and a table, after every row."""
     plot_selection(found, ROOT / "docs" / "images")
     lines = [
-        "| | pairs | accuracy after 80 | after all | best of 5 preferred | judgements for what random has after all |",
+        "| | pairs | accuracy after 80 | after all | best of n preferred | judgements for what random has after all |",
         "|---|---|---|---|---|---|",
     ]
     flat = {}

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from training.config import CycleConfig, SamplingConfig
 from training.errors import ConfigError
 
+Selection = Literal["random", "gap", "uncertain", "mixed"]  # as drawn, scored far apart, close together, half and half
 DEMO_MODEL = Path(__file__).parent / "demo" / "data" / "model"
 
 
@@ -81,17 +82,15 @@ class Settings(BaseSettings):
     top_p: float | None = Field(
         None, gt=0, le=1, description="nucleus (top-p) sampling; 1 turns it off; by default the version's own"
     )
-    max_new_tokens: int | None = Field(
-        None, ge=1, description="maximum length of an answer, in tokens; by default the version's own"
-    )
-    system_prompt: str | None = Field(
-        None, description="what a chat model is told before every conversation; by default the model's own"
-    )
+    max_new_tokens: int | None = Field(None, ge=1, description="longest answer in tokens; by default the version's own")
+    system_prompt: str | None = Field(None, description="what a chat model is told first; by default the model's own")
     proposal_precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto",
         description="number format that proposals are computed in; auto is bfloat16 where the hardware has it and the "
         "model is at least 512 wide, otherwise float32; int8 rounds weights only",
     )
+    selection: Selection = Field("random", description="which two of the candidates people compare")
+    candidates: int = Field(4, ge=3, le=32, description="answers drawn to choose a pair from, unless it is random")
     champion_poll_s: float = Field(5.0, gt=0, description="how often the server checks for a new champion")
 
     train_after: int = Field(50, ge=1, description="new judgements that start a training cycle")

@@ -96,7 +96,7 @@ def _finish(steps: CycleSteps[Work], work: Work, do: Do, status: str, reason: st
 def decide_on_reward_model(folder: Path, gates: GateConfig) -> Gate:
     """Apply the reward model's gate to a cycle's folder."""
     report = RewardReport.from_json(read_report(folder / "reward"))
-    return reward_gate(sum(report.winners.values()), report.held_out(), gates)
+    return reward_gate(sum(report.winners.values()), report.held_out(), gates, folds=report.folds)
 
 
 def decide_on_policy(folder: Path, gates: GateConfig) -> Gate:

@@ -218,7 +218,7 @@ def _by_people(facts: Facts) -> Iterator[str]:
 
 def _limits(facts: Facts) -> Iterator[str]:
     text = facts.record.text
-    reads = f"It was trained on prompts of at most {text.max_prompt_tokens} tokens; longer ones lost their beginning"
+    reads = f"In rankloop it reads prompts of at most {text.max_prompt_tokens} tokens: longer ones lose their beginning"
     yield f"{reads}, which `generate` doesn't do."
     if _is_trained(facts):
         yield "It follows the taste of the people who judged, on prompts like theirs. Elsewhere nothing is known."

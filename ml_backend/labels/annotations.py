@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Literal
 
-from ml_backend.labels.authors import authored, texts_in, version_noted, whole
+from ml_backend.labels.authors import authored, selection_in, texts_in, version_noted, whole
 from ml_backend.labels.fields import LabelConfig
 from ml_backend.labels.verdicts import Dropped, Json, Loss, is_untouched, tiers_in, value_of, verdict_in
 from training.data import JudgedAnswer, Judgement, Message, Prompt, Verdict, two_endings
@@ -71,12 +71,15 @@ def annotator_of(annotation: Json) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """Two answers and a verdict; `beginning` is the prompt, where the answers are conversations that share it."""
+    """Two answers and a verdict; `beginning` is the prompt, where the answers are conversations that share it, and
+    `selection` how the pair was chosen from several candidates, if it was.
+    """
 
     answer1: JudgedAnswer
     answer2: JudgedAnswer
     verdict: Verdict
     beginning: Prompt | None = None
+    selection: str | None = None
 
     @property
     def says_something(self) -> bool:
@@ -100,7 +103,7 @@ def _pairs(result: Sequence[Json], annotation: Json, task: Json, config: LabelCo
 def _live(
     verdict: Verdict, result: Sequence[Json], annotation: Json, task: Json, config: LabelConfig
 ) -> list[_Pair] | Loss:
-    answers = []
+    answers, selection = [], None
     for field in config.answers:
         texts = [(piece, text) for piece in result for text in texts_in(piece, field)]
         if not texts:
@@ -110,7 +113,8 @@ def _live(
             return Loss(Dropped.UNREADABLE)
         piece, text = written[0]
         answers.append(authored(text, piece, field, annotation, task))
-    return [_Pair(answers[0], answers[1], verdict)]
+        selection = selection_in(piece) or selection
+    return [_Pair(answers[0], answers[1], verdict, selection=selection)]
 
 
 def _shown(verdict: Verdict, task: Json, config: LabelConfig) -> list[_Pair] | Loss:
@@ -181,6 +185,7 @@ def _judgement(prompt: Prompt, pair: _Pair, known: _Known) -> Judgement:
         task_id=_number(known.task.get("id")),
         annotation_id=_number(annotation.get("id")),
         updated_at=when if isinstance(when, str) else None,
+        selection=pair.selection,
         lead_time=_seconds(annotation.get("lead_time")),
         sides=known.sides,
         untouched=known.untouched,

@@ -12,6 +12,9 @@ from training.data import JudgedAnswer
 
 Json = Mapping[str, Any]
 
+SELECTIONS = ("random", "gap", "uncertain")
+"""What is known of how a pair was chosen."""
+
 
 def whole(text: str) -> str:
     """Replace lone surrogates, which can't be written to a file, by U+FFFD."""
@@ -46,6 +49,13 @@ def authored(text: str, piece: Json, field: Field, annotation: Json, task: Json)
             return JudgedAnswer(text, proposal.version)
     parent = next((proposal for proposal in proposals if proposal.is_parent), None)
     return _judged(text, parent.version, parent.text, piece) if parent else JudgedAnswer(text)
+
+
+def selection_in(piece: Json) -> str | None:
+    """How the pair that an answer's region belongs to was chosen, by its metadata."""
+    meta = piece.get("meta")
+    found = meta.get("selection") if isinstance(meta, Mapping) else None
+    return found if found in SELECTIONS else None
 
 
 def fresh_note(version: str, answer1: str, answer2: str) -> dict[str, str]:

@@ -26,12 +26,13 @@ def live_prediction(
     *,
     cut: tuple[bool, bool] = (False, False),
     authors: tuple[str, str] | None = None,
+    how: str | None = None,
 ) -> dict[str, Any]:
     """Fill the two answer cards.
 
     Label Studio returns a region's id and meta with the annotation, so each answer's version and its original text
-    travel with the judgement, and whether it was `cut` off at the length limit, which the page shows as the region's
-    note.
+    travel with the judgement, how the pair was chosen, and whether an answer was `cut` off at the length limit, which
+    the page shows as the region's note.
 
     Args:
         config: a live config.
@@ -41,6 +42,7 @@ def live_prediction(
         cut: whether each answer was cut off.
         authors: the versions that wrote the answers, where two versions are compared: only the regions' metadata, which
             the page doesn't show, then says which wrote which. None if `version` wrote both.
+        how: how the pair was chosen from several candidates; None if it is as it was drawn.
     """
     written = authors or (version, version)
     shown = zip(config.answers, (answer1, answer2), written, _SIDES, cut, strict=True)
@@ -48,6 +50,8 @@ def live_prediction(
         _answer_region(config, field.name, text, author, f"{_BLIND if authors else author}~{side}", was_cut)
         for field, text, author, side, was_cut in shown
     ]
+    for region in regions if how else ():
+        region["meta"]["selection"] = how
     return {"model_version": version, "result": regions}
 
 

@@ -4,7 +4,7 @@ from ml_backend.serving.marks import with_scores
 from ml_backend.serving.match import Answerer, Match
 from ml_backend.serving.predictions import PENDING_SUFFIX, AnswerPairModel, Prediction, predictions_of
 from ml_backend.serving.proposer import Proposer
-from ml_backend.serving.selection import Chosen, Selection, choose_pair
+from ml_backend.serving.selection import Chosen, choose_pair
 from ml_backend.serving.version import LoadedVersion, load_version
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "Match",
     "Prediction",
     "Proposer",
-    "Selection",
     "choose_pair",
     "load_version",
     "predictions_of",

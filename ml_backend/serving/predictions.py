@@ -206,7 +206,9 @@ def _live(config: LabelConfig, pair: AnswerPair | None) -> Prediction | None:
         return None
     if pair.flawed:
         return _empty(pair.version)  # under the version's name, so that it isn't asked for again
-    shown = live_prediction(config, pair.answer1, pair.answer2, pair.version, cut=pair.cut, authors=pair.authors)
+    shown = live_prediction(
+        config, pair.answer1, pair.answer2, pair.version, cut=pair.cut, authors=pair.authors, how=pair.how
+    )
     return {"score": UNDECIDED, **shown}
 
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ml_backend.lines import ProjectSettings
 from ml_backend.registry import read_record
 from ml_backend.serving.salvage import salvaged
-from ml_backend.settings import Settings
+from ml_backend.serving.selection import Drawn, How, pick
+from ml_backend.settings import Selection, Settings
 from training.config import SamplingConfig
 from training.data import Message, Prompt
-from training.errors import DataError
+from training.errors import DataError, RankloopError
 from training.models import RewardModel, TextCodec, load_causal_lm, share_equal_weights
 from training.sampling import Sampler
 
@@ -32,8 +35,6 @@ Question = tuple[str, Prompt]
 """(key, prompt); the key seeds the sampling."""
 Answer = tuple[Prompt, str]
 """(prompt, answer)."""
-Drawn = tuple[str, bool]
-"""(answer, whether it was cut off at the length limit)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class AnswerPair:
     """Two answers to one prompt in display order, and the name of the version that generated them.
 
     `cut` says of each answer whether it was cut off at the length limit. `authors` are the versions that wrote them,
-    where two versions are compared, and `version` is the name that belongs to both.
+    where two versions are compared, and `version` is the name that belongs to both. `how` says how the pair was chosen
+    from several candidates; None where it is simply what was drawn.
     """
 
     answer1: str
@@ -49,6 +51,7 @@ class AnswerPair:
     version: str
     cut: tuple[bool, bool] = (False, False)
     authors: tuple[str, str] | None = None
+    how: How | None = None
 
     @property
     def flawed(self) -> bool:
@@ -73,7 +76,7 @@ class Scorer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedVersion:
-    """A policy with its tokenizer and, except for the base, its reward model.
+    """A policy with its tokenizer and, except for the base, its reward model, which chooses pairs from `candidates`.
 
     Not thread-safe: `FairBatcher` calls it from a single thread.
     """
@@ -83,6 +86,8 @@ class LoadedVersion:
     sampler: Sampler
     sampling: SamplingConfig
     scorer: Scorer | None = None
+    selection: Selection = "random"
+    candidates: int = 2
 
     def told(self, settings: ProjectSettings) -> LoadedVersion:
         """The same version, answering as a project's own settings say.
@@ -144,9 +149,11 @@ class LoadedVersion:
         return salvaged(scores, answers, lambda _: math.nan)
 
     def _sample(self, questions: Sequence[Question], attempt: int) -> list[AnswerPair]:
-        drawn = self.draw(questions, attempt, 2)
+        drawn = self.draw(questions, attempt, self._candidates)
+        known = [(prompt, text) for (_, prompt), answers in zip(questions, drawn, strict=True) for text, _ in answers]
+        scores = iter(self._scores(known))
         return [
-            self._shown(key, *answers) if answers else AnswerPair("", "", self.name)
+            self._chosen(key, answers, list(islice(scores, len(answers)))) if answers else AnswerPair("", "", self.name)
             for (key, _), answers in zip(questions, drawn, strict=True)
         ]
 
@@ -167,6 +174,21 @@ class LoadedVersion:
         drawn = iter(zip(texts, (not ended for ended in samples.ended.tolist()), strict=True))
         return [[next(drawn) for _ in range(answers)] if ids else [] for ids in prompts]
 
+    @property
+    def _candidates(self) -> int:
+        """How many answers to a prompt a pair is chosen from."""
+        return self.candidates if self.judges and self.selection != "random" else 2
+
+    def _scores(self, answers: Sequence[Answer]) -> list[float]:
+        """Scores of candidates; none where pairs are as they are drawn, or the reward model fails."""
+        if self._candidates == 2 or not answers:
+            return []
+        try:
+            return self.log_odds(answers)
+        except RankloopError as error:
+            logger.warning("%s: pairs are chosen at random, as candidates can't be scored: %s", self.name, error)
+            return []
+
     def _encoded(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Prompts as tokens; one that the chat template refuses is empty, and costs the others nothing."""
         try:
@@ -177,11 +199,17 @@ class LoadedVersion:
                 return [[]]
             return [self._encoded([prompt])[0] for prompt in prompts]
 
-    def _shown(self, key: str, first: Drawn, second: Drawn) -> AnswerPair:
+    def _chosen(self, key: str, drawn: Sequence[Drawn], scores: Sequence[float]) -> AnswerPair:
+        if len(drawn) == 2:
+            return self._shown(key, drawn[0], drawn[1])
+        dice = random.Random(self._seed(key, "selection"))  # noqa: S311  # no secret
+        return self._shown(key, *pick(drawn, scores, self.selection, dice))
+
+    def _shown(self, key: str, first: Drawn, second: Drawn, how: How | None = None) -> AnswerPair:
         """Shuffle which answer is on the left, so that a bias towards a side teaches nothing."""
         if self._seed(key, "side") % 2:
             first, second = second, first
-        return AnswerPair(first[0], second[0], self.name, (first[1], second[1]))
+        return AnswerPair(first[0], second[0], self.name, (first[1], second[1]), how=how)
 
     def _seed(self, key: str, purpose: str) -> int:
         return seed_of(key, self.name, purpose)
@@ -249,7 +277,8 @@ def load_version(
     sampler = Sampler(model, end_ids=codec.end_ids, pad_id=codec.pad_id, precision=precision)
     reward = folder / "reward"
     base = base or partial(load_causal_lm, settings.model, settings.device)
-    return LoadedVersion(name, codec, sampler, sampling, Scorer(reward, base) if reward.is_dir() else None)
+    scorer = Scorer(reward, base) if reward.is_dir() else None
+    return LoadedVersion(name, codec, sampler, sampling, scorer, settings.selection, settings.candidates)
 
 
 def _better(before: AnswerPair, after: AnswerPair) -> AnswerPair:

@@ -208,6 +208,7 @@ def _preference_from(record: Record) -> Preference:
             rewrite=source.value("rewrite") is True,
             left_votes=source.whole_number("left_votes", default=0) or 0,
             right_votes=source.whole_number("right_votes", default=0) or 0,
+            selection=source.optional_text("selection"),
         ),
     )
 

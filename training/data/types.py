@@ -50,7 +50,8 @@ class Judgement:
 
     `lead_time` is how many seconds it took, as the labeling page measured. `sides` says how it was decided which answer
     stands on which side: `shuffled` by the loop, `given` by the task's data, or None where there are no sides, as in a
-    ranking. `untouched` says whether the annotation is what the page had preselected; None if nothing was.
+    ranking. `untouched` says whether the annotation is what the page had preselected; None if nothing was. `selection`
+    says how the pair was chosen from several candidates; None where it wasn't, or nobody knows.
     """
 
     prompt: Prompt
@@ -65,6 +66,7 @@ class Judgement:
     lead_time: float | None = None
     sides: Literal["shuffled", "given"] | None = None
     untouched: bool | None = None
+    selection: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,9 @@ class PreferenceSource:
     """Where a preference comes from, so that it can be traced back to the judgements behind it.
 
     `rewrite` says that nobody compared the two answers: a person rewrote `rejected` as `chosen`. `left_votes` and
-    `right_votes` count the votes for the answer on either side, whichever of the two that was; ties are neither.
+    `right_votes` count the votes for the answer on either side, whichever of the two that was, where the loop shuffled
+    the sides; ties are neither.
+    `selection` is as in `Judgement`.
     """
 
     project_id: int | None = None
@@ -83,6 +87,7 @@ class PreferenceSource:
     rewrite: bool = False
     left_votes: int = 0
     right_votes: int = 0
+    selection: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,7 @@ def _share_for(text: str, judgement: Judgement) -> float:
 def _preference(key: PairKey, votes: Sequence[Judgement]) -> Preference:
     prompt, first, second = key
     for_first = sum(_share_for(first, vote) for vote in votes)
+    shuffled = [vote for vote in votes if vote.sides == "shuffled"]  # a side that wasn't drawn by lot means something
     chosen, rejected = (first, second) if 2 * for_first >= len(votes) else (second, first)
     return Preference(
         prompt=prompt,
@@ -153,8 +154,9 @@ def _preference(key: PairKey, votes: Sequence[Judgement]) -> Preference:
             annotation_ids=tuple(sorted({vote.annotation_id for vote in votes if vote.annotation_id is not None})),
             chosen_version=_if_all_agree(_author(chosen, vote) for vote in votes),
             rejected_version=_if_all_agree(_author(rejected, vote) for vote in votes),
-            left_votes=sum(vote.verdict is Verdict.ANSWER1 for vote in votes),
-            right_votes=sum(vote.verdict is Verdict.ANSWER2 for vote in votes),
+            left_votes=sum(vote.verdict is Verdict.ANSWER1 for vote in shuffled),
+            right_votes=sum(vote.verdict is Verdict.ANSWER2 for vote in shuffled),
+            selection=_if_all_agree(vote.selection for vote in votes),
         ),
     )
 

@@ -19,16 +19,18 @@ class Gate(TypedDict):
     reason: str
 
 
-def reward_gate(winners: int, found: Accuracy, gates: GateConfig) -> Gate:
+def reward_gate(winners: int, found: Accuracy, gates: GateConfig, *, folds: int = 0) -> Gate:
     """Whether a reward model ranks pairs that it didn't learn from well enough to train a policy with.
 
-    Its accuracy must reach the threshold, and be better than chance beyond doubt: the lower end of the 95% interval
-    must not be below one half (or the threshold, if that is lower).
+    Its accuracy must reach the threshold, and be better than chance beyond doubt: the lower end of its 95% interval,
+    widened for what the parts of a cross-validation have in common, must not be below one half (or the threshold, if
+    that is lower).
 
     Args:
         winners: how many preferences have a winner, in all parts.
         found: the accuracy on pairs it didn't learn from.
         gates: the thresholds.
+        folds: into how many parts the pairs were dealt for cross-validation, 0 if they were set aside.
     """
     if winners < gates.min_preferences:
         return _refused(f"Only {winners} preferences have a winner; at least {gates.min_preferences} are required.")
@@ -41,8 +43,12 @@ def reward_gate(winners: int, found: Accuracy, gates: GateConfig) -> Gate:
     )
     if not accuracy >= gates.min_reward_accuracy:
         return _refused(f"{measure}, below the required {gates.min_reward_accuracy:.0%}.")
-    if low < min(_CHANCE, gates.min_reward_accuracy):
-        return _refused(f"{measure}, which may be chance: the interval reaches below {_CHANCE:.0%}. Judge more pairs.")
+    surely = accuracy - _shared_luck(folds) * (accuracy - low)
+    if surely < min(_CHANCE, gates.min_reward_accuracy):
+        return _refused(
+            f"{measure}, which may be chance: allowing for what cross-validation's parts have in common, the interval "
+            f"reaches below {_CHANCE:.0%}. Judge more pairs."
+        )
     return Gate(passed=True, reason=f"{measure}; at least {gates.min_reward_accuracy:.0%} is required.")
 
 
@@ -92,3 +98,13 @@ def policy_gate(
 
 def _refused(reason: str) -> Gate:
     return Gate(passed=False, reason=reason)
+
+
+def _shared_luck(folds: int) -> float:
+    """How much farther than its interval says chance may lie from a cross-validated accuracy.
+
+    The models of five parts share three pairs in four, so what is luck in one part is luck in the others.
+
+    Reference: Nadeau & Bengio 2003, "Inference for the generalization error", section 3.
+    """
+    return math.sqrt(1 + folds / (folds - 1)) if folds > 1 else 1.0

@@ -141,6 +141,7 @@ def measure(model: RewardModel, codec: TextCodec, found: Measured, first: Reward
     scores, measured = found.out_of_fold()
     scores, target, groups = scores[measured], pairs.p_chosen[measured], folds.groups[measured]
     model.temperature = fit_temperature(scores, target)
+    counted_pairs = [pair for pair, inside in zip(found.learned, measured.tolist(), strict=True) if inside]
     splits = [split_of(pair.prompt) for pair in found.learned]
     inside = {split: torch.tensor([each is split for each in splits])[measured] for split in Split}
     on_test, every, lengths = _on_test(model, codec, found)
@@ -178,7 +179,20 @@ def measure(model: RewardModel, codec: TextCodec, found: Measured, first: Reward
         rewrites=sum(pair.source.rewrite for pair in (*found.learned, *found.test)),
         left=left_share([*found.learned, *found.test]),
         judge_pairs=int((~found.probes.steering).sum()),
+        accuracy_by_selection=_by_selection(counted_pairs, scores, target, groups),
     )
+
+
+def _by_selection(
+    preferences: Sequence[Preference], differences: Tensor, p_chosen: Tensor, groups: Tensor
+) -> dict[str, Accuracy]:
+    """The accuracy by how pairs were chosen from candidates, where that is known."""
+    kinds = [pair.source.selection for pair in preferences]
+    found = {}
+    for kind in sorted({kind for kind in kinds if kind is not None}):
+        inside = torch.tensor([each == kind for each in kinds])
+        found[kind] = accuracy_of(differences[inside], p_chosen[inside], groups[inside])
+    return found
 
 
 def _on_test(model: RewardModel, codec: TextCodec, found: Measured) -> tuple[Accuracy, Tensor, Tensor]:

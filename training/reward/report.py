@@ -55,6 +55,8 @@ class RewardReport:
     agreement: how often two people choose the same of two answers; it bounds the accuracy. None if no pair has two
         votes.
     rewrites: how many pairs are a rewritten answer and what it was written over.
+    accuracy_by_selection: out of fold, by how pairs were chosen from several candidates; only those at random say how
+        the model ranks any two of the policy's answers. Empty where none was chosen.
     left: the share of decided votes for the answer on the left, where the side is known; half, if sides don't matter.
     judge_pairs: how many pairs taught the judges of policies alone, and steered nothing; 0 where prompts were too few.
 
@@ -90,6 +92,7 @@ class RewardReport:
     rewrites: int = 0
     left: Accuracy | None = None
     judge_pairs: int = 0
+    accuracy_by_selection: dict[str, Accuracy] = field(default_factory=dict)
 
     @property
     def winners(self) -> dict[str, int]:
@@ -142,6 +145,13 @@ class RewardReport:
                 f"The answer on the left won {self.left.accuracy:.0%} of {self.left.pairs} decided votes "
                 f"({low:.0%} to {high:.0%}): people favour a side. Sides are drawn by lot, so it is noise, not a bias."
             )
+        drawn = self.accuracy_by_selection.get("random")
+        if drawn is not None and drawn.accuracy is not None:
+            low, high = drawn.interval
+            found.append(
+                f"Of the {drawn.pairs} pairs drawn at random, which stand for any two of the policy's answers, "
+                f"{drawn.accuracy:.0%} ({low:.0%} to {high:.0%}) are ranked correctly."
+            )
         if self.rewrites:
             found.append(f"{self.rewrites} of the pairs are rewrites, which nobody compared.")
         if self.folds and not self.judge_pairs:
@@ -164,6 +174,9 @@ class RewardReport:
             "out_of_fold": _accuracy(content.get("out_of_fold")),
             "probe_out_of_fold": _accuracy(content.get("probe_out_of_fold")),
             "left": _accuracy(content.get("left")),
+            "accuracy_by_selection": {
+                name: _accuracy(group) for name, group in content.get("accuracy_by_selection", {}).items()
+            },
             "reads": tuple((depth, pool) for depth, pool in content.get("reads", ())),
             "deviations": tuple(content.get("deviations", ())),
         }

@@ -18,6 +18,6 @@ def test_a_worse_version_is_a_version_like_any_other(mlflow_settings: Settings) 
     folders = [registry.fetch(version) / "policy" for version in (champion, worse)]
     old, new = (load_causal_lm(str(folder), "cpu").get_input_embeddings().weight for folder in folders)
     spread = float(((new - old).std() / old.std()).detach())
-    assert 0.2 < spread < 0.4
+    assert 0.5 < spread < 0.9
     assert registry.attempts("project-7")[0].status == "registered"
     assert registry.challenge(worse.name, champion.name).name == worse.name

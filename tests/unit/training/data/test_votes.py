@@ -37,6 +37,7 @@ def judge(
         project_id=7,
         task_id=8,
         annotation_id=number,
+        sides="shuffled",
     )
 
 

@@ -70,5 +70,15 @@ def test_a_coin_flip_rarely_passes() -> None:
         )
         right = (found.out_of_fold > 0) == (verdicts == 1)
         accuracy = clustered_accuracy(right & (found.out_of_fold != 0), folds.groups)
-        passed += reward_gate(pairs, accuracy, GateConfig())["passed"]
+        passed += reward_gate(pairs, accuracy, GateConfig(), folds=3)["passed"]
     assert passed <= 10
+
+
+def test_cross_validation_needs_a_wider_margin_by_hand() -> None:
+    """Of five parts, chance must be 1.5 times as far away as the interval says: 0.65 - 1.5 * 0.11 is below a half."""
+    found = Accuracy(0.65, (0.54, 0.75), 80, 80)
+    assert reward_gate(80, found, GateConfig())["passed"]
+    refused = reward_gate(80, found, GateConfig(), folds=5)
+    assert not refused["passed"]
+    assert "may be chance" in refused["reason"]
+    assert reward_gate(80, Accuracy(0.75, (0.64, 0.83), 80, 80), GateConfig(), folds=5)["passed"]
