@@ -36,6 +36,12 @@ def chromium_page(width: int = 1400, height: int = 900) -> Iterator[Page]:
             browser.close()
 
 
+_TWO_TEXTS = """() => {
+  const texts = [...document.querySelectorAll('[data-testid="htx-textbox-content"]')].map(card => card.innerText);
+  return texts.length === 2 ? texts : null;
+}"""
+
+
 class LabelingPage:
     """The labeling page of one project, for a logged-in user."""
 
@@ -66,7 +72,8 @@ class LabelingPage:
 
     def answers(self) -> tuple[str, str]:
         """The two displayed answers, left and right."""
-        first, second = self.page.get_by_test_id("htx-textbox-content").all_inner_texts()
+        shown = self.page.wait_for_function(_TWO_TEXTS, timeout=PATIENCE_MS)  # the page may draw the cards again
+        first, second = shown.json_value()
         return first, second
 
     def rewrite(self, card: int, text: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from labeling_page import PATIENCE_MS, LabelingPage, chromium_page
 from playwright.sync_api import Browser, expect
 
+from ml_backend.demo.annotator import annotation_result, opened_tasks
 from ml_backend.demo.stack import environment_of
 from ml_backend.label_studio.client import LabelStudio
 from ml_backend.label_studio.connection import BackendAddress
@@ -32,7 +34,7 @@ from ml_backend.registry.records import Version
 from ml_backend.registry.registry import Registry
 from ml_backend.settings import Settings, load_settings
 from training.data.types import Judgement, Verdict
-from training.data.votes import aggregate, agreement
+from training.data.votes import aggregate, agreement, demonstrations_from, rewrites_from
 
 if TYPE_CHECKING:
     from ml_backend.demo.label_studio_server import LabelStudioServer
@@ -41,6 +43,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 LIVE = (Path(__file__).parents[2] / "label_config.xml").read_text(encoding="utf-8")
 PROMPTS = [f"What is the best way to {task}?" for task in ("cook rice", "make coffee", "paint a wall", "sleep well")]
+MANY = [f"How does one learn to {task} in {days} days?" for task in ("swim", "draw") for days in range(1, 14)]
+BETTER = "Take your time, and begin with the first step."
 LATER = ["How do I boil an egg?", "How do I sew on a button?"]
 HEADER = "Read both answers to the end"
 WITH_HEADER = LIVE.replace('<View className="rl-prompt">', f'<Header value="{HEADER}"/><View className="rl-prompt">')
@@ -262,6 +266,60 @@ def test_proposals_from_before_fit_a_label_config_with_other_names(site: Site, p
             person.judge(key)
     assert {pair for pair, _ in ann.judged.values()} == set(first.values())
     _check(site.judgements(project_id), [ann, ben])
+
+
+def test_the_page_says_in_words_how_each_person_judges(site: Site, people: list[Person]) -> None:
+    """One rewrites an answer, one always chooses left, one is fast and careless: the page shows each, and agreement.
+
+    Each judges a task in the browser, and the others through the API, with the seconds that they take.
+    """
+    ann, ben, cleo = people
+    project_id, tasks = site.open_project("Habits", [*PROMPTS, *MANY], maximum_annotations=3)
+    for person in people:
+        person.judged.clear()
+    ann.open_stream(project_id)
+    ann.page.rewrite(2, BETTER)
+    ann.judge("2")
+    for person in (ben, cleo):
+        person.open_stream(project_id)
+        person.judge("1")
+    rest = dict(zip([*PROMPTS, *MANY], tasks, strict=True))
+    _judge(site, ann, project_id, rest, itertools.cycle("12"), seconds=30.0)
+    _judge(site, ben, project_id, rest, itertools.repeat("1"), seconds=28.0)
+    _judge(site, cleo, project_id, rest, itertools.cycle("1122"), seconds=2.0)
+
+    line, count = own_line(project_id), 3 * len(tasks)
+    site.until(lambda: site.registry.opinions(line).get("people", {}).get("judgements") == count, "all are heard")
+    page = ann.page.page.context.new_page()
+    page.goto(f"{site.settings.public_url()}/lines/{line}")
+    table = page.get_by_role("table", name="Each person’s judgements")
+    left = f"Chooses the left answer in {len(tasks)} of {len(tasks)} judgements"
+    expect(table.get_by_role("row").filter(has_text=left)).to_contain_text(str(ben.id))
+    expect(table.get_by_role("row").filter(has_text="Takes 2 seconds for a judgement")).to_contain_text(str(cleo.id))
+    expect(page.get_by_text(f"{len(tasks)} of them judged by two or more people")).to_be_visible()
+    expect(page.get_by_text("Krippendorff’s alpha").first).to_be_visible()
+    page.close()
+
+    judgements = site.judgements(project_id)
+    rewrites = rewrites_from(judgements)
+    assert [(item.chosen, item.source.rewrite) for item in rewrites] == [(BETTER, True)]
+    assert [item.answer for item in demonstrations_from(judgements)] == [BETTER]
+
+
+def _judge(
+    site: Site, person: Person, project_id: int, tasks: dict[str, int], keys: Iterable[str], *, seconds: float
+) -> None:
+    """Judge the tasks, given by their prompts, that are left to that person, through the API."""
+    token = person.page.page.evaluate("fetch('/api/current-user/token').then(answer => answer.json())")["token"]
+    config = parse_label_config(LIVE)
+    champion = site.registry.current(own_line(project_id)).name
+    found = site.label_studio.tasks(project_id, "id,data,predictions,model_version,result")
+    shown = {task.id: task for task in opened_tasks(found, config, champion)}
+    left = [task for prompt, task in tasks.items() if prompt not in person.judged]
+    with LabelStudio(site.label_studio.url, token) as own:
+        for task, key in zip(left, keys, strict=False):
+            result = annotation_result(shown[task], VERDICTS[key], config)
+            own.annotate(task, result, lead_time=seconds, parent_prediction=shown[task].prediction_id)
 
 
 def _fits(site: Site, project_id: int) -> bool:
