@@ -128,6 +128,7 @@ class Settings(BaseSettings):
     rounds: int = Field(1, ge=1, le=100, description="rounds in which a prompt gets a fresh pair from a newer version")
     tries: int = Field(3, ge=1, le=100, description="pairs a prompt gets per round at most, while both answers are bad")
     top_up: int = Field(0, ge=0, le=1000, description="tasks with fresh answers that always wait; 0 adds none")
+    repeats: float = Field(0.0, ge=0, le=0.5, description="share of judged pairs shown once more; 0 shows none")
     keep_versions: int = Field(10, ge=0, description="newest versions of a line whose weights are kept; 0 keeps all")
     keep_cycles: int = Field(20, ge=0, description="newest training cycles whose folders are kept; 0 keeps all")
 

@@ -58,10 +58,13 @@ def init_project(
         int | None,
         typer.Option(help="Tasks with fresh answers that always wait, where tasks hold the answers, likewise."),
     ] = None,
+    repeats: Annotated[
+        float | None, typer.Option(help="Share of judged live pairs that are shown once more, 0 to 0.5, likewise.")
+    ] = None,
 ) -> None:
     """Create a project in Label Studio, connect the backend, and import prompts. Safe to repeat.
 
-    The backend must be running (`rankloop up`). Prompts the project already has are not imported twice. The last eight
+    The backend must be running (`rankloop up`). Prompts the project already has are not imported twice. The last nine
     options are stored in Label Studio, with the connection; repeat the command to change one.
 
     Examples:
@@ -86,7 +89,7 @@ def init_project(
     reading = Reading(encoding, strict, reference_field)
     given = {"line": line, "system_prompt": system_prompt, "max_new_tokens": max_new_tokens, "train_after": train_after}
     given |= {"rounds": rounds, "tries": tries, "promotion": promotion, "top_up": top_up}
-    own = read_extra_params(given).as_extra_params()
+    own = read_extra_params({**given, "repeats": repeats}).as_extra_params()
     if own and not connect:
         raise ConfigError("a project's own settings are stored with its connection", remedy="Leave out --no-connect.")
     settings = settings_from()

@@ -47,7 +47,7 @@ def meetings_in(
     """The pairs of answers by different versions, each once, however many people judged it.
 
     Answers whose author isn't known, or that a person rewrote, say nothing about a version; nor do pairs of one version
-    and verdicts that call both answers bad.
+    and verdicts that call both answers bad. A pair that is shown once more was counted when it was first judged.
 
     Args:
         judgements: of any kind.
@@ -62,7 +62,9 @@ def meetings_in(
     for judgement in judgements:
         authors = [_author(answer) for answer in (judgement.answer1, judgement.answer2)]
         texts = [judgement.answer1.text, judgement.answer2.text]
-        if None in authors or authors[0] == authors[1] or texts[0] == texts[1] or judgement.verdict not in _SHARES:
+        if judgement.repeat or None in authors or authors[0] == authors[1] or texts[0] == texts[1]:
+            continue
+        if judgement.verdict not in _SHARES:
             continue
         sides = [(str(author), text) for author, text in zip(authors, texts, strict=True)]
         share = _SHARES[judgement.verdict]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Literal
 
-from ml_backend.labels.authors import authored, selection_in, texts_in, version_noted, whole
+from ml_backend.labels.authors import authored, is_repeat, selection_in, texts_in, version_noted, whole
 from ml_backend.labels.fields import LabelConfig
 from ml_backend.labels.verdicts import Dropped, Json, Loss, is_untouched, tiers_in, value_of, verdict_in
 from training.data import JudgedAnswer, Judgement, Message, Prompt, Verdict, two_endings
@@ -71,8 +71,8 @@ def annotator_of(annotation: Json) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """Two answers and a verdict; `beginning` is the prompt, where the answers are conversations that share it, and
-    `selection` how the pair was chosen from several candidates, if it was.
+    """Two answers and a verdict; `beginning` is the prompt, where the answers are conversations that share it,
+    `selection` how the pair was chosen from several candidates, if it was, and `repeat` whether it was shown before.
     """
 
     answer1: JudgedAnswer
@@ -80,6 +80,7 @@ class _Pair:
     verdict: Verdict
     beginning: Prompt | None = None
     selection: str | None = None
+    repeat: bool = False
 
     @property
     def says_something(self) -> bool:
@@ -103,7 +104,7 @@ def _pairs(result: Sequence[Json], annotation: Json, task: Json, config: LabelCo
 def _live(
     verdict: Verdict, result: Sequence[Json], annotation: Json, task: Json, config: LabelConfig
 ) -> list[_Pair] | Loss:
-    answers, selection = [], None
+    answers, selection, repeat = [], None, False
     for field in config.answers:
         texts = [(piece, text) for piece in result for text in texts_in(piece, field)]
         if not texts:
@@ -114,7 +115,8 @@ def _live(
         piece, text = written[0]
         answers.append(authored(text, piece, field, annotation, task))
         selection = selection_in(piece) or selection
-    return [_Pair(answers[0], answers[1], verdict, selection=selection)]
+        repeat = repeat or is_repeat(piece)
+    return [_Pair(answers[0], answers[1], verdict, selection=selection, repeat=repeat)]
 
 
 def _shown(verdict: Verdict, task: Json, config: LabelConfig) -> list[_Pair] | Loss:
@@ -187,8 +189,9 @@ def _judgement(prompt: Prompt, pair: _Pair, known: _Known) -> Judgement:
         updated_at=when if isinstance(when, str) else None,
         selection=pair.selection,
         lead_time=_seconds(annotation.get("lead_time")),
-        sides=known.sides,
+        sides=None if pair.repeat else known.sides,  # they are those of the first time, swapped
         untouched=known.untouched,
+        repeat=pair.repeat,
     )
 
 

@@ -58,6 +58,12 @@ def selection_in(piece: Json) -> str | None:
     return found if found in SELECTIONS else None
 
 
+def is_repeat(piece: Json) -> bool:
+    """Whether an answer's region belongs to a pair that was shown once more, by its metadata."""
+    meta = piece.get("meta")
+    return isinstance(meta, Mapping) and meta.get("repeat") is True
+
+
 def fresh_note(version: str, answer1: str, answer2: str) -> dict[str, str]:
     """What a task that holds two answers of a version notes of them, under `meta.rankloop.fresh`."""
     return {"version": version, "pair": pair_digest(answer1, answer2)}
@@ -87,6 +93,11 @@ class ShownAnswer:
     text: str
     version: str | None
     region: Json
+
+    @property
+    def as_proposed(self) -> bool:
+        """Whether its region holds just that text, so nobody rewrote it."""
+        return texts_in(self.region, Field(str(self.region.get("from_name")))) == [self.text]
 
 
 def judged_pair(task: Json, config: LabelConfig) -> tuple[ShownAnswer, ShownAnswer] | None:

@@ -15,6 +15,7 @@ MOST_SYSTEM_PROMPT_CHARACTERS = 8000
 MOST_TRAIN_AFTER = 1_000_000
 MOST_ROUNDS = 100
 MOST_TOP_UP = 1000
+MOST_REPEATS = 0.5
 
 Promotion = Literal["automatic", "people"]
 """Who decides on a version that passed its gates."""
@@ -35,6 +36,7 @@ _EXPECTED = {
     "tries": f"a whole number from 1 to {MOST_ROUNDS}",
     "promotion": "automatic or people",
     "top_up": f"a whole number from 1 to {MOST_TOP_UP}",
+    "repeats": f"a number from 0 to {MOST_REPEATS}",
 }
 
 
@@ -50,6 +52,7 @@ class ProjectSettings:
     tries: how many pairs a prompt gets in a round at most, while people call both answers bad.
     promotion: `automatic`, or `people` where their verdicts decide on a version that passed its gates.
     top_up: how many tasks with answers always wait, where tasks hold the answers.
+    repeats: the share of judged live pairs that are shown once more.
     """
 
     line: str | None = None
@@ -60,6 +63,7 @@ class ProjectSettings:
     tries: int | None = None
     promotion: Promotion | None = None
     top_up: int | None = None
+    repeats: float | None = None
 
     def as_extra_params(self) -> dict[str, Any]:
         """The settings that are set, by name."""
@@ -125,6 +129,8 @@ def _fits(key: str, value: object) -> bool:
         return isinstance(value, str) and bool(value.strip()) and len(value) <= MOST_SYSTEM_PROMPT_CHARACTERS
     if key == "promotion":
         return value in get_args(Promotion)
+    if key == "repeats":
+        return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_REPEATS
     return type(value) is int and 1 <= value <= _MOST[key]
 
 

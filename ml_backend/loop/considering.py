@@ -170,7 +170,7 @@ def _is_readable(project: Connected) -> bool:
 
 def _of_training(settings: ProjectSettings) -> dict[str, Any]:
     """The settings of a project that training depends on; which tasks people are given says nothing about it."""
-    return replace(settings, rounds=None, tries=None, promotion=None, top_up=None).as_extra_params()
+    return replace(settings, rounds=None, tries=None, promotion=None, top_up=None, repeats=None).as_extra_params()
 
 
 def _past(attempt: Attempt) -> Past:

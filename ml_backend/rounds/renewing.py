@@ -1,10 +1,10 @@
-"""Adds the tasks of later rounds and tries to a project, and finds proposals that no longer fit its label config."""
+"""Adds tasks of later rounds, tries and repeated pairs, and finds proposals that no longer fit the label config."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from ml_backend.errors import LabelStudioError
 from ml_backend.label_studio import LabelStudio
 from ml_backend.labels import LabelConfig, fits, parse_label_config, read_moment
 from ml_backend.lines import Connected
-from ml_backend.rounds.places import Place, made_task, next_place, place_in
+from ml_backend.rounds.places import made_task, next_place, place_in, round_of
+from ml_backend.rounds.repeats import repeat_key, repeat_of
 from ml_backend.rounds.state import Remembered, read_remembered, remember
 from ml_backend.rounds.topping_up import runs_short, wanted
 from ml_backend.settings import Settings
@@ -24,8 +25,28 @@ OVERLAP = timedelta(minutes=2)
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A task to add: its key, its turn (a round; 0 if it waits for nothing), and what is imported."""
+
+    key: str
+    turn: int
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """How many rounds and tries there are to be, and which share of judged pairs is shown once more."""
+
+    rounds: int
+    tries: int
+    repeats: float
+
+
 class Rounds:
-    """The later rounds and tries of the projects. One process at a time may renew, the worker."""
+    """The later rounds and tries of the projects, and the pairs that are shown once more. One process at a time may
+    renew, the worker.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -46,10 +67,11 @@ class Rounds:
         return self._applies(project, config) and before.mark != self._mark(label_studio, project, champion)
 
     def renew(self, label_studio: LabelStudio, project: Connected, champion: str) -> int:
-        """Add a task for each prompt that is due for its next round or try. Returns how many were added.
+        """Add a task for each prompt that is due for its next round or try, and for each pair that is to be shown once
+        more. Returns how many were added.
 
-        Later rounds wait until fewer than half of the look-ahead's tasks are open. No place gets two tasks: those that
-        were made stand in Label Studio, also if this process died right after making them.
+        Later rounds and repeated pairs wait until fewer than half of the look-ahead's tasks are open. No place gets two
+        tasks: those that were made stand in Label Studio, also if this process died right after making them.
 
         Raises:
             LabelConfigError: the project's label config can't be used.
@@ -62,15 +84,16 @@ class Rounds:
         if mark == before.mark:
             return 0
         room = self._room(label_studio, project)
-        rounds = self._rounds(project) if room else 1
-        since = None if rounds > 1 else _earlier(before.judged_to)
-        due: dict[str, tuple[Place, dict[str, Any]]] = {}
+        asked = _Wanted(1, self._tries(project), 0.0)
+        if room:
+            asked = replace(asked, rounds=self._rounds(project), repeats=self._repeats(project))
+        since = None if asked.rounds > 1 or asked.repeats else _earlier(before.judged_to)
+        due: dict[str, _Due] = {}
         newest = read_moment(before.judged_to)
         for task in label_studio.judged_tasks(project.project_id, since):
             newest = max(filter(None, (newest, read_moment(task.get("updated_at")))), default=None)
-            place = next_place(task, config, champion=champion, rounds=rounds, tries=self._tries(project))
-            if place is not None and place.key not in due:
-                due[place.key] = place, made_task(task, config, place)
+            for each in _after(task, config, champion, asked):
+                due.setdefault(each.key, each)
         after = replace(before, judged_to=_written(newest), mark=mark)
         if due:
             known = self._listed(label_studio, project, before)
@@ -81,9 +104,9 @@ class Rounds:
             self._remember(project, after)
             return 0
         chosen = _first(due.values(), room)
-        if not self._add(label_studio, project, [row for _, row in chosen]):
+        if not self._add(label_studio, project, [each.row for each in chosen]):
             return 0
-        made = [*after.made, *(place.key for place, _ in chosen)]
+        made = [*after.made, *(each.key for each in chosen)]
         self._remember(project, replace(after, made=made, mark=[]))  # the counts have changed: look once more
         logger.info("project %d: %d prompts are asked about again", project.project_id, len(chosen))
         return len(chosen)
@@ -113,7 +136,8 @@ class Rounds:
             self._remember(project, replace(before, asks=_asks(config)))
 
     def _applies(self, project: Connected, config: LabelConfig) -> bool:
-        return config.kind == "live" and (self._rounds(project) > 1 or self._tries(project) > 1)
+        several = self._rounds(project) > 1 or self._tries(project) > 1
+        return config.kind == "live" and (several or self._repeats(project) > 0)
 
     def _rounds(self, project: Connected) -> int:
         return project.settings.rounds or self._settings.rounds
@@ -121,9 +145,15 @@ class Rounds:
     def _tries(self, project: Connected) -> int:
         return project.settings.tries or self._settings.tries
 
+    def _repeats(self, project: Connected) -> float:
+        own = project.settings.repeats
+        return self._settings.repeats if own is None else own
+
     def _room(self, label_studio: LabelStudio, project: Connected) -> int:
-        """How many tasks of later rounds may be added now: none while many tasks are open, or if there is one round."""
-        if self._rounds(project) < 2:
+        """How many tasks of later rounds and repeated pairs may be added now: none while many tasks are open, or if
+        there is one round and nothing is repeated.
+        """
+        if self._rounds(project) < 2 and not self._repeats(project):
             return 0
         ahead = self._settings.propose_ahead
         half = (ahead + 1) // 2
@@ -133,15 +163,17 @@ class Rounds:
     def _mark(self, label_studio: LabelStudio, project: Connected, champion: str) -> list[Any]:
         counts = label_studio.project(project.project_id)
         settings = [self._rounds(project), self._tries(project), project.label_config]
+        repeats = self._repeats(project)
+        settings += [repeats] if repeats else []
         return [champion, counts.tasks, counts.judgements, counts.skips, *settings]
 
     def _listed(self, label_studio: LabelStudio, project: Connected, before: Remembered) -> Remembered:
         """With the keys of all tasks that were made here, also by a process that died before it could note them."""
         made, last = dict.fromkeys(before.made), before.listed_to
         for task in label_studio.tasks_after(project.project_id, last):
-            place = place_in(task.get("meta"))
-            if place is not None:
-                made[place.key] = None
+            place, again = place_in(task.get("meta")), repeat_key(task.get("meta"))
+            if place is not None or again is not None:
+                made[place.key if place else str(again)] = None
             last = max(last, int(task["id"]))
         return replace(before, made=list(made), listed_to=last)
 
@@ -188,8 +220,20 @@ def _written(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None
 
 
-def _first(due: Iterable[tuple[Place, dict[str, Any]]], room: int) -> list[tuple[Place, dict[str, Any]]]:
-    """All further tries, and as many tasks of later rounds as there is room for, earlier rounds first."""
+def _after(task: dict[str, Any], config: LabelConfig, champion: str, wanted: _Wanted) -> Iterator[_Due]:
+    """What is due after a judged task: nothing after one that showed a pair once more."""
+    if repeat_key(task.get("meta")) is not None:
+        return
+    place = next_place(task, config, champion=champion, rounds=wanted.rounds, tries=wanted.tries)
+    if place is not None:
+        yield _Due(place.key, place.round if place.attempt == 1 else 0, made_task(task, config, place))
+    again = repeat_of(task, config, wanted.repeats) if wanted.repeats else None
+    if again is not None:
+        yield _Due(again[0], round_of(task) + 1, again[1])
+
+
+def _first(due: Iterable[_Due], room: int) -> list[_Due]:
+    """All that waits for nothing, and as much else as there is room for, earlier rounds first."""
     found = list(due)
-    tries = [each for each in found if each[0].attempt > 1]
-    return [*tries, *sorted((each for each in found if each[0].attempt == 1), key=lambda each: each[0].round)[:room]]
+    waiting = sorted((each for each in found if each.turn), key=lambda each: each.turn)
+    return [*(each for each in found if not each.turn), *waiting[:room]]

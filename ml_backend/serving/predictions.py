@@ -21,7 +21,7 @@ from ml_backend.labels import (
 )
 from ml_backend.lines import ProjectSettings
 from ml_backend.registry import DEFAULT_LINE
-from ml_backend.rounds import pairs_shown
+from ml_backend.rounds import pairs_shown, repeat_prediction
 from ml_backend.serving.marks import with_rounds
 from ml_backend.serving.proposer import Proposer
 from ml_backend.serving.version import Answer, AnswerPair, Question
@@ -139,18 +139,27 @@ def predictions_of(tasks: Sequence[Task], config: LabelConfig, version: Answerin
 
 
 def _pairs(tasks: Sequence[Task], config: LabelConfig, version: Answering) -> list[Prediction | None]:
-    """Fill the answer cards with samples from the policy; with the pair that was judged, where somebody judged one."""
-    judged = {index: pair for index, task in enumerate(tasks) if (pair := judged_pair(task, config)) is not None}
+    """Fill the answer cards with samples from the policy; with the pair that was judged, where somebody judged one, or
+    the task is there to show one once more.
+    """
+    known: dict[int, Prediction] = {}
+    for index, task in enumerate(tasks):
+        judged = judged_pair(task, config)
+        shown = (
+            pair_prediction(config, judged, version.name) if judged else repeat_prediction(task, config, version.name)
+        )
+        if shown is not None:
+            known[index] = {"score": UNDECIDED, **shown}
     prompts = {
         index: prompt
         for index, task in enumerate(tasks)
-        if index not in judged and (prompt := config.prompt_of(task.get("data")))
+        if index not in known and (prompt := config.prompt_of(task.get("data")))
     }
     pairs = _fresh_pairs(tasks, prompts, version)
     found: list[Prediction | None] = []
     for index in range(len(tasks)):
-        if index in judged:
-            found.append({"score": UNDECIDED, **pair_prediction(config, judged[index], version.name)})
+        if index in known:
+            found.append(known[index])
         else:
             found.append(_live(config, pairs[index]) if index in pairs else _empty(version.name))
     return found

@@ -50,8 +50,9 @@ class Judgement:
 
     `lead_time` is how many seconds it took, as the labeling page measured. `sides` says how it was decided which answer
     stands on which side: `shuffled` by the loop, `given` by the task's data, or None where there are no sides, as in a
-    ranking. `untouched` says whether the annotation is what the page had preselected; None if nothing was. `selection`
-    says how the pair was chosen from several candidates; None where it wasn't, or nobody knows.
+    ranking, or where they follow from how the pair was shown before. `untouched` says whether the annotation is what
+    the page had preselected; None if nothing was. `selection` says how the pair was chosen from several candidates;
+    None where it wasn't, or nobody knows. `repeat` says that the pair was shown once more after it had been judged.
     """
 
     prompt: Prompt
@@ -67,6 +68,7 @@ class Judgement:
     sides: Literal["shuffled", "given"] | None = None
     untouched: bool | None = None
     selection: str | None = None
+    repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ def aggregate(judgements: Iterable[Judgement]) -> list[Preference]:
     """Combine all votes on each pair of answers, whichever was on the left, into one preference per pair.
 
     A tie counts as half a vote for each. Judgements that don't say which answer is better (both bad, identical texts,
-    a blank answer that didn't lose) are left out. The result doesn't depend on the judgements' order.
+    a blank answer that didn't lose) are left out. Who judged a pair again when it was shown once more has one vote, the
+    newest. The result doesn't depend on the judgements' order.
 
     Returns:
         Preferences sorted by prompt, then answers.
@@ -125,7 +126,18 @@ def _ballots(judgements: Iterable[Judgement]) -> dict[PairKey, list[Judgement]]:
         says_something = judgement.verdict is not Verdict.BOTH_BAD and texts[0] != texts[1]
         if says_something and all(text.strip() or _share_for(text, judgement) == 0 for text in texts):
             ballots[pair_of(judgement)].append(judgement)
-    return ballots
+    return {pair: _one_vote_each(votes) for pair, votes in ballots.items()}
+
+
+def _one_vote_each(votes: list[Judgement]) -> list[Judgement]:
+    """Without the earlier verdicts of those who judged a pair once more; others keep all they gave."""
+    again = {vote.annotator for vote in votes if vote.repeat}
+    newest = {vote.annotator: vote for vote in sorted(votes, key=_age) if vote.annotator in again}
+    return [vote for vote in votes if newest.get(vote.annotator, vote) is vote]
+
+
+def _age(vote: Judgement) -> tuple[str, int]:
+    return vote.updated_at or "", vote.annotation_id or 0
 
 
 def _share_for(text: str, judgement: Judgement) -> float:

@@ -122,6 +122,17 @@ def test_every_vote_that_ranks_is_counted_once(judgements: list[Judgement]) -> N
     assert sum(p.votes for p in aggregate(judgements)) == len(ranking)
 
 
+def test_a_second_verdict_on_a_pair_shown_again_is_no_second_vote() -> None:
+    """The newest counts, and is one vote beside the other person's; without the mark all verdicts count, as ever."""
+    first, other = judge(Verdict.ANSWER1), judge(Verdict.ANSWER1, annotator="2", number=2)
+    again = replace(judge(Verdict.ANSWER1, left="bad", right="good", number=3), sides=None, repeat=True)
+    for order in ([first, other, again], [again, other, first]):
+        (preference,) = aggregate(order)
+        assert (preference.votes, preference.p_chosen) == (2, 0.5)
+        assert preference.source.annotation_ids == (2, 3)
+    assert aggregate([first, other, replace(again, repeat=False)])[0].votes == 3
+
+
 def test_agreement_is_the_share_of_agreeing_twosomes() -> None:
     """With two of three people agreeing, one of three pairs of votes agrees; a single person gives None."""
     votes = [judge(Verdict.ANSWER1, annotator=str(n)) for n in (1, 2)] + [judge(Verdict.TIE, annotator="3")]
