@@ -209,7 +209,7 @@ def test_judgements_made_during_a_cycle_are_not_lost(
     steps.on["reward"] = lambda: hold.wait(30)
     projects.new_judgements = [12, 12, 0]
     start()
-    first = asked.start_training(7)
+    first = asked.start_training(7, "default")
     _until(lambda: "reward" in steps.done)
     asked.judgement_arrived(7)
     _until(lambda: len(projects.counted) == 1)
