@@ -251,7 +251,7 @@ def test_the_reward_model_scores_what_people_see() -> None:
     seen[0] = [*seen[1]]
     plain = _rollout(policy, reward_model)
     shown = respond(policy, reward_model, PROMPTS, samples, eos_id=EOS, temperature=1.0, batch=3, seen=seen)
-    expected = reward_model.score_sequences([(PROMPTS[0], seen[0])], EOS)
+    expected, _ = reward_model.score_sequences([(PROMPTS[0], seen[0])], EOS)
     torch.testing.assert_close(shown.scores[:1], expected)
     assert not torch.equal(shown.scores[:1], plain.scores[:1])
     torch.testing.assert_close(shown.scores[1:], plain.scores[1:])
