@@ -151,7 +151,10 @@ def main() -> None:
     parser.add_argument(
         "--clock", choices=["wall", "cpu"], default="wall", help="use cpu, with one thread, on a busy machine"
     )
-    parser.add_argument("--real-model", help="a chat model's folder, for more rows in `preferences` and `selection`")
+    parser.add_argument(
+        "--real-model",
+        help="a chat model's folder, for more rows in `preferences` and `selection`, and for `frontier` to train",
+    )
     parser.add_argument("--preferences", help="a preference file, for a row of the real model in `preferences`")
     options = parser.parse_args()
     os.environ[THREADS_VARIABLE], os.environ[CLOCK_VARIABLE] = str(options.threads), options.clock
@@ -167,7 +170,7 @@ def main() -> None:
                     report.merge(figures(what, measure(what, folder, real, options.rounds, log)))
                 else:
                     command = [OURS, "-m", f"benchmarks.{what}", "--seeds", str(options.seeds)]
-                    if what in ("preferences", "selection"):
+                    if what in ("frontier", "preferences", "selection"):
                         given = {"--real-model": options.real_model}
                         given |= {"--preferences": options.preferences} if what == "preferences" else {}
                         command += [part for name, value in given.items() if value for part in (name, value)]

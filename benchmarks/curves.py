@@ -45,11 +45,11 @@ def plot_preferences(found: dict[str, dict[str, dict[str, list[tuple[float, floa
     """Plot accuracy over judgements, a panel for each row, every split a point: `preferences.png`."""
     figure, axes = _figure(len(found))
     for axis, (name, by_size) in zip([axes] if len(found) == 1 else axes, found.items(), strict=True):
-        learners = list(next(iter(by_size.values())))
-        for number, learner in enumerate(learners):
-            points = [by_size[size][learner] for size in by_size]
-            axis.plot([sum(a for a, _ in each) / len(each) for each in points], marker="o", label=learner)
-            for place, each in enumerate(points):
+        for number, learner in enumerate(dict.fromkeys(name for each in by_size.values() for name in each)):
+            points = {place: each[learner] for place, each in enumerate(by_size.values()) if learner in each}
+            means = [sum(accuracy for accuracy, _ in each) / len(each) for each in points.values()]
+            axis.plot(list(points), means, marker="o", label=learner, color=f"C{number}")
+            for place, each in points.items():
                 axis.scatter([place] * len(each), [a for a, _ in each], color=f"C{number}", alpha=0.3)
         axis.set_xticks(range(len(by_size)), list(by_size))
         axis.set_xlabel("judgements")
@@ -58,8 +58,8 @@ def plot_preferences(found: dict[str, dict[str, dict[str, list[tuple[float, floa
     _save(figure, folder / "preferences.png")
 
 
-def plot_frontier(found: dict[str, list[list[Any]]], pools: list[dict[int, tuple[float, float]]], folder: Path) -> None:
-    """Plot preferred share, and how alike answers are, over KL, each seed a line: `frontier.png`."""
+def plot_frontier(found: dict[str, list[list[Any]]], pools: list[dict[int, tuple[float, float]]], place: Path) -> None:
+    """Plot preferred share, and how alike answers are, over KL, each seed a line."""
     figure, (left, right) = _figure(2)
     for colour, (name, runs) in enumerate(found.items()):
         for number, looks in enumerate(runs):
@@ -75,7 +75,7 @@ def plot_frontier(found: dict[str, list[list[Any]]], pools: list[dict[int, tuple
     for axis in (left, right):
         axis.set_xlabel("KL from the base, nats")
         axis.legend()
-    _save(figure, folder / "frontier.png")
+    _save(figure, place)
 
 
 def plot_selection(found: dict[str, dict[str, list[Any]]], folder: Path) -> None:

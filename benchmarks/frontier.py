@@ -1,30 +1,26 @@
-"""What the KL buys: preferred share over KL for each algorithm and for best-of-n, on the demo model.
+"""What the KL buys: preferred share over KL for each algorithm and for best-of-n.
 
-All learn from the same judgements of the demo's simulated annotator: one reward model for each seed, and DPO from the
-pairs themselves. The annotator, who judges without noise, then compares answers to unseen prompts with the base's.
-`--algorithms` and `--seeds` shorten a run; `--looks` says how often a policy is looked at on its way.
+All learn from the same judgements of a simulated annotator: one reward model for each seed, and DPO from the pairs
+themselves. The annotator, who judges without noise, then compares answers to unseen prompts with the base's. The model
+is the demo's, or with `--real-model FOLDER` a chat model, as `rankloop demo` trains them. `--algorithms` and `--seeds`
+shorten a run; `--looks` says how often a policy is looked at on its way.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import statistics
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import report
-from benchmarks.contestant import ROOT
-from benchmarks.curves import plot_frontier
-from benchmarks.learned import MODEL, Material, interval
+from benchmarks.frontier_page import Look, write
+from benchmarks.learned import Material
+from benchmarks.real_material import RealMaterial
 from benchmarks.turns import threads
-from ml_backend.demo import prefer_useful
-from training.config import CycleConfig
 from training.data import Preference, PromptRecord
 from training.errors import DivergedError
 from training.evaluation import best_of_n_kl, best_of_n_weights, distinct_share, similarity
@@ -35,28 +31,13 @@ from training.reward import train_reward
 from training.sampling import Sampler, Samples, respond, score_samples
 
 ALGORITHMS = ("ppo", "rloo", "reinforce", "best-of-n", "dpo")
-AT_NATS = 5.0
 _ANSWERS = 4  # to each held-out prompt
-_POOL = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """A policy on its way: `share` is wins / (wins + losses) against the base, the rest as in a policy's report."""
-
-    iteration: int
-    share: float
-    kl_nats: float
-    similarity: float
-    distinct_2: float
-    entropy_nats: float
-    answer_tokens: float
 
 
 class Taste:
     """The annotator, and the base's answers to the held-out prompts that others are compared with."""
 
-    def __init__(self, material: Material) -> None:
+    def __init__(self, material: Material | RealMaterial) -> None:
         self._material = material
         self.ids = material.codec.encode_prompts(material.held_out)
         self._theirs = self.texts(self.sample(material.base, seed=3, answers=_ANSWERS))
@@ -77,15 +58,15 @@ class Taste:
         """How many of some answers to prompt number `row` beat one of the base's, and how many lose."""
         theirs = self._theirs[row * _ANSWERS : (row + 1) * _ANSWERS]
         prompt = self._material.held_out[row]
-        judged = [prefer_useful(prompt, own, theirs[place % _ANSWERS]) for place, own in enumerate(texts)]
+        judged = [self._material.prefer(prompt, own, theirs[place % _ANSWERS]) for place, own in enumerate(texts)]
         return judged.count("1"), judged.count("2")
 
     def look(self, policy: Any, judge: RewardModel, iteration: int) -> Look:
         """Measure a policy."""
         samples = self.sample(policy.language_model, seed=1000, answers=_ANSWERS)
         repeated = [prompt for prompt in self.ids for _ in range(_ANSWERS)]
-        eos = self._material.codec.eos_id
-        rollout = respond(policy, judge, repeated, samples, eos_id=eos, temperature=1.0, batch=64)
+        eos, temperature = self._material.codec.eos_id, self._material.config.ppo.sampling.temperature
+        rollout = respond(policy, judge, repeated, samples, eos_id=eos, temperature=temperature, batch=32)
         texts = self.texts(samples)
         counts = [
             self.wins_and_losses(texts[row * _ANSWERS : (row + 1) * _ANSWERS], row) for row in range(len(self.ids))
@@ -103,7 +84,7 @@ class Taste:
         )
 
 
-def reward_model(material: Material, folder: Path, seed: int) -> RewardModel:
+def reward_model(material: Material | RealMaterial, folder: Path, seed: int) -> RewardModel:
     """A reward model trained on the judgements with this seed."""
     out = folder / f"reward-{seed}"
     pairs = [Preference(**pair) for pair in material.pairs]
@@ -111,9 +92,11 @@ def reward_model(material: Material, folder: Path, seed: int) -> RewardModel:
     return RewardModel.load(out, material.base)
 
 
-def train(material: Material, taste: Taste, judge: RewardModel, algorithm: str, seed: int, looks: int) -> list[Look]:
+def train(
+    material: Material | RealMaterial, taste: Taste, judge: RewardModel, algorithm: str, seed: int, looks: int
+) -> list[Look]:
     """Train with the demo's settings, and look at the policy so many times; the last good one if it broke a bound."""
-    config = settings(algorithm).model_copy(update={"seed": seed})
+    config = settings(material, algorithm).model_copy(update={"seed": seed})
     prompts = [PromptRecord(prompt) for prompt in material.prompts]
     pairs = [Preference(**pair) for pair in material.pairs]
     trainer = PPOTrainer(material.base, Start(), material.codec, judge, prompts, config, pairs)
@@ -131,9 +114,9 @@ def train(material: Material, taste: Taste, judge: RewardModel, algorithm: str, 
     return found
 
 
-def settings(algorithm: str) -> Any:
+def settings(material: Material | RealMaterial, algorithm: str) -> Any:
     """The demo's settings of an algorithm."""
-    own = CycleConfig.for_model(MODEL).ppo
+    own = material.config.ppo
     answers = own.model_copy(update={"algorithm": algorithm, "answers_per_prompt": None}).answers
     changes: dict[str, Any] = {"algorithm": algorithm, "answers_per_prompt": None}
     if algorithm == "rloo":
@@ -141,36 +124,26 @@ def settings(algorithm: str) -> Any:
     return own.model_copy(update=changes)
 
 
-def best_of_n(material: Material, taste: Taste, judge: RewardModel) -> dict[int, tuple[float, float]]:
+def best_of_n(material: Material | RealMaterial, taste: Taste, judge: RewardModel) -> dict[int, tuple[float, float]]:
     """For each n, KL and preferred share of the best of n answers of the base by this reward model."""
-    samples = taste.sample(material.base, seed=77, answers=_POOL)
+    pool = material.pool
+    samples = taste.sample(material.base, seed=77, answers=pool)
     texts = taste.texts(samples)
-    repeated = [prompt for prompt in taste.ids for _ in range(_POOL)]
-    scores = score_samples(judge, material.codec, repeated, samples, batch=64)[0].view(-1, _POOL)
+    repeated = [prompt for prompt in taste.ids for _ in range(pool)]
+    scores = score_samples(judge, material.codec, repeated, samples, batch=32)[0].view(-1, pool)
     order = scores.argsort(dim=1, descending=True)
     outcomes = torch.tensor(
         [
-            [taste.wins_and_losses([texts[row * _POOL + place]], row) for place in places]
+            [taste.wins_and_losses([texts[row * pool + place]], row) for place in places]
             for row, places in enumerate(order.tolist())
         ],
         dtype=torch.float64,
     )
     found = {}
-    for n in (2**power for power in range(_POOL.bit_length())):
-        wins, losses = (outcomes * best_of_n_weights(_POOL, n)[None, :, None]).sum(dim=(0, 1)).tolist()
+    for n in (2**power for power in range(pool.bit_length())):
+        wins, losses = (outcomes * best_of_n_weights(pool, n)[None, :, None]).sum(dim=(0, 1)).tolist()
         found[n] = (best_of_n_kl(n), wins / (wins + losses))
     return found
-
-
-def share_at(points: Sequence[tuple[float, float]], nats: float) -> float:
-    """The share at this KL by linear interpolation between (KL, share), from the base's (0, 0.5); the last beyond."""
-    before = (0.0, 0.5)
-    for point in sorted(points):
-        if point[0] >= nats:
-            part = (nats - before[0]) / max(1e-9, point[0] - before[0])
-            return before[1] + part * (point[1] - before[1])
-        before = point
-    return before[1]
 
 
 def main() -> None:
@@ -179,13 +152,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--looks", type=int, default=4)
     parser.add_argument("--algorithms", nargs="+", choices=ALGORITHMS, default=ALGORITHMS)
+    parser.add_argument("--real-model", help="a chat model's folder, in place of the demo model")
     options = parser.parse_args()
     torch.set_num_threads(threads())
     found: dict[str, list[list[Look]]] = {name: [] for name in options.algorithms}
     pools: list[dict[int, tuple[float, float]]] = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        material = Material(folder)
+        material = RealMaterial(options.real_model) if options.real_model else Material(folder)
         taste = Taste(material)
         for seed in range(options.seeds):
             judge = reward_model(material, folder, seed)
@@ -194,59 +168,7 @@ def main() -> None:
             for name in options.algorithms:
                 found[name].append(train(material, taste, judge, name, seed, options.looks))
                 print(f"frontier: seed {seed}, {name} {found[name][-1][-1]}", flush=True)
-            write(found, pools, len(material.pairs))
-
-
-def write(found: dict[str, list[list[Look]]], pools: list[dict[int, tuple[float, float]]], pairs: int) -> None:
-    """Save plot, figures and table."""
-    at = {
-        name: [share_at([(look.kl_nats, look.share) for look in looks], AT_NATS) for looks in runs]
-        for name, runs in found.items()
-    }
-    sampled = [share_at(list(pool.values()), AT_NATS) for pool in pools]
-    plot_frontier(found, pools, ROOT / "docs" / "images")
-    lines = [
-        f"## What the KL buys\n\nOn the demo model, {len(pools)} seeds, {pairs} pairs with a winner; shares are wins / "
-        "(wins + losses) against the base on held-out prompts, by the annotator, mean ± 95% interval over seeds.\n",
-        f"| | share at {AT_NATS:g} nats | at the end: share | KL, nats | answers alike | distinct bigrams | tokens |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, runs in found.items():
-        last = [looks[-1] for looks in runs]
-        ends = [
-            statistics.mean(getattr(look, field) for look in last)
-            for field in ("share", "kl_nats", "similarity", "distinct_2", "answer_tokens")
-        ]
-        cells = f"{ends[0]:.1%} | {ends[1]:.1f} | {ends[2]:.1%} | {ends[3]:.0%} | {ends[4]:.1f}"
-        lines.append(f"| `{name}` | {_interval(at[name])} | {cells} |")
-    for n in (8, 64):
-        nats = pools[0][n][0]
-        lines.append(f"| best of {n}, sampled | {_interval([pool[n][1] for pool in pools])} at {nats:.1f} | | | | | |")
-    text = "\n".join([*lines, "", "![Preferred share over KL](images/frontier.png)", ""])
-    best = max(at, key=lambda name: statistics.mean(at[name]))
-    report.merge(
-        {
-            "frontier_share_at_5_nats": statistics.mean(at.get("ppo", at[best])),
-            "frontier_best_share_at_5_nats": statistics.mean(at[best]),
-            "frontier_bon_share_at_5_nats": statistics.mean(sampled),
-            **{f"frontier_{name.replace('-', '_')}_share_at_5_nats": statistics.mean(at[name]) for name in at},
-            "details": {
-                "frontier": {
-                    "looks": {
-                        name: [[asdict(look) for look in looks] for looks in runs] for name, runs in found.items()
-                    },
-                    "best_of_n": pools,
-                    "text": text,
-                    **report.circumstances(),
-                }
-            },
-        }
-    )
-
-
-def _interval(values: list[float]) -> str:
-    mean, reach = interval(values)
-    return f"{mean:.1%}" if math.isnan(reach) else f"{mean:.1%} ± {reach:.1%}"
+            write(found, pools, len(material.pairs), real=bool(options.real_model))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,9 @@ _LOOKS = 4
 class Material:
     """The demo model, its prompts, and pairs of its answers that have a winner."""
 
+    pool = 64  # answers that best-of-n chooses from
+    prefer = staticmethod(prefer_useful)
+
     def __init__(self, folder: Path) -> None:
         self.config = CycleConfig.for_model(MODEL)
         self.base = load_causal_lm(MODEL, "cpu")
@@ -50,8 +53,8 @@ class Material:
         self.held_out_pairs = self._judged(self.held_out * 2, seed=2)
         self.base_answers = self.answers(self.base, self.held_out, seed=3)
         for name, what in (
-            ("pairs", self.pairs),
-            ("held_out", self.held_out_pairs),
+            ("pairs", as_read(self.codec, self.pairs)),
+            ("held_out", as_read(self.codec, self.held_out_pairs)),
             ("prompts", self.prompts),
             ("held_out_prompts", self.held_out),
         ):
@@ -67,7 +70,7 @@ class Material:
     def preferred_share(self, answers: list[str]) -> float:
         """Wins / (wins + losses) against the base's answers on held-out prompts."""
         judged = [
-            prefer_useful(prompt, own, other)
+            self.prefer(prompt, own, other)
             for prompt, own, other in zip(self.held_out, answers, self.base_answers, strict=True)
         ]
         wins, losses = judged.count("1"), judged.count("2")
@@ -77,7 +80,7 @@ class Material:
         pairs = []
         first, second = (self.answers(self.base, prompts, 10 * seed + which) for which in (0, 1))
         for prompt, one, other in zip(prompts, first, second, strict=True):
-            choice = prefer_useful(prompt, one, other)
+            choice = self.prefer(prompt, one, other)
             if choice != "tie":
                 chosen, rejected = (one, other) if choice == "1" else (other, one)
                 pairs.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
@@ -119,10 +122,16 @@ def our_ppo(material: Material, judge: RewardModel, seed: int, budget: float) ->
     return points
 
 
-def trl(what: str, folder: Path, seed: int, budget: float) -> Any:
+def as_read(codec: TextCodec, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same pairs with each prompt as the model reads it, with template and separator."""
+    prompts = codec.encode_prompts([row["prompt"] for row in rows])
+    return [{**row, "prompt": codec.tokenizer.decode(ids)} for row, ids in zip(rows, prompts, strict=True)]
+
+
+def run_trl(what: str, folder: Path, model: str, seed: int, budget: float) -> Any:
     """Run TRL's side and return its results."""
     place = ".venv-bench-trl" if what == "reward" else ".venv-bench"
-    arguments = [what, str(folder), MODEL, str(seed), str(budget)]
+    arguments = [what, str(folder), model, str(seed), str(budget)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads())}
     log = folder / "trl.log"
     with log.open("w") as errors:
@@ -148,7 +157,7 @@ def main() -> None:
         print(f"learned: {len(material.pairs)} pairs, {len(material.held_out_pairs)} held out", flush=True)
         for seed in range(options.seeds):
             accuracy, seconds, judge = our_reward(material, folder, seed)
-            theirs = trl("reward", folder, seed, 0.0)
+            theirs = run_trl("reward", folder, MODEL, seed, 0.0)
             right = statistics.mean(difference > 0 for difference in theirs["differences"])
             found["accuracy"].append(accuracy)
             found["trl_accuracy"].append(right)
@@ -156,7 +165,7 @@ def main() -> None:
             found["trl_reward_s"].append(theirs["seconds"])
             print(f"learned: seed {seed}, reward accuracy {accuracy:.3f}, TRL's {right:.3f}", flush=True)
             found["ppo"].append(our_ppo(material, judge, seed, options.budget))
-            looks = trl("ppo", folder, seed, options.budget)
+            looks = run_trl("ppo", folder, MODEL, seed, options.budget)
             found["trl_ppo"].append([(look["seconds"], material.preferred_share(look["answers"])) for look in looks])
             print(f"learned: seed {seed}, shares {found['ppo'][-1]}, TRL's {found['trl_ppo'][-1]}", flush=True)
             write(found, len(material.pairs), len(material.held_out_pairs))

@@ -39,13 +39,8 @@ def reward(folder: Path, model_folder: str, seed: int, _: float) -> None:
         gradient_checkpointing=False,
         disable_tqdm=True,
     )
-    rows = [
-        {name: text + ("\n" if name == "prompt" else "") for name, text in row.items()}
-        for row in _read(folder, "pairs")
-    ]
-    trainer = RewardTrainer(
-        model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
-    )
+    pairs = Dataset.from_list(_read(folder, "pairs"))
+    trainer = RewardTrainer(model=model, args=arguments, train_dataset=pairs, processing_class=tokenizer)
     start = clock()
     trainer.train()
     seconds = clock() - start
@@ -53,9 +48,12 @@ def reward(folder: Path, model_folder: str, seed: int, _: float) -> None:
     tokenizer.save_pretrained(out)
 
     def scores(which: str) -> Any:
-        texts = [f"{row['prompt']}\n{row[which]}{tokenizer.eos_token}" for row in _read(folder, "held_out")]
+        texts = [f"{row['prompt']}{row[which]}{tokenizer.eos_token}" for row in _read(folder, "held_out")]
+        parts = [
+            tokenizer(texts[at : at + BATCH], padding=True, return_tensors="pt") for at in range(0, len(texts), BATCH)
+        ]
         with torch.no_grad():
-            return model(**tokenizer(texts, padding=True, return_tensors="pt")).logits.squeeze(-1)
+            return torch.cat([model(**part).logits.squeeze(-1) for part in parts])
 
     differences = (scores("chosen") - scores("rejected")).tolist()
     _write(folder / f"trl-reward-{seed}.json", {"seconds": seconds, "differences": differences})

@@ -24,7 +24,7 @@ from benchmarks import report
 from benchmarks.contestant import ROOT
 from benchmarks.curves import plot_selection
 from benchmarks.learned import DATA, MODEL, interval
-from benchmarks.preferences import positive, real_prompts
+from benchmarks.real_pairs import positive, real_prompts
 from benchmarks.turns import threads
 from ml_backend.demo import prefer_useful
 from ml_backend.serving import choose_pair
