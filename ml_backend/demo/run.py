@@ -30,6 +30,8 @@ HELD_OUT_CHAT_PROMPTS = DATA / "chat_held_out_prompts.txt"
 
 MOST_ANNOTATIONS = 200
 """Default number of judgements per round, if there are enough prompts."""
+MOST_OF_A_REAL_MODEL = 250
+"""The same for a real model, whose reward model has more to learn."""
 SPARE_TASKS = 20
 """Prompts left unlabeled at the end, so that the last version's proposals can be seen."""
 CONTEST_TASKS = 200
@@ -117,7 +119,8 @@ def judgements_per_round(options: DemoOptions, prompts: int) -> int:
     """
     spare = SPARE_TASKS + (CONTEST_TASKS if options.promotion == "people" else 0)
     most = int((prompts - spare) / options.rounds / TASKS_PER_JUDGEMENT)
-    wanted = options.annotations if options.annotations is not None else min(MOST_ANNOTATIONS, most)
+    usual = MOST_OF_A_REAL_MODEL if options.model else MOST_ANNOTATIONS
+    wanted = options.annotations if options.annotations is not None else min(usual, most)
     if not 0 < wanted <= most:
         raise ConfigError(
             f"the demo's {prompts} prompts aren't enough for {options.rounds} rounds of that many annotations",

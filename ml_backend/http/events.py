@@ -26,8 +26,8 @@ def pass_on(event: WebhookRequest, jobs: Jobs, projects: KnownProjects | None = 
     Args:
         event: the event.
         jobs: enqueues jobs.
-        projects: what is known of the projects. An event of one that isn't connected is ignored; the worker, which asks
-            Label Studio, has the last word.
+        projects: what is known of the projects. An event of one that isn't connected starts nothing; the worker, which
+            asks Label Studio, has the last word, and `rankloop status` says so.
 
     Returns:
         The answer; see `WebhookAnswer`.
@@ -52,7 +52,14 @@ def pass_on(event: WebhookRequest, jobs: Jobs, projects: KnownProjects | None = 
     if project_id is None:
         message = "the webhook sends no payload, so its project is unknown; the scheduled reconciliation will find it"
         return {"status": "ignored", "message": message}
+    return _pass_on_change(action, project_id, jobs, projects)
+
+
+def _pass_on_change(action: str, project_id: int, jobs: Jobs, projects: KnownProjects | None) -> dict[str, Any]:
+    """Have new judgements counted and new tasks proposed for."""
     if _is_foreign(project_id, projects):
+        if action in JUDGEMENT_ACTIONS:  # nobody reads the answer to a webhook, but people do read the status
+            jobs.judgement_arrived(project_id)
         return {"status": "ignored", "message": not_connected(project_id)}
     if action in TASK_ACTIONS:
         jobs.propose(project_id)

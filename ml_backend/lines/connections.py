@@ -104,7 +104,11 @@ class Connections:
         """
         with self._open() as label_studio:
             found = connection_of(label_studio, project_id, self._settings.public_url())
-        return self._read(found) if found else None
+        if found is None:
+            with self._lock:
+                self._known_at = float("-inf")  # it may be on the list that is remembered
+            return None
+        return self._read(found)
 
     def on_line_of(self, project: Connected) -> list[Connected]:
         """All connected projects on the line of one that is connected, by id; itself as it was given."""

@@ -1,4 +1,4 @@
-"""The fault matrix: `make faults`. With a real Label Studio, DBOS, MLflow and PostgreSQL, in at most twenty minutes."""
+"""The fault matrix: `make faults`. With a real Label Studio, DBOS, MLflow and PostgreSQL, in half an hour."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def main() -> int:
     """Run the matrix, then print and save it. Returns the exit code."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--report", type=Path, default=Path("faults.json"), help="file for the figures")
-    options.add_argument("--minutes", type=float, default=20.0, help="time limit in minutes")
+    options.add_argument("--minutes", type=float, default=60.0, help="time limit in minutes")
     options.add_argument("--only", nargs="+", default=[""], help="only scenarios with one of these in their name")
     options.add_argument("--keep", action="store_true", help="leave data and logs behind")
     given = options.parse_args()

@@ -41,8 +41,8 @@ from training.errors import RankloopError
 JUDGED_BEFORE = 18
 JUDGED_NOW = 6
 TRAIN_AFTER = JUDGED_BEFORE + JUDGED_NOW
-CYCLE_TIMEOUT_S = 240.0
-WAIT_S = 240.0
+CYCLE_TIMEOUT_S = 600.0
+WAIT_S = 600.0
 POLL_S = 0.03
 VISIT_EVERY_S = 0.7
 RETRY_AFTER_S = 4.0
@@ -131,7 +131,7 @@ class Stack:
             "basic_auth_user": "faults",
             "basic_auth_pass": "fault-password",  # Start Training carries these, and no secret
             "webhook_secret": "fault-secret",
-            "champion_poll_s": 0.5,
+            "champion_poll_s": 1.5,  # so that a swap lasts long enough to be killed in it
             "debounce_s": 0.3,
             "train_after": TRAIN_AFTER,
             "reconcile_cron": "*/5 * * * * *",
@@ -181,13 +181,19 @@ class Stack:
         self.proxy.__exit__()
 
     def recover(self) -> None:
-        """Recover after a failed scenario: everything runs, no kill is planned, no cycle blocks the next one."""
+        """Recover after a failed scenario: everything runs, no kill is planned, no cycle blocks the next one, and its
+        project is gone.
+        """
         self.plan_kills([])
         self.train_for(2)
         for process in (self.server, self.worker):
             if not process.running or process.died(0.1):
                 process.start()
         self.until(lambda: all(cycle.ended for cycle in self.jobs.cycles()), "no cycle runs")
+        if self.projects and self.projects[-1] is not self._before:  # later scenarios aren't meant for it
+            self.forget_last()
+            self._before = self.projects[-1]
+        self.forget_last()
 
     def train_for(self, iterations: int) -> None:
         """Let the next cycle's PPO run this many iterations, with a checkpoint after each."""

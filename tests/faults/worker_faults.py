@@ -31,7 +31,7 @@ def killed_at_every_step(stack: Stack) -> None:
     stack.plan_kills(kills)
     project = stack.open_project("killed at every step")
     stack.annotators.judge(project, JUDGED_NOW)
-    stack.until(lambda: not stack.left_kills(), "the worker was killed at every step", timeout_s=480)
+    stack.until(lambda: not stack.left_kills(), "the worker was killed at every step", timeout_s=1200)
     stack.close(project, {f"worker killed in {step}": 2 for step in STEPS})
 
 

@@ -4,6 +4,7 @@ from training.fast.frozen_head import FrozenHead
 from training.fast.frozen_layers import hold_narrow, pack_frozen, thawed
 from training.fast.fused_gelu import fuse_gelu
 from training.fast.gpt2_block import gpt2_block_at
+from training.fast.length_groups import length_groups
 from training.fast.packed_linear import PackedLinear, identity
 from training.fast.precision import (
     Precision,
@@ -26,6 +27,7 @@ __all__ = [
     "gpt2_block_at",
     "hold_narrow",
     "identity",
+    "length_groups",
     "pack_frozen",
     "thawed",
     "use_short_attention",

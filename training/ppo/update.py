@@ -13,7 +13,7 @@ from torch import Tensor
 
 from training.config import PPOConfig
 from training.errors import DivergedError
-from training.fast import autocast
+from training.fast import autocast, length_groups
 from training.models import PolicyWithValue
 from training.objectives import (
     advantages_over_baseline,
@@ -26,6 +26,9 @@ from training.objectives import (
     whiten,
 )
 from training.sampling import Rollout, answer_hidden, spread_out
+
+_WORTH_A_PASS = 96
+"""Tokens of padding that cost as much as another pass of a chat model's trained layers, forwards and backwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +178,7 @@ def accumulate_gradients(
     """
     tokens, learned = rollout.answer_mask[index].sum(), targets.value_mask[index].sum().clamp(min=1)
     losses, measured = [], []
-    for rows in torch.split(index, config.micro_batch_size or len(index)):
+    for rows in _micro_batches(rollout, index, config):
         part = rollout.rows(rows)
         aims = targets.rows(rows, part.tokens.shape[1])
         shares = part.answer_mask.sum() / tokens, aims.value_mask.sum() / learned
@@ -189,6 +192,16 @@ def accumulate_gradients(
     )
     sums = policy_loss.sum(), value_loss.sum(), clip_share.sum()
     return torch.stack(losses).sum(), (*sums, gap.max(), smallest.min(), largest.max())
+
+
+def _micro_batches(rollout: Rollout, index: Tensor, config: PPOConfig) -> list[Tensor]:
+    """The answers at `index` (M,) in parts that pass through the policy together; on a CPU, those of like length."""
+    parts = torch.split(index, config.micro_batch_size or len(index))
+    if index.device.type != "cpu":
+        return list(parts)
+    return [
+        part[group] for part in parts for group in length_groups(rollout.mask[part].sum(dim=1).tolist(), _WORTH_A_PASS)
+    ]
 
 
 def _loss(

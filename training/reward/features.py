@@ -16,10 +16,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from training.data import Preference
 from training.errors import DivergedError
-from training.fast import Precision, autocast, compute_dtype
+from training.fast import Precision, autocast, compute_dtype, length_groups
 from training.models import Pool, RewardModel, Site, TextCodec, pad_answers, pool_answer, sequences_of
 from training.reward.activations import activation_room
-from training.reward.length_groups import length_groups
 
 _TOKENS_PER_PASS = 4096
 _POOLS: tuple[Pool, ...] = get_args(Pool)

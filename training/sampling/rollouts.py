@@ -13,6 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from training.fast import length_groups
 from training.models import PolicyWithValue, RewardModel, TextCodec, pad_right
 from training.sampling.reference import Reference
 from training.sampling.sampler import Samples
@@ -51,8 +52,15 @@ class Rollout:
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """The concatenation of batches that are padded to the same lengths."""
-        return cls(*(torch.cat([getattr(part, item.name) for part in parts]) for item in fields(cls)))
+        """The concatenation of batches, all padded to the longest sequence and the longest answer."""
+        width, length = (max(getattr(part, name).shape[1] for part in parts) for name in ("mask", "tokens"))
+        sizes = {item.name: length for item in fields(cls)} | {"trunk": width, "mask": width}
+        return cls(
+            *(
+                torch.cat([_widened(getattr(part, item.name), sizes[item.name]) for part in parts])
+                for item in fields(cls)
+            )
+        )
 
     def rows(self, index: Tensor) -> Self:
         """The answers at `index` (M,) long, without padding that none of them needs."""
@@ -89,6 +97,24 @@ class _Sequences:
         columns = (torch.split(getattr(self, item.name), size) for item in fields(self))
         return (type(self)(*parts) for parts in zip(*columns, strict=True))
 
+    def batches(self, size: int) -> tuple[list[Self], Tensor]:
+        """Batches of at most `size` rows, on a CPU those of like length without padding that none of them needs; and
+        where each of the B rows is when these are put one after the other.
+        """
+        if self.mask.device.type != "cpu":
+            return list(self.split(size)), torch.arange(len(self.mask), device=self.mask.device)
+        lengths = self.mask.sum(dim=1)
+        groups = [
+            part[group] for part in lengths.argsort().split(size) for group in length_groups(lengths[part].tolist())
+        ]
+        return [self._rows(group) for group in groups], torch.cat(groups).argsort()
+
+    def _rows(self, index: Tensor) -> Self:
+        width, length = int(self.mask[index].sum(dim=1).max()), int(self.answer_mask[index].sum(dim=1).max())
+        ids, mask = self.ids[index, :width], self.mask[index, :width]
+        tokens, answer_mask = self.tokens[index, :length], self.answer_mask[index, :length]
+        return type(self)(ids, mask, self.starts[index], tokens, answer_mask, self.ended[index])
+
 
 def respond(
     policy: PolicyWithValue,
@@ -120,9 +146,8 @@ def respond(
         seen: B answers as people see them, from `TextCodec.as_seen`; None scores the tokens that were sampled.
     """
     top = reference.top if reference else None
-    sequences = _sequences(policy, prompts, samples, eos_id)
-    parts = [_read(policy, reward_model, part, temperature, top) for part in sequences.split(batch)]
-    rollout = Rollout.joined(parts)
+    parts, places = _sequences(policy, prompts, samples, eos_id).batches(batch)
+    rollout = Rollout.joined([_read(policy, reward_model, part, temperature, top) for part in parts]).rows(places)
     if seen is not None:
         # Few answers are other tokens once they are decoded and encoded again, so only these are read twice.
         whole = _answers_as_scored(samples, eos_id)
@@ -145,7 +170,7 @@ def reference_entropy(
 ) -> float:
     """The reference's mean entropy in nats at a token of its own answers; arguments as for `respond`."""
     total, count = 0.0, 0
-    for part in _sequences(policy, prompts, samples, eos_id).split(batch):
+    for part in _sequences(policy, prompts, samples, eos_id).batches(batch)[0]:
         context = policy.base.context(part.mask)
         depth = _top_of(policy, reference.top)
         below = policy.base.activations(part.ids, context, [depth])[depth]
@@ -239,6 +264,15 @@ def _read(
         entropies=spread_out(entropies, mask),
         scores=reward_model.score_over(shared, given.ids, given.mask, context, given.starts).float(),
     )
+
+
+def _widened(column: Tensor, size: int) -> Tensor:
+    """(b, s, ...) as (b, size, ...), with zeros on the right; a column (b,) as it is."""
+    if column.dim() == 1 or column.shape[1] == size:
+        return column
+    wider = column.new_zeros(column.shape[0], size, *column.shape[2:])
+    wider[:, : column.shape[1]] = column
+    return wider
 
 
 def _top_of(policy: PolicyWithValue, reference: nn.Module | None) -> int:

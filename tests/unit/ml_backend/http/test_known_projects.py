@@ -72,7 +72,7 @@ def test_creation_is_read_from_what_label_studio_writes() -> None:
 
 def test_an_event_of_a_foreign_project_starts_nothing(jobs: FakeJobs) -> None:
     """Once the connected projects are listed, events of others are answered with the reason; until then they are passed
-    on, as the worker has the last word.
+    on, as the worker has the last word. Judgements are passed on all the same, so that the status says the reason.
     """
     known = _known(_Listing(7))
 
@@ -89,7 +89,9 @@ def test_an_event_of_a_foreign_project_starts_nothing(jobs: FakeJobs) -> None:
         assert answer["message"].startswith("Project 9 isn't connected to this backend, so nothing starts")
     answer = tell("START_TRAINING", 9)
     assert (answer["status"], answer["job"]) == ("refused", None)
-    assert jobs.calls == []
+    assert [call for call in jobs.calls if call != ("judgement", 9)] == []
+    assert jobs.calls.count(("judgement", 9)) == 1
+    jobs.calls.clear()
     tell("START_TRAINING", 7)
     assert (jobs.calls, jobs.lines) == ([("train", 7)], ["project-7"])
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from tiny_models import tiny_gpt2
 
-from training.fast import frozen_head
+from training.fast import frozen_head, length_groups
 from training.fast.frozen_head import FrozenHead
 from training.fast.frozen_layers import FrozenLinear, pack_frozen
 from training.fast.fused_gelu import fuse_gelu
@@ -19,7 +19,6 @@ from training.fast.packed_linear import packing_works
 from training.fast.precision import autocast, compute_dtype, full_precision
 from training.fast.short_attention import attend
 from training.reward.activations import activation_room
-from training.reward.length_groups import length_groups
 
 HEAD_CASES = [(1.0, False, 6_000_000), (0.7, True, 6_000_000), (1.3, False, 3 * 70)]
 
