@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -19,6 +17,7 @@ import httpx
 from faults.annotators import LABEL_CONFIG, Annotators, Judged, Visitor
 from faults.dying_worker import PLAN, READY
 from faults.faulty_proxy import FaultyProxy
+from faults.killable import Killable, brief_training
 from faults.ledger import Ledger, Outcome
 from ml_backend.demo.label_studio_server import LabelStudioServer
 from ml_backend.demo.stack import environment_of
@@ -28,7 +27,7 @@ from ml_backend.label_studio.credentials import SECRET_HEADER, Guard
 from ml_backend.label_studio.setup import init_project
 from ml_backend.lines import own_line
 from ml_backend.loop.client import CycleJob, Jobs
-from ml_backend.processes.children import Children, rankloop_command
+from ml_backend.processes.children import rankloop_command
 from ml_backend.processes.logs import log_tail
 from ml_backend.processes.ports import free_port
 from ml_backend.registry.records import Version
@@ -50,54 +49,6 @@ QUIET_S = 11.0
 """Long enough for two reconciliations to start what they shouldn't."""
 
 Found = TypeVar("Found")
-
-
-class Killable:
-    """A process, with its child processes, that can be killed and restarted."""
-
-    def __init__(self, name: str, command: Sequence[str], environment: dict[str, str], logs: Path) -> None:
-        self.name = name
-        self.log = logs / f"{name}.log"
-        self._command = command
-        self._environment = environment
-        self._logs = logs
-        self._children: Children | None = None
-        self.pid = 0
-
-    @property
-    def running(self) -> bool:
-        """Whether it is supposed to be running."""
-        return self._children is not None
-
-    def start(self) -> None:
-        """Start it."""
-        self._children = Children(self._environment, logs=self._logs)
-        self.pid = self._children.start(self.name, self._command)
-
-    def kill(self) -> None:
-        """Send SIGKILL to its whole process group."""
-        if self._children is not None:
-            children, self._children = self._children, None
-            os.killpg(self.pid, signal.SIGKILL)
-            children.stop()
-
-    def ended(self, timeout_s: float) -> int | None:
-        """Wait until it has ended by itself. Returns its exit code, None if it still runs."""
-        found = self._children.wait(timeout_s) if self._children else None
-        if found is None:
-            return None
-        self._children = None
-        return found[1]
-
-    def died(self, timeout_s: float) -> bool:
-        """Wait until it has died by SIGKILL."""
-        ended = self._children.wait(timeout_s) if self._children else None
-        if ended is None:
-            return False
-        if ended[1] != -signal.SIGKILL:
-            raise RuntimeError(f"{self.name} ended with code {ended[1]}:\n{log_tail(self.log, 40)}")
-        self._children = None
-        return True
 
 
 class Stack:
@@ -197,28 +148,7 @@ class Stack:
 
     def train_for(self, iterations: int) -> None:
         """Let the next cycle's PPO run this many iterations, with a checkpoint after each."""
-        settings: dict[str, Any] = {
-            "text": {"max_prompt_tokens": 32, "max_answer_tokens": 32},
-            "reward": {"epochs": 1},
-            "ppo": {
-                "iterations": iterations,
-                "prompts_per_iteration": 4,
-                "minibatch_size": 4,
-                "epochs": 1,
-                "checkpoint_every_iterations": 1,
-                "evaluation_answers": 1,
-                "best_of": 2,
-                "origin_answers": 2,
-                "sampling": {"top_k": 0, "top_p": 1.0, "max_new_tokens": 8},
-            },
-            "gates": {
-                "min_preferences": 12,
-                "min_reward_accuracy": 0.0,
-                "min_win_rate": 0.0,
-                "max_kl_nats": 1000.0,
-            },
-        }
-        write_atomically(self.training, json.dumps(settings))
+        write_atomically(self.training, json.dumps(brief_training(iterations)))
 
     def open_project(self, title: str, *, label_config: str | None = None, train_after: int = TRAIN_AFTER) -> Judged:
         """A project with six judgements fewer than a cycle requires.

@@ -15,8 +15,9 @@ import psutil
 
 from faults.annotators import Judged
 from faults.dying_worker import READY, STEPS
+from faults.killable import Killable
 from faults.outside_faults import wait_for_step
-from faults.stack import JUDGED_NOW, Killable, Stack
+from faults.stack import JUDGED_NOW, Stack
 from ml_backend.loop.child import read_progress
 from ml_backend.loop.client import CycleJob
 
