@@ -105,7 +105,9 @@ class _Sequences:
             return list(self.split(size)), torch.arange(len(self.mask), device=self.mask.device)
         lengths = self.mask.sum(dim=1)
         groups = [
-            part[group] for part in lengths.argsort().split(size) for group in length_groups(lengths[part].tolist())
+            part[group]
+            for part in torch.split(lengths.argsort(), size)
+            for group in length_groups(lengths[part].tolist())
         ]
         return [self._rows(group) for group in groups], torch.cat(groups).argsort()
 
