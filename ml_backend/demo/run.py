@@ -30,7 +30,7 @@ HELD_OUT_CHAT_PROMPTS = DATA / "chat_held_out_prompts.txt"
 
 MOST_ANNOTATIONS = 200
 """Default number of judgements per round, if there are enough prompts."""
-MOST_OF_A_REAL_MODEL = 250
+MOST_OF_A_REAL_MODEL = 360
 """The same for a real model, whose reward model has more to learn."""
 SPARE_TASKS = 20
 """Prompts left unlabeled at the end, so that the last version's proposals can be seen."""

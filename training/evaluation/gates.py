@@ -10,6 +10,10 @@ from training.evaluation.intervals import Accuracy
 from training.evaluation.policy import PolicyEvaluation
 
 _CHANCE = 0.5
+_ONE_SIDED = 1.645 / 1.96
+"""How far below an accuracy chance must lie, as a share of its 95% interval's reach: that it may also lie too far above
+is no concern of a gate, and a coin then passes one in twenty times instead of one in forty.
+"""
 
 
 class Gate(TypedDict):
@@ -22,8 +26,8 @@ class Gate(TypedDict):
 def reward_gate(winners: int, found: Accuracy, gates: GateConfig, *, folds: int = 0) -> Gate:
     """Whether a reward model ranks pairs that it didn't learn from well enough to train a policy with.
 
-    Its accuracy must reach the threshold, and be better than chance beyond doubt: the lower end of its 95% interval,
-    widened for what the parts of a cross-validation have in common, must not be below one half (or the threshold, if
+    Its accuracy must reach the threshold, and be better than chance beyond doubt: its one-sided lower bound at 95%,
+    lowered for what the parts of a cross-validation have in common, must not be below one half (or the threshold, if
     that is lower).
 
     Args:
@@ -43,11 +47,11 @@ def reward_gate(winners: int, found: Accuracy, gates: GateConfig, *, folds: int 
     )
     if not accuracy >= gates.min_reward_accuracy:
         return _refused(f"{measure}, below the required {gates.min_reward_accuracy:.0%}.")
-    surely = accuracy - _shared_luck(folds) * (accuracy - low)
+    surely = accuracy - _ONE_SIDED * _shared_luck(folds) * (accuracy - low)
     if surely < min(_CHANCE, gates.min_reward_accuracy):
         return _refused(
-            f"{measure}, which may be chance: allowing for what cross-validation's parts have in common, the interval "
-            f"reaches below {_CHANCE:.0%}. Judge more pairs."
+            f"{measure}, which may be chance: allowing for what cross-validation's parts have in common, its lower "
+            f"bound is {surely:.0%}. Judge more pairs."
         )
     return Gate(passed=True, reason=f"{measure}; at least {gates.min_reward_accuracy:.0%} is required.")
 

@@ -75,8 +75,10 @@ def test_a_coin_flip_rarely_passes() -> None:
 
 
 def test_cross_validation_needs_a_wider_margin_by_hand() -> None:
-    """Of five parts, chance must be 1.5 times as far away as the interval says: 0.65 - 1.5 * 0.11 is below a half."""
-    found = Accuracy(0.65, (0.54, 0.75), 80, 80)
+    """Of five parts, chance must be 1.5 times as far away as a one-sided bound says: 0.62 - 1.5 * 0.84 * 0.11 is below
+    a half, and 0.62 - 0.84 * 0.11 isn't.
+    """
+    found = Accuracy(0.62, (0.51, 0.72), 80, 80)
     assert reward_gate(80, found, GateConfig())["passed"]
     refused = reward_gate(80, found, GateConfig(), folds=5)
     assert not refused["passed"]
