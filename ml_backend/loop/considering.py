@@ -104,9 +104,11 @@ class Considering:
         """
         nothing: Look = {"line": line, "project_id": project_ids[0], "projects": [], "start": False, "unproposed": []}
         try:
-            known = self._connections.all(fresh=False)
-            projects = [project for project in known if project.project_id in project_ids]
+            projects = self._still_connected(project_ids, fresh=False)
             look = self.line(projects) if projects else nothing
+            if look["start"]:  # nothing starts for a project that was connected half a minute ago
+                projects = self._still_connected(project_ids, fresh=True)
+                look = self.line(projects) if projects else nothing
             champion = self._registry.current(line)
             challenger = self._registry.challenger(line)
             shown = shown_name(champion.name, challenger.name if challenger else None)
@@ -119,6 +121,9 @@ class Considering:
             logger.warning("line %s can't be checked: %s", line, error)
             return {**nothing, "why": str(error), "until": None}
         return {**look, "unproposed": unproposed}
+
+    def _still_connected(self, project_ids: Sequence[int], *, fresh: bool) -> list[Connected]:
+        return [project for project in self._connections.all(fresh=fresh) if project.project_id in project_ids]
 
     def judgements(self, line: str, projects: Sequence[Connected]) -> tuple[dict[int, int], dict[int, str]]:
         """For each project, how many judgements are newer than any that a cycle of the line saw, and the newest one."""

@@ -92,10 +92,16 @@ class Annotators:
         for backend in self._ask("GET", f"/api/ml?project={project.id}"):
             self._ask("POST", f"/api/ml/{backend['id']}/train", {})
 
-    def disconnect(self, project: Judged) -> None:
-        """Remove the ML backend. Label Studio leaves its webhook behind."""
-        for backend in self._ask("GET", f"/api/ml?project={project.id}"):
+    def disconnect(self, project: Judged) -> int:
+        """Remove the ML backend, if there is one. Label Studio leaves its webhook behind. Returns how many there were.
+
+        Label Studio stores a backend's state whenever it has asked it something, which brings back one that was removed
+        meanwhile. So nobody may open tasks now.
+        """
+        backends = self._ask("GET", f"/api/ml?project={project.id}")
+        for backend in backends:
             self._ask("DELETE", f"/api/ml/{backend['id']}")
+        return len(backends)
 
     def open_next(self, project: Judged) -> None:
         """Request the next task, for which Label Studio asks the backend."""

@@ -49,7 +49,8 @@ def cycle_always_failing(stack: Stack) -> None:
 def project_disconnected(stack: Stack) -> None:
     """The backend is removed from the project, and its webhook stays. What it reports starts nothing."""
     project = stack.open_project("disconnected")
-    stack.annotators.disconnect(project)
+    stack.nobody_looks()
+    stack.until(lambda: stack.annotators.disconnect(project) == 0, "the backend is gone")
     project.attempts = 0
     stack.annotators.judge(project, JUDGED_NOW)
     stack.until(

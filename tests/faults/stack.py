@@ -174,6 +174,12 @@ class Stack:
         self._visitor.visit(project)
         return project
 
+    def nobody_looks(self) -> None:
+        """Let the second annotator open no more tasks, and wait until the last one is open."""
+        self._visitor.visit(None)
+        until = time.monotonic() + 3 * VISIT_EVERY_S
+        self.until(lambda: time.monotonic() > until, "the last task is open")
+
     def reconnect(self, project: Judged) -> None:
         """Connect the backend to a project again."""
         init_project(self._studio, BackendAddress.from_settings(self.settings), project_id=project.id)

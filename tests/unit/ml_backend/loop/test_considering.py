@@ -178,6 +178,16 @@ def test_a_project_whose_config_cannot_be_read_is_not_proposed_for(
     assert considering.reconcile("project-7", [7])["unproposed"] == [7]
 
 
+def test_nothing_starts_for_a_project_that_was_just_disconnected(considering: Considering, project: _Project) -> None:
+    """A list of connected projects that is some seconds old suffices to look at a line, and not to train."""
+    project.label_config = LABEL_CONFIG
+    assert considering.lines() == [["project-7", [7]]]
+    assert considering.reconcile("project-7", [7])["start"] is True
+    assert considering.lines() == [["project-7", [7]]]
+    project._backends.clear()
+    assert considering.reconcile("project-7", [7])["start"] is False
+
+
 def test_a_project_sets_its_own_threshold(mlflow_settings: Settings, registry: Registry) -> None:
     """`train_after` in its `extra_params` counts instead of the backend's."""
     project = _Project(mlflow_settings.public_url(), train_after=60)
