@@ -106,8 +106,8 @@ class Considering:
         try:
             projects = self._still_connected(project_ids, fresh=False)
             look = self.line(projects) if projects else nothing
-            if look["start"]:  # nothing starts for a project that was connected half a minute ago
-                projects = self._still_connected(project_ids, fresh=True)
+            if look["start"] and (now := self._still_connected(project_ids, fresh=True)) != projects:
+                projects = now  # nothing starts for a project that was connected seconds ago
                 look = self.line(projects) if projects else nothing
             champion = self._registry.current(line)
             challenger = self._registry.challenger(line)
