@@ -52,7 +52,7 @@ test: setup browser axe postgresql ## run all checks and tests, against a real L
 	@.venv/bin/mypy
 	@$(PY) -m pytest
 
-faults: setup postgresql ## kill, starve and damage a running loop, and count what is lost: faults.json (half an hour)
+faults: setup postgresql ## kill, starve and damage a running loop, and count what is lost: faults.json (half an hour or more)
 	@PYTHONPATH=tests $(PY) -m faults --report faults.json
 
 load: setup ## put 50 annotators, 100 webhooks a second and a training cycle on one server: load.json (ten minutes)

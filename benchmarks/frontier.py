@@ -115,13 +115,13 @@ def train(
 
 
 def settings(material: Material | RealMaterial, algorithm: str) -> Any:
-    """The demo's settings of an algorithm."""
+    """The demo's settings of an algorithm; `rloo` asks fewer prompts, for as many answers in an iteration."""
     own = material.config.ppo
-    answers = own.model_copy(update={"algorithm": algorithm, "answers_per_prompt": None}).answers
-    changes: dict[str, Any] = {"algorithm": algorithm, "answers_per_prompt": None}
-    if algorithm == "rloo":
-        changes["prompts_per_iteration"] = own.prompts_per_iteration // answers
-    return own.model_copy(update=changes)
+    sampled = own.prompts_per_iteration * own.answers
+    plain = own.model_copy(update={"algorithm": algorithm, "answers_per_prompt": None})
+    return plain.model_copy(
+        update={"prompts_per_iteration": sampled // plain.answers if algorithm == "rloo" else sampled}
+    )
 
 
 def best_of_n(material: Material | RealMaterial, taste: Taste, judge: RewardModel) -> dict[int, tuple[float, float]]:

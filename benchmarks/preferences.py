@@ -24,7 +24,7 @@ from benchmarks.contestant import ROOT
 from benchmarks.curves import plot_preferences
 from benchmarks.learned import MODEL, Material, interval
 from benchmarks.learners import LEARNERS, Row, learn, row_of
-from benchmarks.real_pairs import answers_of, judged, positive, reading_ease
+from benchmarks.real_pairs import REAL_SAMPLING, answers_of, judged, positive, reading_ease, real_prompts
 from benchmarks.turns import threads
 from training.config import CycleConfig
 from training.data import Preference, Split, read_preferences, split_of
@@ -46,7 +46,7 @@ def real_rows(model: str, file: Path | None) -> list[Row]:
     base, config = load_causal_lm(model, "cpu"), CycleConfig.for_model(model)
     codec = TextCodec.load(model, config.text)
     rows = []
-    answers = answers_of(base, codec)
+    answers = answers_of(base, codec, real_prompts(), REAL_SAMPLING)
     for name, taste in (("sentiment", positive()), ("reading ease", reading_ease)):
         rows.append(row_of(name, model, base, codec, [judged(*item, taste) for item in answers], config.reward))
     if file is not None:

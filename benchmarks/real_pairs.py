@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from training.config import SamplingConfig
@@ -11,7 +11,7 @@ from training.data import Preference
 from training.models import TextCodec
 from training.sampling import Sampler
 
-REAL_TOKENS = 48
+REAL_SAMPLING = SamplingConfig(top_k=50, top_p=0.95, max_new_tokens=48)
 _FORMS = (
     "Write two sentences about {}.",
     "How do you feel about {}?",
@@ -91,15 +91,15 @@ def real_prompts() -> list[str]:
     return [form.format(topic) for topic in _TOPICS for form in _FORMS]
 
 
-def answers_of(base: Any, codec: TextCodec) -> list[tuple[str, str, str]]:
-    """Two answers of a real model to each prompt."""
-    prompts = real_prompts()
+def answers_of(
+    base: Any, codec: TextCodec, prompts: Sequence[str], sampling: SamplingConfig, first_seed: int = 0
+) -> list[tuple[str, str, str]]:
+    """Each prompt with two answers of a model."""
     sampler = Sampler(base, end_ids=codec.end_ids, pad_id=codec.pad_id)
-    sampling = SamplingConfig(top_k=50, top_p=0.95, max_new_tokens=REAL_TOKENS)
     found = []
     for start in range(0, len(prompts), 25):
         part = prompts[start : start + 25]
-        seeds = range(2 * start, 2 * start + 2 * len(part))
+        seeds = range(first_seed + 2 * start, first_seed + 2 * (start + len(part)))
         samples = sampler.sample(codec.encode_prompts(part), sampling, seeds=seeds, answers_per_prompt=2)
         texts = [codec.decode_answer(tokens) for tokens in samples.answers()]
         found += list(zip(part, texts[::2], texts[1::2], strict=True))

@@ -97,16 +97,16 @@ class _Sequences:
         columns = (torch.split(getattr(self, item.name), size) for item in fields(self))
         return (type(self)(*parts) for parts in zip(*columns, strict=True))
 
-    def batches(self, size: int) -> tuple[list[Self], Tensor]:
+    def batches(self, size: int) -> tuple[list[Self], Tensor | None]:
         """Batches of at most `size` rows, on a CPU those of like length without padding that none of them needs; and
-        where each of the B rows is when these are put one after the other.
+        where each of the B rows is when these are put one after the other, None where it was.
         """
         if self.mask.device.type != "cpu":
-            return list(self.split(size)), torch.arange(len(self.mask), device=self.mask.device)
+            return list(self.split(size)), None
         lengths = self.mask.sum(dim=1)
         groups = [
             part[group]
-            for part in torch.split(lengths.argsort(), size)
+            for part in torch.split(lengths.argsort(stable=True), size)
             for group in length_groups(lengths[part].tolist())
         ]
         return [self._rows(group) for group in groups], torch.cat(groups).argsort()
@@ -149,7 +149,9 @@ def respond(
     """
     top = reference.top if reference else None
     parts, places = _sequences(policy, prompts, samples, eos_id).batches(batch)
-    rollout = Rollout.joined([_read(policy, reward_model, part, temperature, top) for part in parts]).rows(places)
+    rollout = Rollout.joined([_read(policy, reward_model, part, temperature, top) for part in parts])
+    if places is not None:
+        rollout = rollout.rows(places)
     if seen is not None:
         # Few answers are other tokens once they are decoded and encoded again, so only these are read twice.
         whole = _answers_as_scored(samples, eos_id)
