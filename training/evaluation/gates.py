@@ -11,8 +11,8 @@ from training.evaluation.policy import PolicyEvaluation
 
 _CHANCE = 0.5
 _ONE_SIDED = 1.645 / 1.96
-"""How far below an accuracy chance must lie, as a share of its 95% interval's reach: a gate isn't concerned with errors on
-the other side, so its bound is one-sided.
+"""How far below an accuracy chance must lie, as a share of its 95% interval's reach: a gate isn't concerned with errors
+on the other side, so its bound is one-sided.
 """
 
 
