@@ -18,7 +18,7 @@ from ml_backend.demo.taste import POSITIVE, Taste, load_taste
 from ml_backend.label_studio import Project, open_label_studio
 from ml_backend.observe import messages, output, show_table
 from ml_backend.processes import told_to_end
-from ml_backend.settings import DEMO_MODEL, load_settings
+from ml_backend.settings import DEMO_MODEL, Settings, load_settings
 from training.data import PromptSource, read_rows
 from training.errors import ConfigError, RankloopError
 
@@ -30,7 +30,7 @@ HELD_OUT_CHAT_PROMPTS = DATA / "chat_held_out_prompts.txt"
 
 MOST_ANNOTATIONS = 200
 """Default number of judgements per round, if there are enough prompts."""
-MOST_OF_A_REAL_MODEL = 360
+MOST_OF_A_REAL_MODEL = 300
 """The same for a real model, whose reward model has more to learn."""
 SPARE_TASKS = 20
 """Prompts left unlabeled at the end, so that the last version's proposals can be seen."""
@@ -38,6 +38,7 @@ CONTEST_TASKS = 200
 """Prompts left for contests, where people promote."""
 TASKS_PER_JUDGEMENT = 1.12
 """Tasks opened per judgement; the rest are skips."""
+_USUALLY_AHEAD: int = Settings.model_fields["propose_ahead"].default
 
 ONE_PROJECT = ("rankloop demo", "")
 TWO_PROJECTS = [("First taste", "_first"), ("Second taste", "_second")]
@@ -93,7 +94,7 @@ def run_demo(options: DemoOptions) -> int:
     find_executable()
     model = _model(options.model)
     with _interruptible() as ignore_interrupts:
-        given: dict[str, object] = {"train_after": judgements, "model": model}
+        given: dict[str, object] = {"train_after": judgements, "model": model, "propose_ahead": tasks_ahead(judgements)}
         if options.promotion == "people":
             given |= {"promotion": "people", "contest_share": 1.0}
         stack = DemoStack(Path(tempfile.mkdtemp(prefix="rankloop-demo-")), **given)
@@ -129,6 +130,11 @@ def judgements_per_round(options: DemoOptions, prompts: int) -> int:
             remedy="Choose fewer --rounds or fewer --annotations.",
         )
     return wanted
+
+
+def tasks_ahead(judgements: int) -> int:
+    """How many open tasks proposals are made for: those that a round opens, and some to look at after it."""
+    return max(_USUALLY_AHEAD, round(judgements * TASKS_PER_JUDGEMENT) + SPARE_TASKS)
 
 
 def _model(name: str | None) -> str:

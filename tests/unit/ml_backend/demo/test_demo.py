@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_backend.demo.run import DemoOptions, _interruptible, judgements_per_round, run_demo
+from ml_backend.demo.run import DemoOptions, _interruptible, judgements_per_round, run_demo, tasks_ahead
 from ml_backend.demo.screen import Screen
 from ml_backend.demo.stack import environment_of
 from ml_backend.settings import load_settings
@@ -19,9 +19,15 @@ def test_the_default_leaves_prompts_for_skips_and_for_the_last_version() -> None
     """430 prompts: 20 stay, and 12% more tasks than judgements are opened; never more than 200 per round."""
     assert judgements_per_round(DemoOptions(rounds=2), 430) == 183
     assert judgements_per_round(DemoOptions(rounds=1), 430) == 200
-    assert judgements_per_round(DemoOptions(rounds=1, model="smollm2"), 455) == 360
+    assert judgements_per_round(DemoOptions(rounds=1, model="smollm2"), 455) == 300
     assert judgements_per_round(DemoOptions(rounds=2, annotations=40), 430) == 40
     assert judgements_per_round(DemoOptions(rounds=1, promotion="people"), 430) == 187  # 200 more stay, for contests
+
+
+def test_every_task_that_a_round_opens_has_answers() -> None:
+    """Usually 300 tasks are proposed for ahead of time, too few for 300 judgements with their skips."""
+    assert tasks_ahead(300) == 336 + 20
+    assert tasks_ahead(183) == 300
 
 
 @pytest.mark.parametrize("options", [DemoOptions(annotations=300), DemoOptions(rounds=400), DemoOptions(annotations=0)])
