@@ -77,6 +77,7 @@ bench: .venv/.ready .venv-bench/.ready .venv-bench-trl/.ready .venv-bench-openvi
 	@$(@D)/bin/python -m pip install $(PIP_FLAGS) "$$(grep '^torch==' constraints.txt)"
 	@$(@D)/bin/python -m pip install $(PIP_FLAGS) "$$(grep '^torch==' constraints.txt)" "$$(grep '^openvino==' constraints.txt)" \
 	  openvino-genai==2026.4.1.0 openvino-tokenizers==2026.4.1.0 optimum-intel==2.2.0 nncf==3.4.0 'transformers<5.6'
+	@$(@D)/bin/python -m pip uninstall $(PIP_FLAGS) --yes torchvision  # comes built for CUDA, which this torch can't load
 	@touch $@
 
 format: .venv/.ready ## format the code and apply ruff's fixes
