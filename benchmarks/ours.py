@@ -53,7 +53,7 @@ def propose(turns: Turns, folder: str, part: str = "propose") -> None:
 
     model = load_causal_lm(folder, "cpu").requires_grad_(requires_grad=False)
     # No token ends an answer, so that every contestant generates the same number of tokens.
-    sampler = Sampler(model, end_ids=(), pad_id=workload.END)
+    sampler = Sampler(model, end_ids=(), pad_id=workload.LLAMA_TOKENS if part.endswith("_llama") else workload.END)
     config = SamplingConfig(top_k=workload.TOP_K, top_p=workload.TOP_P, max_new_tokens=workload.NEW_TOKENS)
     prompts = workload.prompts_of(part)
 
