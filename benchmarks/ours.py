@@ -13,7 +13,7 @@ from benchmarks import workload
 from benchmarks.turns import Turns, clock, threads
 from training.config import PPOConfig, RewardConfig, SamplingConfig, TextConfig
 from training.data import Preference, PromptRecord
-from training.fast import PackedLinear
+from training.fast.packed_linear import PackedLinear, packing_works
 from training.models import TextCodec, load_causal_lm
 
 
@@ -23,11 +23,11 @@ def limits(turns: Turns, _: str) -> None:
     far = torch.randn(2**26)
 
     def rate(dtype: torch.dtype) -> float:
-        packed = PackedLinear(dtype, packed=True)
-        packed.load(weight)
+        layer = PackedLinear(dtype, packed=packing_works(dtype))
+        layer.load(weight)
         plain, given = weight.to(dtype), inputs.to(dtype)
         times = []
-        for product in (lambda: packed(given), lambda: F.linear(given, plain)):
+        for product in (lambda: layer(given), lambda: F.linear(given, plain)):
             for _ in range(6):
                 start = clock()
                 product()
