@@ -19,7 +19,7 @@ def test_the_default_leaves_prompts_for_skips_and_for_the_last_version() -> None
     """430 prompts: 20 stay, and 12% more tasks than judgements are opened; never more than 200 per round."""
     assert judgements_per_round(DemoOptions(rounds=2), 430) == 183
     assert judgements_per_round(DemoOptions(rounds=1), 430) == 200
-    assert judgements_per_round(DemoOptions(rounds=1, model="smollm2"), 425) == 300
+    assert judgements_per_round(DemoOptions(rounds=1, model="smollm2"), 400) == 300
     assert judgements_per_round(DemoOptions(rounds=2, annotations=40), 430) == 40
     assert judgements_per_round(DemoOptions(rounds=1, promotion="people"), 430) == 187  # 200 more stay, for contests
 
