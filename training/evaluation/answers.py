@@ -98,7 +98,7 @@ class Examiner:
         into.measured("kl from base", float(from_base.sum()), len(kl))
         entropy = masked_sum(rollout.entropies, rollout.answer_mask)
         into.measured("entropy", float(entropy.sum()), int(rollout.answer_mask.sum()))
-        self._add(into, samples, len(prompts), rollout.scores.cpu(), rollout.judged.cpu())
+        self._add(into, samples, repeated, len(prompts), rollout.scores.cpu())
 
     def ask_base(self, into: Answers, prompts: Sequence[Sequence[int]], start: int) -> None:
         """Let the base answer, and measure its entropy."""
@@ -106,14 +106,14 @@ class Examiner:
         count = int(samples.mask.sum())
         entropy = reference_entropy(self._policy, self._base, repeated, samples, **self._reading())
         into.measured("entropy", entropy * count, count)
-        self._add(into, samples, len(prompts), *self._score(repeated, samples))
+        self._add(into, samples, repeated, len(prompts))
 
     def ask(
         self, model: Any, into: Answers, prompts: Sequence[Sequence[int]], start: int, purpose: Purpose, answers: int
     ) -> None:
         """Let any model (a transformers PreTrainedModel) give so many answers to each prompt."""
         samples, repeated = self._sample(model, prompts, purpose, start, answers)
-        self._add(into, samples, len(prompts), *self._score(repeated, samples))
+        self._add(into, samples, repeated, len(prompts))
 
     def _sample(
         self, model: Any, prompts: Sequence[Sequence[int]], purpose: Purpose, start: int, answers: int | None = None
@@ -132,10 +132,20 @@ class Examiner:
         )
         return samples, [prompt for prompt in prompts for _ in range(count)]
 
-    def _score(self, repeated: Sequence[Sequence[int]], samples: Samples) -> tuple[Tensor, Tensor]:
-        return score_samples(self._reward_model, self._codec, repeated, samples, batch=_BATCH)
-
-    def _add(self, into: Answers, samples: Samples, prompts: int, scores: Tensor, judged: Tensor) -> None:
+    def _add(
+        self,
+        into: Answers,
+        samples: Samples,
+        repeated: Sequence[Sequence[int]],
+        prompts: int,
+        scores: Tensor | None = None,
+    ) -> None:
+        model = self._reward_model
+        if scores is None or model.judges:
+            again, judged = score_samples(model, self._codec, repeated, samples, batch=_BATCH)
+            scores = again if scores is None else scores
+        else:
+            judged = scores
         tokens = samples.answers()
         texts = [self._codec.decode_answer(row) for row in tokens]
         into.add(texts, tokens, scores.view(prompts, -1), judged.view(prompts, -1))

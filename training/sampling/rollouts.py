@@ -33,7 +33,6 @@ class Rollout:
     values: (B, T) float32, of the state before each answer token, 0 at padding.
     entropies: (B, T) float32, of the policy at each answer token, in nats, 0 at padding.
     scores: (B,) float32, the reward model's raw scores.
-    judged: (B,) float32, its judges' scores, see `RewardModel.score_and_judge`.
     """
 
     trunk: Tensor
@@ -47,7 +46,6 @@ class Rollout:
     values: Tensor
     entropies: Tensor
     scores: Tensor
-    judged: Tensor
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -80,7 +78,6 @@ class Rollout:
             values=self.values[index, :length],
             entropies=self.entropies[index, :length],
             scores=self.scores[index],
-            judged=self.judged[index],
         )
 
 
@@ -160,9 +157,7 @@ def respond(
         whole = _answers_as_scored(samples, eos_id)
         rows = [row for row, (tokens, shown) in enumerate(zip(whole, seen, strict=True)) if tokens != list(shown)]
         pairs = [_within(reward_model.base.max_positions, prompts[row], seen[row], eos_id) for row in rows]
-        again = reward_model.score_sequences(pairs, eos_id, batch)
-        for column, found in zip((rollout.scores, rollout.judged), again, strict=True):
-            column[rows] = found.to(column.device)
+        rollout.scores[rows] = reward_model.score_sequences(pairs, eos_id, batch)[0].to(rollout.scores.device)
     return rollout
 
 
@@ -260,10 +255,6 @@ def _read(
     logprobs, entropies = policy.head.logprobs_and_entropies(hidden, chosen, temperature)
     states = base.norm(shared[base.n_layers]) if reference is None else reference(trunk, context)
     reference_logprobs = policy.head.logprobs(answer_hidden(states, given.starts, mask), chosen, temperature)
-    scores = reward_model.score_over(shared, given.ids, given.mask, context, given.starts).float()
-    judged = scores
-    if reward_model.judges:
-        judged = reward_model(shared, given.mask, context, given.starts)[1].mean(dim=-1).float()
     return Rollout(
         trunk=trunk,
         mask=given.mask,
@@ -275,8 +266,7 @@ def _read(
         reference_logprobs=spread_out(reference_logprobs, mask),
         values=spread_out(policy.values(hidden), mask),
         entropies=spread_out(entropies, mask),
-        scores=scores,
-        judged=judged,
+        scores=reward_model.score_over(shared, given.ids, given.mask, context, given.starts).float(),
     )
 
 

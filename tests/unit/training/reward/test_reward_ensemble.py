@@ -13,15 +13,12 @@ from training.config import PPOConfig, SamplingConfig
 from training.data.types import Preference, PromptRecord
 from training.errors import ConfigError
 from training.models.load import load_causal_lm
-from training.models.policy import PolicyWithValue
 from training.models.probe import Probe, Site
 from training.models.reward import RewardModel
 from training.models.text import TextCodec, pad_left, pad_right
 from training.ppo.train import train_ppo
 from training.ppo.trainer import Start
 from training.reward.train import jackknife_scale
-from training.sampling.rollouts import respond
-from training.sampling.sampler import Samples
 
 SEQUENCES = [[1, 2, 3, EOS], [4, 5, 6, 7, 8, 9, EOS], [1, EOS]]
 STARTS = torch.tensor([1, 2, 0])
@@ -70,22 +67,6 @@ def test_the_probe_reads_the_answer_by_hand() -> None:
         )
         error = model.uncertainty(ids, mask, STARTS)[row]
         torch.testing.assert_close(error, by_hand[:3].std(), rtol=0, atol=1e-5)
-
-
-def test_a_rollout_carries_scores_and_the_judges_scores() -> None:
-    """Both are those of whole sequences, also where people see other tokens than were sampled."""
-    base = tiny_gpt2()
-    model, policy = _with_probe(base, own_layers=1), PolicyWithValue(base)
-    prompts = [row[: at + 1] for row, at in zip(SEQUENCES, STARTS, strict=True)]
-    answers = [row[at + 1 :] for row, at in zip(SEQUENCES, STARTS, strict=True)]
-    tokens, mask = pad_right(answers, PAD)
-    samples = Samples(tokens, mask, torch.ones(3, dtype=torch.bool))
-    seen = [answers[0], answers[0], answers[2]]
-    rollout = respond(policy, model, prompts, samples, eos_id=EOS, temperature=1.0, batch=2, seen=seen)
-    scores, judged = model.score_sequences(list(zip(prompts, seen, strict=True)), PAD)
-    torch.testing.assert_close(rollout.scores, scores, rtol=0, atol=1e-5)
-    torch.testing.assert_close(rollout.judged, judged, rtol=0, atol=1e-5)
-    assert not torch.equal(scores, judged)
 
 
 def test_layers_of_its_own_have_no_part_in_the_judges_scores() -> None:
