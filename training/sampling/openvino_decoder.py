@@ -6,6 +6,7 @@ Legend: N prompts, P tokens of the longest, B answers (rows), T tokens read at a
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from training.sampling.openvino_trace import NotConvertibleError
 from training.sampling.openvino_weights import GraphWeights
 
 _TOKENS_AT_ONCE = 2048  # of prompts: as fast as more of them, in less memory
+_WORTH_A_PASS = 32  # tokens of padding; what one more pass costs is reading the weights once more
 _MOST_DIFFERENT = {"f32": 1e-3, "bf16": 0.25}
 """Mean difference from the model's own logits, in their standard deviations, above which a trace is wrong."""
 _tracing = threading.Lock()  # the tracer keeps its state in global variables
@@ -93,10 +95,14 @@ class OpenVINODecoder:
         self.logits = torch.empty(0)
         self._mask = mask.long()
         self._positions = position_ids(mask)
-        self._rows = torch.arange(len(ids))  # the cached row that each row continues
-        step = max(1, _TOKENS_AT_ONCE // len(ids))
-        for start in range(0, ids.shape[1], step):
-            self._read(ids[:, start : start + step], self._mask[:, : start + step], start)
+        self._rows = torch.zeros(0, dtype=torch.long)  # the cached row that each row continues
+        lengths = self._mask.sum(dim=1)
+        known = torch.zeros(len(ids), dtype=torch.long)  # the cached row of each prompt
+        for start, end in read_in_passes(lengths.tolist(), _TOKENS_AT_ONCE, _WORTH_A_PASS):
+            begun = (lengths > ids.shape[1] - end).nonzero().squeeze(1)
+            self._rows = known[begun]  # for one that only begins here any row does: it sees nothing of it
+            self._infer(ids[begun, start:end], self._mask[begun, :end], self._positions[begun, start:end])
+            known[begun] = self._rows
         self._select(self._rows.repeat_interleave(copies))
         self._positions = self._mask.sum(dim=1, keepdim=True)
 
@@ -115,9 +121,6 @@ class OpenVINODecoder:
         """The next pass continues these of the current rows."""
         self._rows, self._mask, self.logits = self._rows[rows], self._mask[rows], self.logits[rows]
 
-    def _read(self, ids: Tensor, mask: Tensor, start: int) -> None:
-        self._infer(ids, mask, self._positions[:, start : start + ids.shape[1]])
-
     def _infer(self, ids: Tensor, mask: Tensor, positions: Tensor) -> None:
         """Read ids (B, T) after the cached tokens; sets the next token's logits (B, V)."""
         self._request.infer(
@@ -130,6 +133,36 @@ class OpenVINODecoder:
         )
         self.logits = torch.from_numpy(self._request.get_output_tensor(0).data)
         self._rows = torch.arange(len(ids))
+
+
+def read_in_passes(lengths: Sequence[int], most: int, worth_a_pass: int) -> list[tuple[int, int]]:
+    """The columns [start, end) to read at a time of prompts padded on the left.
+
+    A pass reads only the prompts that have begun by its end. More passes therefore read less padding, but each costs as
+    much as `worth_a_pass` tokens. These are the ones that cost least, cut where they hold more than `most` tokens.
+
+    Args:
+        lengths: of N prompts in tokens.
+        most: tokens in a pass, unless there are more prompts.
+        worth_a_pass: in tokens.
+    """
+    columns = max(lengths)
+    ends = sorted({columns - length for length in lengths} | {columns})  # reading may pause where a prompt begins
+    begun = [sum(columns - length < end for length in lengths) for end in ends]
+    least: list[tuple[float, int]] = [(0, 0)]  # by end: the cost so far, and which end the last pass starts from
+    for last in range(1, len(ends)):
+        costs = [
+            (least[first][0] + (ends[last] - ends[first]) * begun[last] + worth_a_pass, first) for first in range(last)
+        ]
+        least.append(min(costs))
+    passes: list[tuple[int, int]] = []
+    last = len(ends) - 1
+    while last:
+        first = least[last][1]
+        step = max(1, most // begun[last])
+        parts = [(start, min(start + step, ends[last])) for start in range(ends[first], ends[last], step)]
+        passes, last = parts + passes, first
+    return passes
 
 
 @torch.no_grad()

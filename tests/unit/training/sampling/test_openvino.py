@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from training.config import SamplingConfig
 from training.fast.frozen_layers import hold_narrow, thawed
 from training.models.text import pad_left
 from training.sampling import decoders
-from training.sampling.openvino_decoder import OpenVINODecoder, OpenVINOEngine
+from training.sampling.openvino_decoder import OpenVINODecoder, OpenVINOEngine, read_in_passes
 from training.sampling.sampler import Sampler
 from training.sampling.torch_decoder import TorchEngine
 
@@ -112,6 +113,42 @@ def test_long_prompts_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
     whole = _logits(engine)
     monkeypatch.setattr("training.sampling.openvino_decoder._TOKENS_AT_ONCE", 12)  # three of each of four prompts
     torch.testing.assert_close(_logits(engine), whole, atol=1e-4, rtol=1e-4)
+
+
+def _cost(lengths: list[int], passes: list[tuple[int, int]], worth: int) -> int:
+    columns = max(lengths)
+    return sum(worth + (end - start) * sum(columns - n < end for n in lengths) for start, end in passes)
+
+
+def test_prompts_of_unlike_length_are_read_in_the_cheapest_passes() -> None:
+    """No way to cut the columns costs less, passes join without a gap, and none holds too many tokens."""
+    for seed in range(20):
+        lengths = torch.randint(1, 9, (4,), generator=torch.Generator().manual_seed(seed)).tolist()
+        columns, worth = max(lengths), seed % 5
+        cuts = [
+            [0, *(place for place in range(1, columns) if chosen >> place & 1), columns]
+            for chosen in range(0, 2**columns, 2)
+        ]
+        every = [list(pairwise(ends)) for ends in cuts]
+        found = read_in_passes(lengths, 1000, worth)
+        assert [*found[0][:1], *(end for _, end in found)] == sorted({place for part in found for place in part})
+        assert _cost(lengths, found, worth) == min(_cost(lengths, passes, worth) for passes in every)
+    assert read_in_passes([4, 4, 4], 6, 0) == [(0, 2), (2, 4)]
+
+
+@pytest.mark.parametrize("model", [tiny_gpt2(seed=3), tiny_rotary()], ids=["gpt2", "llama"])
+def test_prompts_read_in_passes_give_the_logits_of_one_pass(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading starts with the longest prompts alone, and nothing of them is seen by those that begin later."""
+    engine = OpenVINOEngine(model, "float32")
+    ids, mask = pad_left([[3, 1, 4, 1, 5, 9, 2, 6], [5, 3], [5, 8, 9, 7, 9]], 0)
+    passes = "training.sampling.openvino_decoder._WORTH_A_PASS"
+    found = []
+    for worth in (1000, 0):
+        monkeypatch.setattr(passes, worth)
+        decoder = engine.start(ids, mask, copies=2)
+        decoder.advance(torch.tensor([2, 7, 1, 8, 2, 8]))
+        found.append(decoder.logits.clone())
+    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
