@@ -13,12 +13,14 @@ class PPOConfig(Config):
     """Reinforcement learning of the policy against the reward model, or one of its substitutes.
 
     `algorithm` `best-of-n` imitates the best of `answers_per_prompt` answers of the policy's own; `dpo` learns from the
-    preferences themselves. `answers_per_prompt` None means 4 for `rloo`, 8 for `best-of-n`, else 1. `kl_coefficient` is
-    per sequence, in spreads of the reward per nat; `adaptive_kl` raises it while the KL is above its target, but never
-    lowers it below this. A limit on the KL is in nats per sequence, or where that is None, in nats per token times the
-    mean length of the base's answers. `trainable_layers` None means the last 8 layers, or all but the lowest third of a
-    smaller model. `precision` auto computes in bfloat16 where the hardware supports it and the model is wide enough to
-    benefit; the output head stays in float32.
+    preferences themselves. `answers_per_prompt` None means 4 for `rloo`, 8 for `best-of-n`, else 1. `critic` is what
+    `rloo` measures each token against: what the reward model's score of the answer so far promises, with `lam` as in
+    `ppo`; or with `none`, the other answers to the same prompt alone. `kl_coefficient` is per sequence, in spreads of
+    the reward per nat; `adaptive_kl` raises it while the KL is above its target, but never lowers it below this. A
+    limit on the KL is in nats per sequence, or where that is None, in nats per token times the mean length of the
+    base's answers. `trainable_layers` None means the last 8 layers, or all but the lowest third of a smaller model.
+    `precision` auto computes in bfloat16 where the hardware supports it and the model is wide enough to benefit; the
+    output head stays in float32.
 
     With `trainable` lora, adapters beside these layers are trained in their place, and merged when the policy is saved.
     `micro_batch_size` answers pass through the models at a time (None: a whole minibatch); gradients stay those of the
@@ -54,6 +56,7 @@ class PPOConfig(Config):
     evaluation_answers: Positive = 4  # by policy, champion and base, to each of them
     best_of: Positive | None = None  # most answers of the base to choose from; None: 64 for a small model, else 16
     origin_answers: Annotated[int, Field(ge=2)] = 2  # of the base, to each prompt, from which rewards are measured
+    critic: Literal["reward-model", "none"] = "reward-model"
     gamma: Share = 1.0
     lam: Share = 0.95
     clip_ratio: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
@@ -73,6 +76,11 @@ class PPOConfig(Config):
     def answers(self) -> int:
         """How many answers to each prompt an iteration samples."""
         return self.answers_per_prompt or {"rloo": 4, "best-of-n": 8}.get(self.algorithm, 1)
+
+    @property
+    def values_every_token(self) -> bool:
+        """Whether each state of an answer has a value: the value function's in `ppo`, the critic's in `rloo`."""
+        return self.algorithm == "ppo" or (self.algorithm == "rloo" and self.critic != "none")
 
     def target_kl(self, base_tokens: float) -> float:
         """The KL to aim for, in nats per sequence, where the base's answers are `base_tokens` long on average."""

@@ -74,6 +74,25 @@ class Probe(nn.Module):
         """The depths it reads, lowest first."""
         return tuple(sorted({site.depth for site in self.sites}))
 
+    def so_far(self, activations: Mapping[int, Tensor], answer: Tensor) -> Tensor:
+        """The ensemble's score (B, T) of each answer as if it ended at that token; arguments as in `forward`.
+
+        Where the probe reads the end of text, it reads that token in its place. So these scores are rough, and a critic
+        has to learn what they say of the whole answer, see `training.ppo.critic`.
+        """
+        weights = (self.weight[: self.heads].mean(dim=0), self.center)
+        count = answer.cumsum(dim=1).clamp(min=1)
+        found = torch.zeros(answer.shape, device=answer.device)
+        with full_precision(answer.device):
+            for site, weight, center in zip(
+                self.sites, *(part.view(len(self.sites), -1) for part in weights), strict=True
+            ):
+                hidden = activations[site.depth].float()
+                each = F.layer_norm(hidden, hidden.shape[-1:]) @ weight
+                pooled = (each * answer).cumsum(dim=1) / count if site.pool == "mean" else each
+                found = found + pooled - center @ weight
+        return found
+
     def forward(self, activations: Mapping[int, Tensor], answer: Tensor, last: Tensor) -> Tensor:
         """Scores (B, K + J) by every model.
 

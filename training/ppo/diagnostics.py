@@ -65,7 +65,7 @@ def point_of(
         repetition=repetition(rollout.tokens, mask),
         similarity=_similarity(rollout, config.answers),
         explained_variance=explained_variance(rollout.values[mask], returns[mask])
-        if config.algorithm == "ppo"
+        if config.values_every_token
         else None,
         **asdict(stats),
     )

@@ -24,6 +24,7 @@ from training.errors import DataError, DivergedError
 from training.models import PolicyWithValue, RewardModel, TextCodec, pad_right, sequences_of
 from training.objectives import dpo_loss, masked_sum
 from training.ppo.baseline import Baseline
+from training.ppo.critic import Critic
 from training.ppo.diagnostics import point_of
 from training.ppo.inputs import prompts_of
 from training.ppo.report import PPOPoint
@@ -84,7 +85,13 @@ class DPOStep(PPOStep):
             )
         self._learned, self._held_out = self._read(inside), self._read(outside)
 
-    def take(self, iteration: int, kl_coefficient: float, baseline: Baseline) -> PPOPoint:  # noqa: ARG002
+    def take(
+        self,
+        iteration: int,
+        kl_coefficient: float,  # noqa: ARG002
+        baseline: Baseline,
+        critic: Critic,  # noqa: ARG002
+    ) -> PPOPoint:
         """Learn from one batch of pairs; arguments, result and errors as for `PPOStep.take`."""
         rollout = self._roll_out(iteration)
         rewards = self._rewards(rollout, iteration, baseline)

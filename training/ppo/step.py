@@ -9,6 +9,7 @@ Legend: B answers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from training.evaluation import OnAnswers
 from training.fast import autocast
 from training.models import PolicyWithValue, RewardModel, TextCodec
 from training.ppo.baseline import Baseline, measure_baseline
+from training.ppo.critic import Critic, features_of
 from training.ppo.diagnostics import point_of
 from training.ppo.inputs import prompts_of, seed_of
 from training.ppo.report import PPOPoint
@@ -57,13 +59,14 @@ class PPOStep:
         self._prompt_ids = codec.encode_prompts([record.prompt for record in self._prompts])
         self._sampler = self._sampler_of(policy.language_model)
 
-    def take(self, iteration: int, kl_coefficient: float, baseline: Baseline) -> PPOPoint:
+    def take(self, iteration: int, kl_coefficient: float, baseline: Baseline, critic: Critic) -> PPOPoint:
         """Learn from one batch of fresh answers.
 
         Args:
             iteration: its number, from 0, which determines prompts and seeds.
             kl_coefficient: beta.
             baseline: from which rewards are measured.
+            critic: learns from this batch once its own predictions have been used.
 
         Returns:
             The batch's metrics.
@@ -73,6 +76,8 @@ class PPOStep:
         """
         rollout = self._roll_out(iteration)
         rewards = self._rewards(rollout, iteration, baseline)
+        if self.config.algorithm == "rloo" and self.config.values_every_token:
+            rollout = replace(rollout, values=self._expected(rollout, rewards, baseline, critic))
         targets = targets_of(rollout, rewards, self.config, kl_coefficient)
         stats = update(self.policy, self.optimizer, rollout, targets, self.config, self._seed("minibatches", iteration))
         return point_of(iteration, rollout, rewards, targets.returns, stats, kl_coefficient, self.config)
@@ -127,6 +132,13 @@ class PPOStep:
         if not bool(torch.isfinite(rewards).all()):
             raise DivergedError("scores are NaN or infinite")
         return rewards
+
+    def _expected(self, rollout: Rollout, rewards: Tensor, baseline: Baseline, critic: Critic) -> Tensor:
+        """What the critic expects (B, T) of each answer before each token; it learns from these answers afterwards."""
+        features = features_of(rollout, rewards, self.config.answers, baseline.spread, baseline.answer_tokens)
+        expected = torch.where(rollout.answer_mask, critic.values(features), 0.0)
+        critic.learn(features, rollout.answer_mask, rewards)
+        return expected
 
     def _blank(self, rollout: Rollout) -> Tensor:
         """Whether each answer (B,) has no visible text, which no annotator would choose."""

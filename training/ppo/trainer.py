@@ -17,6 +17,7 @@ from training.models import PolicyWithValue, RewardModel, TextCodec, frozen_copi
 from training.objectives import adapted_kl_coefficient
 from training.ppo.baseline import Baseline
 from training.ppo.bounds import check_bounds
+from training.ppo.critic import Critic
 from training.ppo.dpo import DPOStep
 from training.ppo.report import PPOPoint
 from training.ppo.step import PPOStep
@@ -51,6 +52,7 @@ class PPOState:
     iteration: int = 0
     good_iteration: int = 0
     baseline: Baseline = field(default_factory=Baseline)
+    critic: Critic = field(default_factory=Critic)
     stopped: str | None = None
     curve: list[PPOPoint] = field(default_factory=list)
 
@@ -113,7 +115,7 @@ class PPOTrainer:
         factor = warmup_then_line(state.iteration, config.iterations, config.warmup_share)
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
-        point = self._step.take(state.iteration, state.kl_coefficient, state.baseline)
+        point = self._step.take(state.iteration, state.kl_coefficient, state.baseline, state.critic)
         check_bounds(point, state.baseline, config)
         state.good, state.good_iteration = before, state.iteration  # the policy that this iteration measured
         if config.adaptive_kl:
@@ -150,6 +152,7 @@ class PPOTrainer:
             "good": state.good,
             "good_iteration": state.good_iteration,
             "baseline": state.baseline.state(),
+            "critic": state.critic.state(),
             "stopped": state.stopped,
             "curve": [asdict(point) for point in state.curve],
         }
@@ -165,6 +168,7 @@ class PPOTrainer:
             checkpoint["iteration"],
             checkpoint["good_iteration"],
             Baseline.restored(checkpoint["baseline"]),
+            Critic.restored(checkpoint["critic"]),
             checkpoint["stopped"],
             [PPOPoint(**point) for point in checkpoint["curve"]],
         )

@@ -70,7 +70,8 @@ def targets_of(rollout: Rollout, rewards: Tensor, config: PPOConfig, kl_coeffici
     """Advantages and returns of a rollout.
 
     - `ppo`: generalised advantages over token rewards, with the value function as a critic of every state.
-    - `rloo`: the sequence's reward minus the mean of the other answers to the same prompt; no value function.
+    - `rloo`: the sequence's reward minus the mean of the other answers to the same prompt; no value function. With a
+      critic, whose values the rollout holds, generalised advantages likewise.
     - `reinforce`: the sequence's reward minus b(x), the value of the prompt alone.
     - `best-of-n`: 1 for the best of the answers to a prompt and nothing for the others, which is maximum likelihood of
       the best one, and clipped like the rest.
@@ -82,12 +83,12 @@ def targets_of(rollout: Rollout, rewards: Tensor, config: PPOConfig, kl_coeffici
         kl_coefficient: beta.
     """
     mask = rollout.answer_mask
-    if config.algorithm == "ppo":
+    if config.values_every_token:
         token_rewards = rewards_with_kl(rewards, rollout.logprobs, rollout.reference_logprobs, mask, kl_coefficient)
         advantages, returns = generalized_advantages(
             token_rewards, rollout.values, mask, gamma=config.gamma, lam=config.lam
         )
-        value_mask = mask
+        value_mask = mask if config.algorithm == "ppo" else torch.zeros_like(mask)
     else:
         totals = rewards - kl_coefficient * kl_k1(rollout.logprobs, rollout.reference_logprobs, mask)
         if config.algorithm == "best-of-n":

@@ -6,7 +6,7 @@ V vocabulary, N real answer tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -33,6 +33,7 @@ class Rollout:
     values: (B, T) float32, of the state before each answer token, 0 at padding.
     entropies: (B, T) float32, of the policy at each answer token, in nats, 0 at padding.
     scores: (B,) float32, the reward model's raw scores.
+    so_far: (B, T) float32, its probe's score of what comes before each token; 0 before the first, and without a probe.
     """
 
     trunk: Tensor
@@ -46,6 +47,7 @@ class Rollout:
     values: Tensor
     entropies: Tensor
     scores: Tensor
+    so_far: Tensor
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -78,6 +80,7 @@ class Rollout:
             values=self.values[index, :length],
             entropies=self.entropies[index, :length],
             scores=self.scores[index],
+            so_far=self.so_far[index, :length],
         )
 
 
@@ -267,7 +270,19 @@ def _read(
         values=spread_out(policy.values(hidden), mask),
         entropies=spread_out(entropies, mask),
         scores=reward_model.score_over(shared, given.ids, given.mask, context, given.starts).float(),
+        so_far=_so_far(reward_model, shared, given),
     )
+
+
+def _so_far(reward_model: RewardModel, shared: Mapping[int, Tensor], given: _Sequences) -> Tensor:
+    """`Rollout.so_far` of a batch."""
+    mask, starts = given.answer_mask, given.starts[:, None]
+    if reward_model.probe is None:
+        return torch.zeros(mask.shape, device=mask.device)
+    columns, steps = (torch.arange(size, device=mask.device) for size in (given.mask.shape[1], mask.shape[1]))
+    found = reward_model.probe.so_far(shared, given.mask & (columns > starts))
+    before = found.gather(1, (starts + steps).clamp(max=found.shape[1] - 1))
+    return torch.where(mask & (steps > 0), before, 0.0)
 
 
 def _widened(column: Tensor, size: int) -> Tensor:

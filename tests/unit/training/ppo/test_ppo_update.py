@@ -111,9 +111,20 @@ def test_ppo_targets() -> None:
 def test_rloo_targets() -> None:
     """Two answers to a prompt with rewards 1 and -2 have advantages 3 and -3 at every token; no value is learned."""
     rollout = _rollout(*_setting())
-    config = PPOConfig(algorithm="rloo", answers_per_prompt=2, whiten_advantages=False)
+    config = PPOConfig(algorithm="rloo", critic="none", answers_per_prompt=2, whiten_advantages=False)
     targets = targets_of(rollout, torch.tensor([1.0, -2.0, 0.5, 3.0]), config, kl_coefficient=0.0)
     expected = torch.where(rollout.answer_mask, torch.tensor([3.0, -3.0, -2.5, 2.5])[:, None], 0.0)
+    torch.testing.assert_close(targets.advantages, expected)
+    assert not targets.value_mask.any()
+
+
+def test_rloo_targets_with_a_critic() -> None:
+    """With lambda 1 a token's advantage is the reward minus what was expected before it; no value is learned."""
+    rollout = dataclasses.replace(_rollout(*_setting()), values=torch.arange(16.0).view(4, 4))
+    config = PPOConfig(algorithm="rloo", answers_per_prompt=2, lam=1.0, whiten_advantages=False)
+    rewards = torch.tensor([1.0, -2.0, 0.5, 3.0])
+    targets = targets_of(rollout, rewards, config, kl_coefficient=0.0)
+    expected = torch.where(rollout.answer_mask, rewards[:, None] - rollout.values, 0.0)
     torch.testing.assert_close(targets.advantages, expected)
     assert not targets.value_mask.any()
 
@@ -140,7 +151,8 @@ def test_whitened_ppo_advantages_are_centred() -> None:
     whitened = targets_of(rollout, rewards, PPOConfig(), 0.05).advantages[rollout.answer_mask]
     assert float(whitened.mean()) == pytest.approx(0.0, abs=1e-6)
     assert float(whitened.std(unbiased=False)) == pytest.approx(1.0, abs=1e-5)
-    rloo = targets_of(rollout, rewards, PPOConfig(algorithm="rloo", answers_per_prompt=2), 0.0).advantages
+    config = PPOConfig(algorithm="rloo", critic="none", answers_per_prompt=2)
+    rloo = targets_of(rollout, rewards, config, 0.0).advantages
     assert float(rloo[0, 0]) == pytest.approx(-float(rloo[1, 0]), abs=1e-6)
 
 
