@@ -13,8 +13,8 @@ from scripts.gpu_check.shapes import END, PAD, tiny_codec, tiny_models
 from training.config import PPOConfig, SamplingConfig
 from training.data import PromptRecord
 from training.models import RewardModel, pad_right
-from training.objectives import bradley_terry_loss
 from training.ppo import PPOTrainer, Start
+from training.preference_losses import bradley_terry_loss
 from training.sampling import Sampler
 
 PROMPTS = [[3, 5, 7], [11, 13], [2, 9, 4, 6, 8], [10]]

@@ -16,8 +16,8 @@ from training.config import LoRAConfig, PPOConfig, SamplingConfig
 from training.data import PromptRecord
 from training.fast import autocast, hold_narrow
 from training.models import RewardModel, TextCodec, pad_right
-from training.objectives import bradley_terry_loss
 from training.ppo import PPOTrainer, Start
+from training.preference_losses import bradley_terry_loss
 from training.sampling import Sampler
 
 GIB = 2**30

@@ -22,7 +22,7 @@ from training.config import PPOConfig
 from training.data import Preference, PromptRecord, Split, split_of
 from training.errors import DataError, DivergedError
 from training.models import PolicyWithValue, RewardModel, TextCodec, pad_right, sequences_of
-from training.objectives import dpo_loss, masked_sum
+from training.objectives import masked_sum
 from training.ppo.baseline import Baseline
 from training.ppo.critic import Critic
 from training.ppo.diagnostics import point_of
@@ -30,6 +30,7 @@ from training.ppo.inputs import prompts_of
 from training.ppo.report import PPOPoint
 from training.ppo.step import PPOStep
 from training.ppo.update import UpdateStats
+from training.preference_losses import dpo_loss
 from training.sampling import Reference, answer_hidden, spread_out
 
 _Sequence = tuple[list[int], list[int]]

@@ -18,7 +18,7 @@ from training.config import RewardConfig
 from training.errors import DivergedError
 from training.fast import compute_dtype, fuse_gelu, pack_frozen
 from training.models import RewardModel, frozen_copies
-from training.objectives import bradley_terry_loss
+from training.preference_losses import bradley_terry_loss
 from training.reward.features import PairFeatures
 from training.runs import warmup_then_cosine
 

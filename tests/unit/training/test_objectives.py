@@ -13,10 +13,8 @@ from training.errors import ConfigError
 from training.objectives import (
     adapted_kl_coefficient,
     advantages_over_baseline,
-    bradley_terry_loss,
     clipped_policy_loss,
     clipped_value_loss,
-    dpo_loss,
     gather_logprobs,
     generalized_advantages,
     kl_k1,
@@ -28,6 +26,7 @@ from training.objectives import (
     rloo_advantages,
     whiten,
 )
+from training.preference_losses import bradley_terry_loss, dpo_loss
 
 
 def _gradients(policy: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
