@@ -122,6 +122,23 @@ def kl_k3(logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor) -> Tensor:
     return (torch.expm1(log_ratio) - log_ratio).sum(dim=-1)
 
 
+def kl_pull(logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor) -> Tensor:
+    """A loss that pulls each token towards the reference: half the squared log-ratio, a mean over real tokens (scalar).
+
+    Its gradient, (log pi - log pi_ref) grad log pi, is in expectation over the policy's own tokens that of
+    KL(pi || pi_ref) at each state. In a reward, a token answers for the log-ratios of all that follow too, which are
+    mostly noise. What the pull leaves out is to which states a token leads.
+
+    Args:
+        logprobs: (B, T) under the policy being trained.
+        reference_logprobs: (B, T); no gradient flows through them.
+        mask: (B, T) bool.
+
+    Reference: Schulman 2020, "Approximating KL divergence" (k2).
+    """
+    return 0.5 * masked_mean((logprobs - reference_logprobs.detach()).square(), mask)
+
+
 def rewards_with_kl(
     scores: Tensor, logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor, kl_coefficient: float
 ) -> Tensor:

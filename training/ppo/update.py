@@ -21,6 +21,7 @@ from training.objectives import (
     clipped_value_loss,
     generalized_advantages,
     kl_k1,
+    kl_pull,
     rewards_with_kl,
     rloo_advantages,
     whiten,
@@ -39,17 +40,22 @@ class Targets:
     returns: (B, T), targets of the values.
     value_mask: (B, T) bool, where the value head is trained.
     learned: (M,) long, the answers that are learned from; None for all.
+    kl_weight: how much the pull towards the reference counts beside the advantages; 0 where the KL is in the rewards.
     """
 
     advantages: Tensor
     returns: Tensor
     value_mask: Tensor
     learned: Tensor | None = None
+    kl_weight: float = 0.0
 
     def rows(self, index: Tensor, length: int) -> Self:
         """The answers `index` (M,) long, cut to `length` tokens."""
         return type(self)(
-            self.advantages[index, :length], self.returns[index, :length], self.value_mask[index, :length]
+            self.advantages[index, :length],
+            self.returns[index, :length],
+            self.value_mask[index, :length],
+            kl_weight=self.kl_weight,
         )
 
 
@@ -71,7 +77,7 @@ def targets_of(rollout: Rollout, rewards: Tensor, config: PPOConfig, kl_coeffici
 
     - `ppo`: generalised advantages over token rewards, with the value function as a critic of every state.
     - `rloo`: the sequence's reward minus the mean of the other answers to the same prompt; no value function. With a
-      critic, whose values the rollout holds, generalised advantages likewise.
+      critic, whose values the rollout holds, generalised advantages likewise, and the KL in the loss itself.
     - `reinforce`: the sequence's reward minus b(x), the value of the prompt alone.
     - `best-of-n`: 1 for the best of the answers to a prompt and nothing for the others, which is maximum likelihood of
       the best one, and clipped like the rest.
@@ -82,8 +88,10 @@ def targets_of(rollout: Rollout, rewards: Tensor, config: PPOConfig, kl_coeffici
         config: hyperparameters.
         kl_coefficient: beta.
     """
-    mask = rollout.answer_mask
+    mask, kl_weight = rollout.answer_mask, 0.0
     if config.values_every_token:
+        if config.algorithm == "rloo":
+            kl_coefficient, kl_weight = 0.0, kl_coefficient
         token_rewards = rewards_with_kl(rewards, rollout.logprobs, rollout.reference_logprobs, mask, kl_coefficient)
         advantages, returns = generalized_advantages(
             token_rewards, rollout.values, mask, gamma=config.gamma, lam=config.lam
@@ -104,8 +112,10 @@ def targets_of(rollout: Rollout, rewards: Tensor, config: PPOConfig, kl_coeffici
         returns = torch.where(value_mask, totals[:, None], 0.0)
     if config.whiten_advantages:
         # Both baselines already centre by prompt; centring again over tokens would favour short answers or long ones.
+        before = float(advantages.abs().sum())
         advantages = whiten(advantages, mask, center=config.algorithm == "ppo")
-    return Targets(advantages, returns, value_mask)
+        kl_weight *= float(advantages.abs().sum()) / before if before else 1.0
+    return Targets(advantages, returns, value_mask, kl_weight=kl_weight)
 
 
 def _imitation_of_the_best(totals: Tensor, mask: Tensor, answers: int) -> Targets:
@@ -217,6 +227,8 @@ def _loss(
     flat = policy.head.logprobs(hidden, part.tokens[mask], config.sampling.temperature)
     logprobs = spread_out(flat, mask)
     policy_loss, clip_share = clipped_policy_loss(logprobs, part.logprobs, targets.advantages, mask, config.clip_ratio)
+    if targets.kl_weight:
+        policy_loss = policy_loss + targets.kl_weight * kl_pull(logprobs, part.reference_logprobs, mask)
     values = spread_out(policy.values(hidden), mask)
     value_loss, _ = clipped_value_loss(values, part.values, targets.returns, targets.value_mask, config.clip_value)
     policy_loss, value_loss = shares[0] * policy_loss, shares[1] * value_loss

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_policy import ALL_REAL, ANSWERS, LENGTH, answer_logprobs, answer_rewards, tiny_policy
+from tiny_policy import ALL_REAL, ANSWERS, LENGTH, VOCABULARY, answer_logprobs, answer_rewards, tiny_policy
 from torch import Tensor
 
 from training import objectives, preference_losses
@@ -19,6 +19,7 @@ from training.objectives import (
     clipped_policy_loss,
     generalized_advantages,
     kl_k1,
+    kl_pull,
     mle_loss,
     policy_gradient_loss,
     rewards_with_kl,
@@ -162,6 +163,20 @@ def test_the_penalised_reward_has_the_gradient_of_the_penalised_objective() -> N
     to_go, _ = generalized_advantages(rewards, NO_VALUES, ALL_REAL, gamma=1.0, lam=1.0)
     by_token = _gradient((weights[:, None] * to_go * answer_logprobs(policy)).sum(), policy)
     torch.testing.assert_close(by_token, exact)
+
+
+def test_the_pulls_expected_gradient_is_that_of_the_kl_at_each_state() -> None:
+    """Over all answers half the squared log-ratio has the gradient of the mean KL of the next token."""
+    policy, other = tiny_policy(), tiny_policy(1).detach()
+    weights, reference = _probabilities(policy).detach(), answer_logprobs(other)
+    each = [
+        kl_pull(answer_logprobs(policy)[row : row + 1], reference[row : row + 1], ALL_REAL[row : row + 1])
+        for row in range(len(ANSWERS))
+    ]
+    before = torch.cat([torch.full((len(ANSWERS), 1), VOCABULARY), ANSWERS[:, :-1]], dim=1)
+    kl = (policy.softmax(dim=-1) * (policy.log_softmax(dim=-1) - other.log_softmax(dim=-1))).sum(dim=-1)
+    exact = (weights[:, None] * kl[before]).sum() / LENGTH  # the loss is per token
+    torch.testing.assert_close(_gradient((weights * torch.stack(each)).sum(), policy), _gradient(exact, policy))
 
 
 def test_values_are_a_baseline_of_each_prefix() -> None:

@@ -119,14 +119,32 @@ def test_rloo_targets() -> None:
 
 
 def test_rloo_targets_with_a_critic() -> None:
-    """With lambda 1 a token's advantage is the reward minus what was expected before it; no value is learned."""
+    """With lambda 1 a token's advantage is the reward minus what was expected before it; the KL is in the loss, in the
+    unit of the advantages; no value is learned.
+    """
     rollout = dataclasses.replace(_rollout(*_setting()), values=torch.arange(16.0).view(4, 4))
     config = PPOConfig(algorithm="rloo", answers_per_prompt=2, lam=1.0, whiten_advantages=False)
     rewards = torch.tensor([1.0, -2.0, 0.5, 3.0])
-    targets = targets_of(rollout, rewards, config, kl_coefficient=0.0)
+    targets = targets_of(rollout, rewards, config, kl_coefficient=0.1)
     expected = torch.where(rollout.answer_mask, rewards[:, None] - rollout.values, 0.0)
     torch.testing.assert_close(targets.advantages, expected)
+    assert targets.kl_weight == 0.1
     assert not targets.value_mask.any()
+    whitened = targets_of(rollout, rewards, config.model_copy(update={"whiten_advantages": True}), 0.1)
+    assert whitened.kl_weight == pytest.approx(0.1 * float(whitened.advantages[0, 0] / targets.advantages[0, 0]))
+
+
+def test_the_pull_brings_the_policy_back() -> None:
+    """With nothing to gain, the pull alone lowers the KL at the sampled tokens."""
+    policy, reward_model = _setting()
+    before = _rollout(policy, reward_model)
+    nothing = torch.zeros(4, 4)
+    targets = Targets(nothing, nothing, torch.zeros_like(before.answer_mask), kl_weight=1.0)
+    config = PPOConfig(algorithm="rloo", answers_per_prompt=2, epochs=1, minibatch_size=4)
+    update(policy, torch.optim.SGD(policy.parameters(), lr=1e-2), before, targets, config, seed=0)
+    after = _rollout(policy, reward_model)
+    gaps = [(part.logprobs - part.reference_logprobs).square().sum() for part in (before, after)]
+    assert gaps[1] < gaps[0]
 
 
 def test_reinforce_targets() -> None:
