@@ -130,17 +130,20 @@ class RewardModel(nn.Module):
             context: of the batch.
             starts: (B,) long, the place of each prompt's last token; only a model without a probe does without.
         """
-        last = last_real_token(mask)
-        scores = torch.zeros(len(mask), self.heads + self.judges, device=mask.device)
-        if self.probe is not None:
-            if starts is None:
-                raise ValueError("a probe needs to know where the prompts end")
-            answer = mask & (torch.arange(mask.shape[1], device=mask.device) > starts[:, None])
-            scores = self.probe(activations, answer, last)
+        scores = self._probed(activations, mask, starts)
         ensemble, judges = scores[:, : self.heads], scores[:, self.heads :]
         if self.own_layers:  # they steer training, so they have no part in judging it
-            ensemble = ensemble + self.top_scores(activations[self.depth], context, last)
+            ensemble = ensemble + self.top_scores(activations[self.depth], context, last_real_token(mask))
         return ensemble, judges
+
+    def _probed(self, activations: Mapping[int, Tensor], mask: Tensor, starts: Tensor | None) -> Tensor:
+        """The probe's scores (B, K + J); 0 without one."""
+        if self.probe is None:
+            return torch.zeros(len(mask), self.heads, device=mask.device)
+        if starts is None:
+            raise ValueError("a probe needs to know where the prompts end")
+        answer = mask & (torch.arange(mask.shape[1], device=mask.device) > starts[:, None])
+        return self.probe(activations, answer, last_real_token(mask))  # type: ignore[no-any-return]
 
     def score(self, ids: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:
         """Scores (B,) of whole sequences, without gradient: the ensemble's mean, less the uncertainty penalty.
@@ -175,15 +178,14 @@ class RewardModel(nn.Module):
     def score_and_judge(self, ids: Tensor, mask: Tensor, starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Scores (B,) by `score`, and (B,) by the judges, in one pass; the same twice where there are no judges.
 
-        Judges are for comparing policies that were trained against `score`: what a policy gained by exploiting the
-        ensemble's errors, judges that learned from other pairs won't confirm. Arguments as in `score`.
+        Judges compare policies that were trained against `score`: they learned from other pairs, so they don't confirm
+        what a policy gained by exploiting the ensemble's errors. Arguments as in `score`.
         """
         context = self._base.context(mask)
         activations = self.activations(ids, context)
         scores = self.score_over(activations, ids, mask, context, starts)
-        if not self.judges:
-            return scores, scores
-        return scores, self(activations, mask, context, starts)[1].mean(dim=-1)
+        judged = self._probed(activations, mask, starts)[:, self.heads :]
+        return scores, judged.mean(dim=-1) if self.judges else scores
 
     @torch.no_grad()
     def uncertainty(self, ids: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:
