@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 # Lower packages first. A package imports from those below it; packages on the same step don't import each other.
 ORDER = {
     "training": [
-        {"errors", "config", "objectives", "atomic"},
+        {"errors", "config", "objectives", "preference_losses", "atomic"},
         {"data", "runs", "fast", "lora"},
         {"models"},
         {"sampling"},

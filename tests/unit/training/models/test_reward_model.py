@@ -13,6 +13,7 @@ from tiny_models import EOS, PAD, nudge, tiny_gpt2, tiny_rotary
 from training.errors import ModelError
 from training.models.load import load_causal_lm
 from training.models.policy import PolicyWithValue
+from training.models.probe import Probe, Site
 from training.models.reward import RewardModel
 from training.models.sequences import last_real_token, sequences_of
 from training.models.text import TextCodec, pad_left, pad_right
@@ -146,6 +147,23 @@ def test_what_the_model_cannot_read_is_cut_from_the_prompt(tiny_model_dir: Path)
     [(prompt, answer)] = sequences_of(codec, ["What is tea? " * 9], ["Leaves"], 8)
     assert answer == codec.encode_answers(["Leaves"])[0]
     assert prompt == codec.encode_prompts(["What is tea? " * 9])[0][-(8 - len(answer)) :]
+
+
+def test_its_own_layers_run_once_and_not_for_the_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judges read the probe alone: their scores don't depend on the own layers, which run for the ensemble only."""
+    base = tiny_rotary(n_layer=3)
+    probe = Probe([Site(2, "mean")], base.config.hidden_size, heads=2, judges=1)
+    nudge([probe.weight, probe.center], seed=5)
+    model, alone = RewardModel(base, 1, probe=probe), RewardModel(base, 0, probe=probe)
+    nudge(model.parameters(), seed=6)
+    runs, top_scores = [], model.top_scores
+    monkeypatch.setattr(model, "top_scores", lambda *given: runs.append(1) or top_scores(*given))
+    ids, mask = pad_right([[3, 1, 4, 1, 5, EOS], [9, 2, 6, EOS]], PAD)
+    scores, judged = model.score_and_judge(ids, mask, torch.tensor([2, 1]))
+    assert len(runs) == 1
+    plain, same = alone.score_and_judge(ids, mask, torch.tensor([2, 1]))
+    assert torch.equal(judged, same)
+    assert not torch.equal(scores, plain)
 
 
 def test_preference_probability_is_calibrated_log_odds() -> None:
